@@ -1,0 +1,181 @@
+"""The values of a turn: Message -> Understanding -> [Hit] -> Decision -> Reply -> Turn.
+
+Owns their shape. Knows nothing about models, storage or channels. All are frozen; what is computed from a
+conversation is computed from its turns, never stored beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from retriever.passages import Hit, Line
+
+Channel = Literal["web", "slack", "terminal", "api"]
+Status = Literal[
+    "approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"
+]
+HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a customer sent. `id` is the client's own: the same id again is the same message."""
+
+    id: str
+    conversation: str
+    sender: str
+    channel: Channel
+    text: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A typed span of the message, e.g. an order number; `value` is normalised, `why` names the rule that found it."""
+
+    kind: str
+    value: str
+    start: int
+    end: int
+    score: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    intent: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What one question of a message means. `confidence` is calibrated; `intent` is None below its threshold."""
+
+    intent: str | None
+    confidence: float
+    runners_up: tuple[Candidate, ...]
+    out_of_scope: float
+    entities: tuple[Entity, ...]
+    language: str
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """Say the approved answer of `intent`, word for word, its slots filled."""
+
+    intent: str
+    slots: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """Quote the sentences of these hits that answer."""
+
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SmallTalk:
+    intent: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskFor:
+    """Ask for a slot; `problem` is why the last value was not accepted, empty at the first try."""
+
+    intent: str
+    slot: str
+    filled: tuple[tuple[str, str], ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clarify:
+    """Offer two or three intents to choose from."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    reason: HandOverReason
+
+
+@dataclass(frozen=True, slots=True)
+class NotKnown:
+    pass
+
+
+Decision = Approved | Grounded | SmallTalk | AskFor | Clarify | HandOver | NotKnown
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a sentence comes from. `url` opens the article at the right place."""
+
+    title: str
+    url: str
+    quote: str
+    passage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    citations: tuple[Citation, ...]
+    suggestions: tuple[str, ...]
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One question of a message and what was made of it; a message with two questions has two parts."""
+
+    question: str
+    understanding: Understanding
+    hits: tuple[Hit, ...]
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Exactly what produced a reply, so that it can be explained later."""
+
+    model: str
+    index: str
+    playbook: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Chosen on validation data by the dial `max_error_rate`; see finetune.calibrate."""
+
+    intent: float = 0.6
+    """An intent below this calibrated confidence is not acted on."""
+    clarify: float = 0.25
+    """Runners-up above this are worth offering as options."""
+    out_of_scope: float = 0.5
+    """A question whose out-of-scope score is above this is nobody's business here."""
+    passage: float = 0.5
+    """A passage below this chance of answering is not quoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message answered, with everything needed to explain the answer."""
+
+    id: str
+    message: Message
+    parts: tuple[Part, ...]
+    reply: Reply
+    versions: Versions
+    thresholds: Thresholds
+    milliseconds: tuple[tuple[str, float], ...] = field(default=())
+
+    @property
+    def lines(self) -> tuple[Line, Line]:
+        """The turn as two lines of conversation, for the history of the next one."""
+        return Line("customer", self.message.text), Line("bot", self.reply.text)
