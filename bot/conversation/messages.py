@@ -13,9 +13,7 @@ from typing import Literal
 from retriever.passages import Hit, Line
 
 Channel = Literal["web", "slack", "terminal", "api"]
-Status = Literal[
-    "approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"
-]
+Status = Literal["approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"]
 HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours"]
 
 

@@ -1,0 +1,68 @@
+# Every habit of this repository as one word. CI and people call the same targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PORT ?= 8080
+# Child processes and test runners share two cores: one thread each keeps timings honest and tests quick.
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+
+.PHONY: help install check test fast campaign bench bench-retriever bench-understanding bench-server demo lock browser clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
+
+install: $(VENV)/.installed  ## the environment, with frontdesk at .venv/bin/frontdesk (offline when nothing changed)
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "frontdesk needs Python 3.11, '$(PYTHON)' is $$($(PYTHON) -V 2>&1): set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/apt python3-venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[1/3] torch (pinned; its wheel differs by machine)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@echo "[2/3] $$(grep -c '==' requirements.lock) parts, each checked against its hash"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@echo "[3/3] frontdesk itself"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+check: install  ## style, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast: install  ## the tests that need no model, no child process and no browser
+	$(BIN)/python -m pytest -m "not slow and not browser and not gpu and not campaign"
+
+browser: install
+	@test -x /usr/bin/chromium || .ci/apt chromium
+
+test: check browser  ## a seeded sample of every suite, browser included; under 30 minutes on 2 cores
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m "not campaign and not gpu"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under=85
+
+campaign: check browser  ## all of it: thousands of kills, whole attack corpora
+	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-200} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" --timeout=7200
+
+bench: bench-understanding bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
+
+bench-understanding bench-retriever bench-server: bench-%: install
+	$(BIN)/python -m tests.bench.$*
+
+demo: install  ## the sample company end to end: ingest, train, serve, open the page (CHECK=1 asks ten questions and ends)
+	$(BIN)/frontdesk demo --port $(PORT) $(if $(CHECK),--check)
+
+lock:  ## requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python .ci/lock.py
+
+clean:  ## caches and the demo's home; the environment stays
+	rm -rf .frontdesk .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* .artifacts

@@ -1,0 +1,229 @@
+"""Golden questions: what the whole bot should do with them, how often it does, and the thresholds that follow.
+
+Owns the judging of turns and the choice of thresholds on validation questions. Knows nothing about models, indexes or
+files beyond the golden file itself: the assistant comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from bot import FrontdeskError
+from bot.conversation.messages import Message, Reply, Thresholds, Turn, Versions
+
+Verdict = Literal["right", "wrong", "abstained", "leaked", "refused"]
+"""Answerable: right, wrong (something else was said) or abstained. Unanswerable: leaked (answered) or refused."""
+
+ANSWERING = {"approved", "grounded", "small_talk", "asked"}
+
+
+class Responder(Protocol):
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRow:
+    """A question with everything that a good agent may do with it; nothing at all when it must not be answered."""
+
+    id: str
+    text: str
+    history: tuple[tuple[str, str], ...]
+    language: str
+    answerable: bool
+    intents: tuple[str, ...]
+    articles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    row: GoldenRow
+    turn: Turn
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Counts for one group of questions."""
+
+    answerable: int
+    right: int
+    wrong: int
+    abstained: int
+    unanswerable: int
+    leaked: int
+
+    @property
+    def answered_right(self) -> float:
+        return self.right / max(self.answerable, 1)
+
+    @property
+    def leak_rate(self) -> float:
+        return self.leaked / max(self.unanswerable, 1)
+
+
+def read_golden(path: Path) -> tuple[GoldenRow, ...]:
+    """Raises FrontdeskError with file and line for the first row that cannot be read."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FrontdeskError(f"{path}: cannot be read: {error}; give a UTF-8 JSON Lines file") from None
+    rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise FrontdeskError(f"{path}: no questions in it; write one JSON object a line")
+    return tuple(rows)
+
+
+def _row(path: Path, number: int, line: str) -> GoldenRow:
+    try:
+        raw = json.loads(line)
+        return GoldenRow(
+            id=str(raw["id"]),
+            text=str(raw["text"]),
+            history=tuple((str(turn["speaker"]), str(turn["text"])) for turn in raw.get("history") or ()),
+            language=str(raw.get("language", "en")),
+            answerable=bool(raw["answerable"]),
+            intents=tuple(raw.get("intents") or ()) + ((str(raw["intent"]),) if raw.get("intent") else ()),
+            articles=tuple(raw.get("articles") or ()),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cure = 'a row is {"id", "text", "answerable", "intent", "articles", "language"?, "history"?}'
+        raise FrontdeskError(f"{path}:{number}: bad golden row ({error!r}); {cure}") from None
+
+
+def ask_all(assistant: Responder, rows: Iterable[GoldenRow]) -> tuple[Outcome, ...]:
+    """Every question through the whole bot, each in a conversation of its own."""
+    return tuple(_ask(assistant, row) for row in rows)
+
+
+def _ask(assistant: Responder, row: GoldenRow) -> Outcome:
+    history = past_turns(row.history)
+    for said in assistant.respond(_message(f"golden-{row.id}", row.text), history):
+        if isinstance(said, Turn):
+            return Outcome(row, said, judge(row, said))
+    raise FrontdeskError(f"golden question {row.id}: the assistant ended without a turn; this is a bug")
+
+
+def judge(row: GoldenRow, turn: Turn) -> Verdict:
+    """Right: an accepted intent was acted on, or an accepted article is cited. A clarifying question answers nothing."""
+    status = turn.reply.status
+    if not row.answerable:
+        return "leaked" if status in ANSWERING else "refused"
+    acted = {part.understanding.intent for part in turn.parts} if status != "clarified" else set()
+    if status == "handed_over" and not acted & set(row.intents):
+        return "abstained"
+    if acted & set(row.intents) and status in ANSWERING | {"handed_over"}:
+        return "right"
+    if status in ANSWERING:
+        return "right" if _cited(turn) & set(row.articles) else "wrong"
+    return "abstained"
+
+
+def _cited(turn: Turn) -> set[str]:
+    """Sources of the passages that the reply cites."""
+    cited = {citation.passage for citation in turn.reply.citations}
+    return {hit.passage.source for part in turn.parts for hit in part.hits if hit.passage.id in cited}
+
+
+def score(outcomes: Iterable[Outcome]) -> Score:
+    counts = dict.fromkeys(("right", "wrong", "abstained", "leaked", "refused"), 0)
+    for outcome in outcomes:
+        counts[outcome.verdict] += 1
+    return Score(
+        answerable=counts["right"] + counts["wrong"] + counts["abstained"],
+        right=counts["right"],
+        wrong=counts["wrong"],
+        abstained=counts["abstained"],
+        unanswerable=counts["leaked"] + counts["refused"],
+        leaked=counts["leaked"],
+    )
+
+
+GRID = (
+    0.02,
+    0.05,
+    0.1,
+    0.15,
+    0.2,
+    0.25,
+    0.3,
+    0.35,
+    0.4,
+    0.45,
+    0.5,
+    0.55,
+    0.6,
+    0.65,
+    0.7,
+    0.75,
+    0.8,
+    0.85,
+    0.9,
+    0.95,
+    0.98,
+)
+
+
+def choose_thresholds(
+    build: Callable[[Thresholds], Responder],
+    rows: Sequence[GoldenRow],
+    max_error_rate: float,
+    start: Thresholds | None = None,
+) -> tuple[Thresholds, Score]:
+    """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`.
+
+    The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
+    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. `build` should answer from recorded
+    readings: the search asks every question some hundred times.
+    """
+
+    def value(thresholds: Thresholds) -> tuple[float, float]:
+        counts = score(ask_all(build(thresholds), rows))
+        bound = (counts.leaked + 1) / (counts.unanswerable + 1)
+        gain = counts.right - counts.wrong
+        return (min(0.0, max_error_rate - bound), gain) if counts.unanswerable else (0.0, gain)
+
+    best = start or Thresholds()
+    best_value = value(best)
+    for _ in range(3):
+        before = best
+        for name in ("intent", "out_of_scope", "passage"):
+            for level in GRID:
+                candidate = replace(best, **{name: level})
+                if (candidate_value := value(candidate)) > best_value:
+                    best, best_value = candidate, candidate_value
+        if best == before:
+            break
+    return best, score(ask_all(build(best), rows))
+
+
+def past_turns(lines: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
+    """A written history as turns: each customer line with the reply that followed it."""
+    turns: list[Turn] = []
+    for speaker, text in lines:
+        if speaker == "customer":
+            turns.append(_past_turn(len(turns), text, ""))
+        elif turns:
+            turns[-1] = _past_turn(len(turns) - 1, turns[-1].message.text, text)
+        else:
+            turns.append(_past_turn(0, "", text))
+    return tuple(turns)
+
+
+def _past_turn(number: int, asked: str, said: str) -> Turn:
+    return Turn(
+        id=f"past-{number}",
+        message=_message(f"past-{number}", asked),
+        parts=(),
+        reply=Reply(said, (), (), "grounded"),
+        versions=Versions("", "", ""),
+        thresholds=Thresholds(),
+    )
+
+
+def _message(name: str, text: str) -> Message:
+    return Message(name, f"golden-{name}", "golden", "api", text, datetime(2026, 1, 5, 9, tzinfo=UTC))

