@@ -109,7 +109,7 @@ def _ask(assistant: Responder, row: GoldenRow) -> Outcome:
 
 
 def judge(row: GoldenRow, turn: Turn) -> Verdict:
-    """Right: an accepted intent was acted on, or an accepted article is cited. A clarifying question answers nothing."""
+    """Right: an accepted intent was acted on, or an accepted article is cited. Offering options answers nothing."""
     status = turn.reply.status
     if not row.answerable:
         return "leaked" if status in ANSWERING else "refused"

@@ -93,6 +93,6 @@ def running_service(home: Home) -> RunningService | None:
         said = json.loads(home.service.read_text("utf-8"))
         service = RunningService(str(said["url"]), int(said["pid"]))
         os.kill(service.pid, 0)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return service

@@ -1,0 +1,135 @@
+"""Golden questions: the judge, and thresholds that keep the promise of the dial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from bot import FrontdeskError
+from bot.conversation.messages import (
+    Approved,
+    Citation,
+    Clarify,
+    Grounded,
+    Message,
+    NotKnown,
+    Part,
+    Reply,
+    Thresholds,
+    Turn,
+    Understanding,
+    Versions,
+)
+from bot.golden import GoldenRow, ask_all, choose_thresholds, judge, past_turns, read_golden, score
+from retriever.passages import Hit, Passage, Why
+
+ROW = GoldenRow("q1", "where is my refund", (), "en", True, ("refund_status",), ("refunds.md",))
+
+
+def understanding(intent: str | None) -> Understanding:
+    return Understanding(intent, 0.9, (), 0.1, (), "en", "m1")
+
+
+def turn(reply: Reply, part: Part, message: Message | None = None) -> Turn:
+    message = message or past_turns([("customer", "x")])[0].message
+    return Turn("t1", message, (part,), reply, Versions("m1", "i1", "p1"), Thresholds())
+
+
+def hit(source: str) -> Hit:
+    return Hit(Passage(f"id-{source}", source, "t", (), "text", 0, 4), 1.0, 0.9, Why(0.5, 0.5, 0.5))
+
+
+def approved(intent: str) -> Turn:
+    return turn(Reply("ok", (), (), "approved"), Part("q", understanding(intent), (), Approved(intent)))
+
+
+def grounded(source: str) -> Turn:
+    found = hit(source)
+    citation = Citation("t", "/a", "text", found.passage.id)
+    return turn(Reply("ok", (citation,), (), "grounded"), Part("q", understanding(None), (found,), Grounded((found,))))
+
+
+def silent(reply: Reply | None = None) -> Turn:
+    return turn(reply or Reply("?", (), (), "not_known"), Part("q", understanding(None), (), NotKnown()))
+
+
+def test_the_judge_tells_right_from_wrong_and_abstained() -> None:
+    assert judge(ROW, approved("refund_status")) == "right"
+    assert judge(ROW, approved("cancel_order")) == "wrong"
+    assert judge(ROW, grounded("refunds.md")) == "right"
+    assert judge(ROW, grounded("other.md")) == "wrong"
+    assert judge(ROW, silent()) == "abstained"
+
+
+def test_options_that_name_the_right_intent_are_no_answer() -> None:
+    part = Part("q", understanding("refund_status"), (), Clarify(("refund_status",)))
+    assert judge(ROW, turn(Reply("a or b", (), (), "clarified"), part)) == "abstained"
+
+
+def test_an_unanswerable_question_may_only_be_refused() -> None:
+    row = replace(ROW, answerable=False, intents=(), articles=())
+    assert judge(row, silent()) == "refused"
+    assert judge(row, grounded("refunds.md")) == "leaked"
+    assert judge(row, approved("refund_status")) == "leaked"
+
+
+def test_written_history_becomes_turns_in_order() -> None:
+    turns = past_turns([("agent", "hello"), ("customer", "a"), ("agent", "b"), ("customer", "c")])
+    assert [(t.message.text, t.reply.text) for t in turns] == [("", "hello"), ("a", "b"), ("c", "")]
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", '{"id": 1}', '{"id": 1, "text": "x"}'])
+def test_a_bad_row_is_named_with_its_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "golden.jsonl"
+    path.write_text('{"id": "a", "text": "x", "answerable": false}\n' + line)
+    with pytest.raises(FrontdeskError, match=r"golden\.jsonl:2: bad golden row"):
+        read_golden(path)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "golden.jsonl").write_text("\n")
+    with pytest.raises(FrontdeskError, match="no questions in it"):
+        read_golden(tmp_path / "golden.jsonl")
+
+
+@dataclass(frozen=True)
+class ScoreInText:
+    """Answers with the right article when the number that the question carries reaches the passage threshold."""
+
+    thresholds: Thresholds
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        sure = float(message.text) >= self.thresholds.passage
+        yield replace(grounded("refunds.md") if sure else silent(), message=message)
+
+
+def rows(answerable: list[float], unanswerable: list[float]) -> list[GoldenRow]:
+    return [replace(ROW, id=f"a{n}", text=str(v)) for n, v in enumerate(answerable)] + [
+        replace(ROW, id=f"u{n}", text=str(v), answerable=False, intents=(), articles=())
+        for n, v in enumerate(unanswerable)
+    ]
+
+
+def test_thresholds_answer_as_much_as_the_dial_allows() -> None:
+    """Unanswerable scores end at 0.60 with one outlier at 0.9: 59 rows at 5 % allow exactly two leaks."""
+    questions = rows([0.5, 0.62, 0.7, 0.99], [0.01 * n for n in range(1, 59)] + [0.9])
+    chosen, reached = choose_thresholds(ScoreInText, questions, 0.05)
+    assert 0.57 < chosen.passage <= 0.62
+    assert (reached.right, reached.leaked) == (3, 1 + (chosen.passage <= 0.58))
+    assert (reached.leaked + 1) / (reached.unanswerable + 1) <= 0.05
+
+
+def test_too_few_unanswerable_questions_cannot_prove_the_dial_and_leak_nothing() -> None:
+    """With five questions no leak rate under 5 % can be shown, so nothing unanswerable is answered."""
+    _, reached = choose_thresholds(ScoreInText, rows([0.9, 0.95], [0.1, 0.2, 0.3, 0.4, 0.5]), 0.05)
+    assert reached.leaked == 0
+    assert reached.right == 2
+
+
+def test_counts_add_up() -> None:
+    counts = score(ask_all(ScoreInText(Thresholds(passage=0.5)), rows([0.4, 0.9], [0.6, 0.1])))
+    assert (counts.answerable, counts.right, counts.abstained, counts.unanswerable, counts.leaked) == (2, 1, 1, 2, 1)
+    assert counts.answered_right == counts.leak_rate == 0.5

@@ -1,0 +1,65 @@
+"""Settings: one file plus environment, every problem reported together, each with its cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bot import FrontdeskError
+from bot.settings import Settings, load_settings
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "frontdesk.toml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_defaults_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(environ={}) == Settings()
+
+
+def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, 'home = "state"\nknowledge = ["docs", "/abs"]'), {})
+    assert settings.home == tmp_path / "state"
+    assert settings.knowledge == (tmp_path / "docs", Path("/abs"))
+
+
+def test_the_environment_wins_and_its_paths_are_relative_to_here(tmp_path: Path) -> None:
+    settings = load_settings(
+        write(tmp_path, 'port = 1\nhome = "state"'), {"FRONTDESK_PORT": "9", "FRONTDESK_HOME": "elsewhere"}
+    )
+    assert (settings.port, settings.home) == (9, Path("elsewhere"))
+
+
+def test_lists_in_the_environment_are_comma_separated(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, ""), {"FRONTDESK_ALLOWED_HOSTS": "a.example, b.example"})
+    assert settings.allowed_hosts == ("a.example", "b.example")
+
+
+def test_all_problems_are_reported_at_once_with_their_place(tmp_path: Path) -> None:
+    path = write(tmp_path, 'max_error_rate = 0.9\nprot = 80\nseed = "x"')
+    with pytest.raises(FrontdeskError) as caught:
+        load_settings(path, {"FRONTDESK_PORT": "90000"})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert any("unknown setting 'prot'" in line and "port" in line and path in line for line in lines)
+    assert any(line.startswith("FRONTDESK_PORT: port = '90000'") for line in lines)
+    assert any("max_error_rate = 0.9" in line for line in lines)
+
+
+def test_broken_toml_names_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(FrontdeskError, match=r"frontdesk\.toml: not valid TOML: .*line 1"):
+        load_settings(write(tmp_path, "port = ="), {})
+
+
+def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FrontdeskError, match=r"nowhere\.toml: no such settings file"):
+        load_settings(str(tmp_path / "nowhere.toml"), {})
+
+
+def test_settings_cannot_be_changed_after_reading(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings(write(tmp_path, ""), {}).port = 1  # type: ignore[misc]
