@@ -6,14 +6,16 @@ command line takes over (help, no service running, unknown options).
 
 from __future__ import annotations
 
-import http.client
 import json
+import os
+import socket
 import sys
-import uuid
-from collections.abc import Sequence
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from bot.home import find_home, running_service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SECONDS_TO_WAIT = 30.0
 
@@ -44,15 +46,22 @@ def render(turn: dict[str, object]) -> str:
 
 
 def _post(url: str, text: str) -> dict[str, object] | None:
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "127.0.0.1", place.port, timeout=SECONDS_TO_WAIT)
-    body = json.dumps({"channel": "terminal", "message": {"id": str(uuid.uuid4()), "text": text}})
+    """HTTP by hand: importing http.client costs more than the whole question (docs/decisions.md)."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    message = {"id": os.urandom(16).hex(), "text": text}
+    body = json.dumps({"channel": "terminal", "message": message}).encode()
+    head = (
+        f"POST /api/v1/conversations HTTP/1.0\r\nHost: {host}:{port}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     try:
-        connection.request("POST", "/api/v1/conversations", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError):
+        with socket.create_connection((host, int(port)), timeout=SECONDS_TO_WAIT) as connection:
+            connection.sendall(head.encode() + body)
+            with connection.makefile("rb") as stream:
+                status = stream.readline().split()
+                while stream.readline().strip():
+                    pass
+                answer = json.loads(stream.read())
+    except (OSError, ValueError):
         return None
-    finally:
-        connection.close()
-    return answer["turn"] if response.status == 201 else None
+    return answer["turn"] if status[1:2] == [b"201"] else None

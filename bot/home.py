@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot import FrontdeskError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SETTINGS_FILE = "frontdesk.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The one folder that holds everything a company's service has learnt and recorded."""
 
     folder: Path
@@ -62,6 +62,8 @@ def read_settings_file(path: Path | None) -> dict[str, object]:
     """The raw table of the settings file, empty when there is none."""
     if path is None:
         return {}
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -81,8 +83,7 @@ def find_home(option: str | None, environ: Mapping[str, str] = os.environ) -> Ho
     return Home(resolve(str(read_settings_file(path).get("home", ".frontdesk")), path))
 
 
-@dataclass(frozen=True, slots=True)
-class RunningService:
+class RunningService(NamedTuple):
     url: str
     pid: int
 

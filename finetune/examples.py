@@ -6,11 +6,29 @@ bot's database: rows come in as arguments.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import random
+import unicodedata
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 OUT_OF_SCOPE = ""
 """The intent of a row that the company says is nobody's business here; None means the row carries no intent label."""
+
+MAX_TEXT = 8_000
+MAX_LINE = 1_000_000
+MAX_INTENT = 100
+SPEAKERS = ("customer", "agent", "bot")
+
+Origin = Literal["import", "playbook", "review", "staff", "slack"]
 
 
 class FinetuneError(Exception):
@@ -31,6 +49,308 @@ class Example:
     history: tuple[tuple[str, str], ...] = ()
     answer: str = ""
     group: str = ""
-    origin: Literal["import", "playbook", "review", "staff", "slack"] = "import"
+    origin: Origin = "import"
     consent: bool = True
     reviewer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row that cannot be used. `line` counts from 1."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a file of examples held: the rows that can be used, in file order, and those that cannot."""
+
+    examples: tuple[Example, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows ready for training, and what a person should know about them."""
+
+    examples: tuple[Example, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    train: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[tuple[int, str | Problem]]:
+    """Yield `(line number, text or Problem)` of a UTF-8 file, blank lines left out, never more than a line in memory.
+
+    Raises FinetuneError when the file cannot be opened or holds nothing.
+    """
+    found = False
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while raw := file.readline(max_line + 1):
+                number += 1
+                if len(raw) > max_line and not raw.endswith(b"\n"):
+                    while (rest := file.readline(max_line)) and not rest.endswith(b"\n"):
+                        pass
+                    found = True
+                    yield number, Problem(number, f"longer than {max_line:,} bytes; split or delete it")
+                    continue
+                try:
+                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                except UnicodeDecodeError as error:
+                    found = True
+                    yield number, Problem(number, f"not UTF-8 at byte {error.start}; save the file as UTF-8")
+                    continue
+                if text:
+                    found = True
+                    yield number, text
+    except OSError as error:
+        raise FinetuneError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
+    if not found:
+        raise FinetuneError(f"{path}: is empty; give a file with one JSON object a line")
+
+
+def parse_object(text: str) -> dict[str, object]:
+    """One JSON object. Raises ValueError with a reason a person understands."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply; one flat object a line is expected") from None
+    except ValueError as error:
+        raise ValueError(f"not valid JSON ({error}); fix or delete the line") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"is a JSON {type(value).__name__}, not an object; write one {{...}} a line")
+    return cast(dict[str, object], value)
+
+
+def clean_text(value: object, name: str, limit: int = MAX_TEXT) -> str:
+    """The text in NFC without outer blanks. Raises ValueError with the reason when it cannot be used."""
+    if not isinstance(value, str):
+        found = "missing" if value is None else f"a {type(value).__name__}"
+        raise ValueError(f'"{name}" is {found}, not a text')
+    text = unicodedata.normalize("NFC", value).strip()
+    if not text:
+        raise ValueError(f'"{name}" is empty')
+    if len(text) > limit:
+        raise ValueError(f'"{name}" has {len(text):,} characters; at most {limit:,} are allowed')
+    for character in text:
+        # Cs: a lone surrogate cannot be written as UTF-8 again.
+        if character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cs"):
+            raise ValueError(f'"{name}" holds the control character U+{ord(character):04X}; remove it')
+    return text
+
+
+def clean_lines(value: object, name: str) -> tuple[tuple[str, str], ...]:
+    """`[{"speaker", "text"}]` as pairs. Raises ValueError with the reason."""
+    if not isinstance(value, list):
+        raise ValueError(f'"{name}" is a {type(value).__name__}, not a list of {{"speaker", "text"}}')
+    lines = []
+    for index, line in enumerate(cast(list[object], value)):
+        if not isinstance(line, dict):
+            raise ValueError(f'"{name}" item {index + 1} is not an object with "speaker" and "text"')
+        fields = cast(dict[str, object], line)
+        lines.append((clean_speaker(fields.get("speaker")), clean_text(fields.get("text"), f"{name} text")))
+    return tuple(lines)
+
+
+def clean_speaker(value: object) -> str:
+    if value not in SPEAKERS:
+        raise ValueError(f"speaker {value!r:.40} is none of {', '.join(SPEAKERS)}")
+    return cast(str, value)
+
+
+def example_from(row: Mapping[str, object]) -> Example:
+    """One row of the intents contract. `intent: null` means out of scope; no `intent` at all needs an `answer`.
+
+    Raises ValueError with the reason.
+    """
+    text = clean_text(row.get("text"), "text")
+    answer = clean_text(row["answer"], "answer") if row.get("answer") is not None else ""
+    intent: str | None = None
+    if "intent" in row:
+        given = row["intent"]
+        intent = OUT_OF_SCOPE if given is None else clean_text(given, "intent", MAX_INTENT)
+    elif not answer:
+        raise ValueError('has neither "intent" nor "answer"; write "intent": null for out of scope')
+    history = clean_lines(row["history"], "history") if row.get("history") is not None else ()
+    group = clean_text(row["group"], "group") if row.get("group") else ""
+    return Example(text, intent, history, answer, group)
+
+
+def read_examples(path: Path, bad_rows: Literal["refuse", "skip"] = "refuse") -> Loaded:
+    """Read an intents file (`{"text", "intent", "history"?, "answer"?, "group"?}` a line).
+
+    Raises FinetuneError on the first bad row when they are refused, and always when no row is usable.
+    """
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    for number, line in read_lines(path):
+        try:
+            if isinstance(line, Problem):
+                raise ValueError(line.reason)
+            examples.append(example_from(parse_object(line)))
+        except ValueError as error:
+            problems.append(Problem(number, str(error)))
+    if problems and (bad_rows == "refuse" or not examples):
+        more = f" ({len(problems) - 1} more bad rows)" if len(problems) > 1 else ""
+        raise FinetuneError(f"{path} {problems[0]}{more}")
+    return Loaded(tuple(examples), tuple(problems))
+
+
+# --------------------------------------------------------------------------------------------------- checking
+
+
+def normalised(text: str) -> str:
+    """Letters and digits only, case folded, single blanks: what makes two messages the same to a reader."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
+
+
+def prepare(examples: Sequence[Example]) -> Prepared:
+    """Drop exact repeats; report repeats, contradictory labels and intents with a single example.
+
+    Rows without consent are left out. Raises FinetuneError when there is nothing to tell apart.
+    """
+    allowed = [e for e in examples if e.consent]
+    seen: dict[tuple[str, tuple[str, ...], str | None, str], Example] = {}
+    labels: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+    for example in allowed:
+        key = (normalised(example.text), tuple(normalised(text) for _, text in example.history))
+        seen.setdefault((*key, example.intent, example.answer), example)
+        if example.intent is not None:
+            labels[key].add(example.intent)
+    kept = tuple(seen.values())
+    counts = Counter(e.intent for e in kept if e.intent)
+    if len(counts) < 2:
+        raise FinetuneError(f"training needs rows of at least two intents, found {len(counts)}; label more messages")
+    warnings = []
+    if len(allowed) < len(examples):
+        warnings.append(f"{len(examples) - len(allowed)} rows without consent left out")
+    if len(kept) < len(allowed):
+        warnings.append(f"{len(allowed) - len(kept)} repeated rows left out")
+    torn = sorted((key[0], sorted(found)) for key, found in labels.items() if len(found) > 1)
+    for text, found in torn[:5]:
+        names = ", ".join(name or "out of scope" for name in found)
+        warnings.append(f"contradictory labels for {text[:60]!r}: {names}")
+    if len(torn) > 5:
+        warnings.append(f"{len(torn) - 5} more messages with contradictory labels")
+    single = sorted(name for name, count in counts.items() if count == 1)
+    if single:
+        shown = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
+        warnings.append(f"{len(single)} intents with one example are trained but cannot be checked: {shown}")
+    return Prepared(kept, tuple(warnings))
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """SHA-256 over the canonical rows, independent of their order: equal means trained on the same data."""
+    rows = sorted(
+        json.dumps([e.text, e.intent, e.history, e.answer], ensure_ascii=False, separators=(",", ":"))
+        for e in examples
+    )
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# -------------------------------------------------------------------------------------------------- splitting
+
+SHINGLE = 4
+BANDS, BAND_ROWS = 8, 3
+NEAR = 0.7
+"""Texts whose sets of 4-letter shingles have a Jaccard similarity of at least this are near copies."""
+
+
+def leak_groups(examples: Sequence[Example]) -> list[int]:
+    """A group number per row; rows of one conversation, and near copies of one another, share it.
+
+    A conversation is compared as a whole: "yes please" or "my name is Ann" occur in every second one and must not
+    tie all conversations together. Near copies are found with MinHash bands (Broder 1997), then checked exactly.
+    """
+    units: dict[tuple[str, int], list[int]] = {}
+    for index, example in enumerate(examples):
+        key = (example.group, -1) if example.group else ("", index)
+        units.setdefault(key, []).append(index)
+    rows = list(units.values())
+    texts = [normalised(" ".join(examples[i].text for i in unit)) for unit in rows]
+    parents = list(range(len(rows)))
+
+    def root(unit: int) -> int:
+        while parents[unit] != unit:
+            parents[unit] = parents[parents[unit]]
+            unit = parents[unit]
+        return unit
+
+    shingles = [_shingles(text) for text in texts]
+    for bucket in _candidates(shingles):
+        for position, left in enumerate(bucket):
+            for right in bucket[position + 1 : position + 65]:
+                if root(left) != root(right) and _jaccard(shingles[left], shingles[right]) >= NEAR:
+                    parents[root(right)] = root(left)
+    groups = [0] * len(examples)
+    for unit, indexes in enumerate(rows):
+        for index in indexes:
+            groups[index] = root(unit)
+    return groups
+
+
+def _shingles(text: str) -> NDArray[np.uint32]:
+    data = text.encode()
+    grams = {zlib.crc32(data[i : i + SHINGLE]) for i in range(max(1, len(data) - SHINGLE + 1))}
+    return np.fromiter(grams, np.uint32, len(grams))
+
+
+def _jaccard(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> float:
+    shared = np.intersect1d(left, right, assume_unique=True).size
+    return float(shared / (left.size + right.size - shared))
+
+
+def _candidates(shingles: Sequence[NDArray[np.uint32]]) -> Iterator[list[int]]:
+    """Buckets of rows that agree in one band of MinHash values and so are probably near copies."""
+    random_numbers = np.random.default_rng(0)
+    odd = random_numbers.integers(0, 2**63, BANDS * BAND_ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    signatures = np.stack([(grams[:, None] * odd >> np.uint64(32)).min(axis=0) for grams in shingles])
+    for band in range(BANDS):
+        buckets: dict[bytes, list[int]] = defaultdict(list)
+        for row, values in enumerate(signatures[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]):
+            buckets[values.tobytes()].append(row)
+        yield from (bucket for bucket in buckets.values() if len(bucket) > 1)
+
+
+def split(examples: Sequence[Example], share: float, seed: int) -> Split:
+    """Hold out about `share` of every intent, whole leak groups at a time.
+
+    Every intent keeps at least one row for training, so an intent with one leak group is in training only. The
+    answer depends on the rows and the seed, not on the order of the rows.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(leak_groups(examples)):
+        groups[group].append(index)
+    counts = Counter(e.intent for e in examples)
+    wanted = {intent: max(1, round(share * count)) for intent, count in counts.items()}
+    left = Counter(counts)
+    order = sorted(groups.values(), key=lambda rows: min((examples[i].text, examples[i].group) for i in rows))
+    random.Random(seed).shuffle(order)
+    held: set[int] = set()
+    for rows in order:
+        inside = Counter(examples[i].intent for i in rows)
+        useful = sum(min(wanted[intent], count) for intent, count in inside.items())
+        if 2 * useful < len(rows) + 1 or any(left[intent] <= count for intent, count in inside.items()):
+            continue
+        held.update(rows)
+        for intent, count in inside.items():
+            wanted[intent] = max(0, wanted[intent] - count)
+            left[intent] -= count
+    return Split(
+        tuple(e for i, e in enumerate(examples) if i not in held),
+        tuple(e for i, e in enumerate(examples) if i in held),
+    )

@@ -6,6 +6,7 @@ conversation is computed from its turns, never stored beside them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -15,6 +16,18 @@ from retriever.passages import Hit, Line
 Channel = Literal["web", "slack", "terminal", "api"]
 Status = Literal["approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"]
 HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours"]
+
+LONGEST_TEXT = 4000
+"""Characters of a message that are read; the middle of a longer one is left out."""
+
+_UNREADABLE = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def readable(text: str) -> str:
+    """`text` as it can be read and stored: no control or direction characters, no lone surrogates, trimmed."""
+    return _UNREADABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +172,8 @@ class Thresholds:
     """A question whose out-of-scope score is above this is nobody's business here."""
     passage: float = 0.5
     """A passage below this chance of answering is not quoted."""
+    phrase: float = 0.6
+    """`intent` for the languages that the encoder cannot read: the phrase book's confidence needed to act."""
 
 
 @dataclass(frozen=True, slots=True)

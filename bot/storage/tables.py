@@ -22,8 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-CONVERSATION_STATUSES = ("open", "waiting", "person", "resolved")
-
 APPEND_ONLY = {
     "turns": ("UPDATE",),
     # Forgetting a customer deletes turns; the audit of that act is never touched.
@@ -97,9 +95,7 @@ class MessageRow(Table):
     __tablename__ = "messages"
     __table_args__ = (UniqueConstraint("conversation_id", "sequence"),)
 
-    conversation_id: Mapped[str] = mapped_column(
-        ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True
-    )
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
     """The client's own id: the same id again is the same message."""
     sequence: Mapped[int]
@@ -154,6 +150,19 @@ class FeedbackRow(Table):
     sender: Mapped[str]
     verdict: Mapped[str]
     reason: Mapped[str]
+    comment: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class RatingRow(Table):
+    """What the customer thought of the whole conversation."""
+
+    __tablename__ = "ratings"
+    __table_args__ = (CheckConstraint("stars BETWEEN 1 AND 5", name="stars"),)
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    stars: Mapped[int]
     comment: Mapped[str]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

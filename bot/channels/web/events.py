@@ -1,0 +1,194 @@
+"""The event streams of a conversation: server-sent events with ids, resumed by Last-Event-ID.
+
+Owns the wire form and the life of a stream. Neither a stream nor a request that waits for its turn holds a thread: the
+desk pushes, the loop writes, and an answer is finished and stored whether or not anybody still listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import assert_never
+
+from anyio import to_thread
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from bot.channels.web.bodies import TurnBody
+from bot.channels.web.problems import Problem, not_stored, problem_of
+from bot.conversation.messages import Message, Turn
+from bot.events import BLOCK, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent, turn_event
+from bot.serving import Desk
+from bot.storage.database import Database
+from bot.storage.turns import find_entry, last_sequence
+
+PING_SECONDS = 15
+DEAD_AFTER_SECONDS = 30
+"""A client that takes nothing for this long is gone; its stream is closed."""
+
+RETRY_MILLISECONDS = 2000
+BACKLOG = 2_000
+"""Events a reader may lag behind. One that falls further is cut and resumes by Last-Event-ID, losing nothing."""
+
+Item = Event | None
+Leave = Callable[[], None]
+
+
+class Streams:
+    """What flows from the desk to the open requests of this process. Belongs to the event loop's thread."""
+
+    def __init__(self, desk: Desk, database: Database) -> None:
+        self._desk = desk
+        self._database = database
+        self._followers: dict[asyncio.Queue[Item], str] = {}
+        self._closed = False
+
+    @property
+    def followers(self) -> int:
+        """How many streams follow a conversation."""
+        return len(self._followers)
+
+    def close(self, conversation: str | None = None) -> None:
+        """End the streams that follow this conversation; without one all of them, and those still to come.
+
+        Clients come back by themselves, to the next process. Streams of one answer end when the answer does.
+        """
+        self._closed = self._closed or conversation is None
+        for queue, followed in self._followers.items():
+            if conversation in (None, followed):
+                queue.put_nowait(None)
+
+    async def follow(self, conversation: str, after: int) -> AsyncIterator[ServerSentEvent]:
+        """Everything that happened above `after`, then what happens, for as long as the client listens."""
+
+        def attach(deliver: Deliver) -> Leave:
+            return self._desk.attach(conversation, after, deliver)
+
+        yield ServerSentEvent(comment="open", retry=RETRY_MILLISECONDS)
+        async with _listening(attach) as queue:
+            self._followers[queue] = conversation
+            try:
+                while not self._closed and (event := await queue.get()) is not None:
+                    yield encode(event)
+            finally:
+                del self._followers[queue]
+
+    async def answer(self, message: Message) -> AsyncGenerator[TokenEvent | TurnEvent]:
+        """Have the message answered; its text as it comes and last its turn. Raises Problem.
+
+        A message that was answered before gives its stored turn alone.
+        """
+        stored: TurnEvent | None = None
+
+        def attach(deliver: Deliver) -> Leave:
+            nonlocal stored
+            place = last_sequence(self._database, message.conversation)
+            leave = self._desk.attach(message.conversation, place * BLOCK, deliver)
+            try:
+                self._desk.receive(message)  # work begins with the call; what it gives comes as events
+                entry = find_entry(self._database, message.conversation, message.id)
+            except BaseException:
+                leave()
+                raise
+            stored = turn_event(entry) if entry is not None and entry.turn is not None else None
+            return leave
+
+        try:
+            async with _listening(attach) as queue:
+                while (event := await _next(queue, at_once=stored is not None)) is not None:
+                    match event:
+                        case TokenEvent(message_id=message.id):
+                            yield event
+                        case TurnEvent(turn=turn) if turn.message.id == message.id:
+                            yield event
+                            return
+                        case ErrorEvent(message_id=message.id):
+                            raise not_stored()
+                        case _:
+                            continue
+                if stored is None:
+                    raise not_stored()
+                yield stored
+        except Exception as error:
+            raise problem_of(error) from error
+
+    async def turn(self, message: Message) -> Turn:
+        """The turn of a message, once it is stored. Raises Problem."""
+        async with aclosing(self.answer(message)) as events:
+            async for event in events:
+                if isinstance(event, TurnEvent):
+                    return event.turn
+        raise AssertionError("an answer ends with its turn or raises")
+
+    async def answer_as_events(self, message: Message) -> AsyncIterator[ServerSentEvent]:
+        """`answer` on the wire; what would be a problem becomes an error event."""
+        try:
+            async with aclosing(self.answer(message)) as events:
+                async for event in events:
+                    yield encode(event)
+        except Problem as problem:
+            yield _sse("error", problem.body.model_dump(), None)
+
+
+@asynccontextmanager
+async def _listening(attach: Callable[[Deliver], Leave]) -> AsyncIterator[asyncio.Queue[Item]]:
+    """A queue that is fed by whatever `attach` attaches to; None in it means that the reader fell too far behind."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[Item] = asyncio.Queue()
+
+    def put(event: Event) -> None:
+        if queue.qsize() < BACKLOG:
+            queue.put_nowait(event)
+        elif queue.qsize() == BACKLOG:
+            queue.put_nowait(None)
+
+    def deliver(event: Event) -> None:
+        # The desk may still finish an answer while the loop is already gone; then nobody is left to tell.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(put, event)
+
+    leave = await to_thread.run_sync(attach, deliver)
+    try:
+        yield queue
+    finally:
+        leave()
+
+
+async def _next(queue: asyncio.Queue[Item], at_once: bool) -> Item:
+    """The next event; with `at_once` None instead of waiting."""
+    if at_once and queue.empty():
+        await asyncio.sleep(0)  # what the desk delivered before we came is on its way through the loop
+        return None if queue.empty() else queue.get_nowait()
+    return await queue.get()
+
+
+def encode(event: Event) -> ServerSentEvent:
+    """The wire form of an event."""
+    match event:
+        case TokenEvent(message_id=message_id, text=text):
+            return _sse("token", {"message_id": message_id, "text": text}, event.id)
+        case TurnEvent(turn=turn):
+            return _sse("turn", TurnBody.of(turn).model_dump(), event.id)
+        case StatusEvent(status=status):
+            return _sse("status", {"status": status}, event.id)
+        case ErrorEvent(message_id=message_id):
+            return _sse("error", {"message_id": message_id} | not_stored().body.model_dump(), event.id)
+        case _:
+            assert_never(event)
+
+
+def _sse(name: str, data: dict[str, object], number: int | None) -> ServerSentEvent:
+    return ServerSentEvent(
+        json.dumps(data, ensure_ascii=False), event=name, id=str(number) if number is not None else None
+    )
+
+
+def respond(stream: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    """A stream as a response that proxies pass on at once and that notices when its client is gone."""
+    return EventSourceResponse(
+        stream,
+        headers={"Cache-Control": "no-cache, no-transform"},
+        ping=PING_SECONDS,
+        send_timeout=DEAD_AFTER_SECONDS,
+    )

@@ -1,0 +1,141 @@
+"""What every request passes before and after the routes: host, origin, security headers, the request log.
+
+Owns plain ASGI middleware; none of it reads a body. Knows nothing about conversations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import time
+from collections.abc import Callable, Collection
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bot.channels.web.problems import Problem
+
+log = structlog.get_logger("frontdesk.web")
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+}
+CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+class Guard:
+    """Refuses foreign hosts and origins, and puts the security headers on everything that leaves.
+
+    `hosts` are names the service may be reached by besides localhost and addresses given as numbers. A name is what a
+    rebinding attack needs, so a number is always fine.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], draining: Callable[[], bool]) -> None:
+        self.app = app
+        self.hosts = {"localhost", *(h.lower() for h in hosts)}
+        self.draining = draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                is_page = headers.get("content-type", "").startswith("text/html")
+                headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else DATA_POLICY)
+                headers.setdefault("Cache-Control", "no-store")
+                if self.draining():
+                    headers["Connection"] = "close"
+            await send(message)
+
+        problem = self._refusal(scope)
+        await (problem.response() if problem else self.app)(scope, receive, guarded_send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if len(headers.getlist("host")) != 1 or not self._is_ours(host):
+            return Problem(
+                421,
+                "Wrong host",
+                "This service does not answer to that name; add it to `allowed_hosts` in frontdesk.toml.",
+            )
+        origin = headers.get("origin")
+        if scope["method"] in CHANGING and origin is not None and not self._same_site(origin, host):
+            return Problem(403, "Foreign origin", "Pages of other sites may not write here.")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name(host)
+        if name in self.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _same_site(self, origin: str, host: str) -> bool:
+        scheme, separator, place = origin.partition("://")
+        if not separator or scheme not in ("http", "https"):
+            return False
+        # Behind a proxy that ends TLS we see another port than the browser does, so a configured name is enough.
+        return place.lower() == host.lower() or _name(place) in self.hosts - {"localhost"}
+
+
+def _name(host: str) -> str:
+    """The host without its port: 'Example.org:8080' is 'example.org', '[::1]:80' is '::1'."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    name, _, port = host.rpartition(":") if ":" in host else (host, "", "")
+    return name.lower() if not port or port.isdigit() else ""
+
+
+class RequestLog:
+    """One line a request: the route and never the address, ids hashed, no text of anybody."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/health/"):
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_send)
+        finally:
+            parameters = scope.get("path_params", {})
+            subject = parameters.get("conversation_id") or parameters.get("turn_id") or ""
+            log.info(
+                "request",
+                method=scope["method"] if scope["method"].isalpha() else "?",
+                route=getattr(scope.get("route"), "path", "none"),
+                subject=hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()[:8] if subject else None,
+                status=status,
+                ms=round((time.perf_counter() - started) * 1000, 1),
+            )

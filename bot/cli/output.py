@@ -1,0 +1,68 @@
+"""How commands speak: one JSON object or lines for a person on stdout, progress on stderr.
+
+Owns formatting only. Knows nothing about what the commands do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", help="Settings file; default FRONTDESK_CONFIG, then ./frontdesk.toml.")
+]
+
+
+def emit(as_json: bool, value: object, lines: Sequence[str]) -> None:
+    """The result of a command: `value` as one JSON object, or `lines` for a person."""
+    if as_json:
+        print(json.dumps(plain(value), ensure_ascii=False))
+    else:
+        print("\n".join(lines))
+
+
+def plain(value: object) -> object:
+    """Values of the packages as JSON types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def note(text: str) -> None:
+    """A line of progress; never on stdout, so that `--json` stays one object."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A counter with rate and time left on stderr, rewritten in place on a terminal, now and then elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.began = time.monotonic()
+        self.said = 0.0
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self.said < (0.1 if self.live else 5.0):
+            return
+        self.said = now
+        rate = done / max(now - self.began, 1e-6)
+        left = (total - done) / rate if rate else 0.0
+        text = f"{self.what}: {done}/{total}, {rate:,.0f}/s, {left:.0f} s left"
+        end = "\n" if done >= total or not self.live else ""
+        print(f"\r{text:<78}" if self.live else text, end=end or ("" if self.live else "\n"), file=sys.stderr, flush=True)

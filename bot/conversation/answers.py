@@ -1,0 +1,223 @@
+"""From decisions to words: text in chunks, citations and suggestions in the customer's language.
+
+Owns composition. Wordings come from the playbook and sentences from passages: nothing here writes facts. Plain text
+only, no HTML; channels decide how it looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+from urllib.parse import quote as url_quote
+
+from bot.conversation.messages import (
+    Approved,
+    AskFor,
+    Citation,
+    Clarify,
+    Decision,
+    Grounded,
+    HandOver,
+    NotKnown,
+    Part,
+    Reply,
+    SmallTalk,
+    Status,
+)
+from bot.conversation.playbook import PLACEHOLDER, TALK_TO_PERSON, Playbook, Texts
+from bot.conversation.quotes import Quote, SentenceScorer, choose_quotes
+from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
+from retriever.passages import Hit
+
+Link = Callable[[str, str], str]
+"""`(source, passage id) -> address` that opens the article at the passage; the id is empty for a whole article."""
+
+MOST_SUGGESTIONS = 3
+
+# The status of a reply with several parts is the first of these that any part has.
+_STATUSES: tuple[Status, ...] = (
+    "waiting", "handed_over", "asked", "approved", "grounded", "clarified", "small_talk", "not_known",
+)  # fmt: skip
+
+
+def article_link(source: str, passage: str = "") -> str:
+    """Where the service shows its own copy of an article, opened at a passage."""
+    return f"/articles/{url_quote(source)}" + (f"#p-{passage}" if passage else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply in the making: its text is the chunks joined."""
+
+    chunks: tuple[str, ...]
+    citations: tuple[Citation, ...]
+    suggestions: tuple[str, ...]
+    status: Status
+
+    def reply(self) -> Reply:
+        return Reply("".join(self.chunks), self.citations, self.suggestions, self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Says decisions. `scorer` improves the choice of sentences; without it shared words decide."""
+
+    playbook: Playbook
+    link: Link = article_link
+    scorer: SentenceScorer | None = None
+
+    def answer(self, parts: Sequence[Part], state: State) -> Answer:
+        """What to say to `parts`, in order, each once. Never empty."""
+        language = parts[0].understanding.language
+        texts = self.playbook.texts_in(language)
+        chunks: list[str] = []
+        citations: list[Citation] = []
+        for number, part in enumerate(parts):
+            text, cited = self._say(part, texts, state, len(parts) > 1)
+            if not text:
+                continue
+            lead = f"{texts.also} " if number and not isinstance(part.decision, NotKnown | HandOver) else ""
+            chunks.append(("\n\n" if chunks else "") + lead + text)
+            citations += [one for one in cited if one not in citations]
+        status = min((_status(part.decision, state) for part in parts), key=_STATUSES.index)
+        suggestions = (
+            self._suggestions(parts, texts, language) if status not in ("handed_over", "waiting", "asked") else ()
+        )
+        return Answer(tuple(chunks) or (texts.handed_over,), tuple(citations), suggestions, status)
+
+    def _say(self, part: Part, texts: Texts, state: State, several: bool) -> tuple[str, tuple[Citation, ...]]:
+        decision = part.decision
+        match decision:
+            case Approved():
+                return self._approved(decision, part, texts.language)
+            case Grounded():
+                return self._grounded(decision, part, state)
+            case SmallTalk():
+                return self._small_talk(decision.intent, texts), ()
+            case AskFor():
+                return self._ask(decision, texts.language), ()
+            case Clarify():
+                titles = self._titles(decision.options, texts.language)
+                return "\n".join((texts.clarify, *(f"{n}. {title}" for n, title in enumerate(titles, start=1)))), ()
+            case HandOver():
+                return self._hand_over(decision, part, texts, state), ()
+            case NotKnown():
+                if several:
+                    return texts.not_known_part.replace("{question}", _short(part.question)), ()
+                said = texts.not_known
+                return said if texts.offer_person in said else f"{said} {texts.offer_person}", ()
+            case _:
+                assert_never(decision)
+
+    def _approved(self, decision: Approved, part: Part, language: str) -> tuple[str, tuple[Citation, ...]]:
+        intent = self.playbook.intent(decision.intent)
+        if intent is None:
+            return "", ()
+        values = dict(decision.slots)
+        text = PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), intent.answer.in_language(language))
+        return text, self._article(intent.article, intent.title.in_language(language), part.hits, language)
+
+    def _article(self, article: str, title: str, hits: Sequence[Hit], language: str) -> tuple[Citation, ...]:
+        """The article that the playbook names, in the customer's language and at the best passage when search found it."""
+        if not article:
+            return ()
+        translated = next((hit for hit in hits if hit.passage.source == f"{language}/{article}"), None)
+        hit = translated or next((hit for hit in hits if hit.passage.source == article), None)
+        if hit is None:
+            return (Citation(title, self.link(article, ""), "", ""),)
+        return (self._citation(hit, ""),)
+
+    def _citation(self, hit: Hit, quoted: str) -> Citation:
+        passage = hit.passage
+        return Citation(passage.title, passage.url or self.link(passage.source, passage.id), quoted, passage.id)
+
+    def _grounded(self, decision: Grounded, part: Part, state: State) -> tuple[str, tuple[Citation, ...]]:
+        asked_before = next((line.text for line in reversed(state.lines) if line.speaker == "customer"), "")
+        leans = any(entity.kind == "follow_up" for entity in part.understanding.entities)
+        quotes = choose_quotes(part.question, asked_before if leans else "", decision.hits, self.scorer)
+        by_passage = {hit.passage.id: hit for hit in decision.hits}
+        citations = tuple(self._citation(by_passage[one.passage.id], one.text) for one in quotes)
+        return "\n\n".join(_quoted(one, n, len(quotes)) for n, one in enumerate(quotes, start=1)), citations
+
+    def _small_talk(self, name: str, texts: Texts) -> str:
+        intent = self.playbook.intent(name)
+        if intent is not None:
+            return intent.answer.in_language(texts.language)
+        return {NEVER_MIND: texts.cancelled, NO_TEXT: texts.no_text}.get(name, texts.anything_else)
+
+    def _ask(self, decision: AskFor, language: str) -> str:
+        slot = self.playbook.slot(decision.slot)
+        if slot is None:
+            return ""
+        return (slot.invalid if decision.problem else slot.ask).in_language(language)
+
+    def _hand_over(self, decision: HandOver, part: Part, texts: Texts, state: State) -> str:
+        if state.waiting is not None:
+            return texts.waiting
+        intent = self.playbook.intent(part.understanding.intent or "")
+        if intent is not None and intent.then == "hand_over":
+            # The approved answer, said just before, is worded to end in the hand-over.
+            return ""
+        if (
+            intent is not None
+            and intent.kind == "hand_over"
+            and decision.reason in ("asked", "policy")
+            and intent.answer
+        ):
+            return intent.answer.in_language(texts.language)
+        return texts.for_reason(decision.reason)
+
+    def _suggestions(self, parts: Sequence[Part], texts: Texts, language: str) -> tuple[str, ...]:
+        names: list[str] = []
+        for part in parts:
+            match part.decision:
+                case Clarify(options):
+                    names += options
+                case Approved(intent=name) | SmallTalk(intent=name):
+                    intent = self.playbook.intent(name)
+                    names += intent.suggestions if intent else ()
+                case NotKnown():
+                    names.append(TALK_TO_PERSON)
+                case _:
+                    pass
+        answered = {part.decision.intent for part in parts if isinstance(part.decision, Approved)}
+        wanted = [name for name in dict.fromkeys(names) if name not in answered][:MOST_SUGGESTIONS]
+        return tuple(
+            texts.talk_to_person if name == TALK_TO_PERSON else title
+            for name, title in zip(wanted, self._titles(wanted, language), strict=True)
+        )
+
+    def _titles(self, names: Sequence[str], language: str) -> tuple[str, ...]:
+        intents = (self.playbook.intent(name) for name in names)
+        return tuple(intent.title.in_language(language) if intent else "" for intent in intents)
+
+
+def _status(decision: Decision, state: State) -> Status:
+    match decision:
+        case Approved():
+            return "approved"
+        case Grounded():
+            return "grounded"
+        case SmallTalk():
+            return "small_talk"
+        case AskFor():
+            return "asked"
+        case Clarify():
+            return "clarified"
+        case HandOver():
+            return "waiting" if state.waiting is not None else "handed_over"
+        case NotKnown():
+            return "not_known"
+        case _:
+            assert_never(decision)
+
+
+def _quoted(one: Quote, number: int, count: int) -> str:
+    mark = f" [{number}]" if count > 1 else ""
+    return (f"{one.heading}: " if one.heading else "") + one.text + mark
+
+
+def _short(question: str) -> str:
+    line = " ".join(question.split())
+    return line if len(line) <= 100 else line[:99].rstrip() + "…"

@@ -1,0 +1,172 @@
+"""The assistant: from a message and its conversation to a reply, in five steps.
+
+Owns the order of the steps, their timing, and what happens when a model fails. Pure: no store, no channel, no clock
+of the day; the same arguments give the same turn but for its milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from bot.conversation.answers import Answer, Link, Writer, article_link
+from bot.conversation.dialogue import Matter, decide_all
+from bot.conversation.entities import EntityKind, find_entities
+from bot.conversation.language import language_of
+from bot.conversation.messages import Entity, Message, Part, Thresholds, Turn, Understanding, Versions, readable
+from bot.conversation.phrases import PhraseBook
+from bot.conversation.playbook import Playbook
+from bot.conversation.questions import questions_of
+from bot.conversation.quotes import SentenceScorer
+from bot.conversation.signals import find_signals
+from bot.conversation.state import State, state_of
+from bot.conversation.understanding import UNAVAILABLE, Reader, Reading, Searcher, understand
+from retriever.passages import Hit, Query
+
+HITS = 8
+
+_log = logging.getLogger(__name__)
+
+
+class Assistant:
+    """Answers messages. Holds only immutable parts, so that threads share it and a new version replaces it whole."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        searcher: Searcher,
+        playbook: Playbook,
+        phrases: PhraseBook,
+        thresholds: Thresholds,
+        *,
+        link: Link = article_link,
+        scorer: SentenceScorer | None = None,
+    ) -> None:
+        self._reader = reader
+        self._searcher = searcher
+        self._playbook = playbook
+        self._phrases = phrases
+        self._thresholds = thresholds
+        self._writer = Writer(playbook, link, _forgiving(scorer))
+
+    def respond(
+        self, message: Message, history: tuple[Turn, ...] = (), *, returned_at: datetime | None = None
+    ) -> Iterator[str | Turn]:
+        """Yields the reply's text in chunks as they are ready, and last the turn, whose reply is those chunks joined.
+
+        `history` is the conversation's turns, oldest first; `returned_at` is when a person last gave it back to the
+        bot. A failing model or index never raises: the turn is answered without it or handed over, and recorded.
+        """
+        watch = _Stopwatch()
+        state = state_of(history, returned_at)
+        message = replace(message, text=readable(message.text))
+
+        asked = self._understand(message, state)
+        watch.lap("understand")
+        hits, index_version = self._search(asked)
+        watch.lap("search")
+        degraded = index_version == UNAVAILABLE or any(one.reading is None for one in asked)
+        parts = self._decide(asked, hits, state, message.received_at, degraded)
+        watch.lap("decide")
+        answer = self._writer.answer(parts, state)
+        watch.lap("answer")
+        yield from answer.chunks
+        yield self._turn(message, parts, answer, index_version, watch)
+
+    def _understand(self, message: Message, state: State) -> tuple[_Asked, ...]:
+        """The message's questions with what the reader, the phrase book and the patterns make of them."""
+        questions = questions_of(message.text, state.lines)
+        language = language_of(message.text, state.language, self._playbook.languages)
+        readings = self._read(questions)
+        expected = self._expected(state)
+        asked = []
+        for query, reading in zip(questions, readings, strict=True):
+            found = find_entities(query.text, message.received_at, self._playbook.patterns(), expected)
+            entities = (*found, *find_signals(query.text))
+            asked.append(_Asked(query, reading, self._meaning(query, reading, entities, language)))
+        return tuple(asked)
+
+    def _meaning(
+        self, query: Query, reading: Reading | None, entities: tuple[Entity, ...], language: str
+    ) -> Understanding:
+        return understand(query, reading, self._phrases, entities, language, self._thresholds, self._reader.version)
+
+    def _read(self, questions: Sequence[Query]) -> Sequence[Reading | None]:
+        try:
+            readings = self._reader.read(questions)
+            if len(readings) != len(questions):
+                raise ValueError(f"{len(questions)} questions were read as {len(readings)}")
+        except Exception:
+            _log.exception("the reader failed; answering without it")
+            return [None] * len(questions)
+        return readings
+
+    def _search(self, asked: Sequence[_Asked]) -> tuple[list[tuple[Hit, ...]], str]:
+        """Hits for every question, and the version of the index that gave them."""
+        try:
+            hits = [self._searcher.search(one.query, one.reading, HITS) for one in asked]
+        except Exception:
+            _log.exception("the search failed; answering without it")
+            return [()] * len(asked), UNAVAILABLE
+        return hits, self._searcher.version
+
+    def _decide(
+        self, asked: Sequence[_Asked], hits: Sequence[tuple[Hit, ...]], state: State, now: datetime, degraded: bool
+    ) -> tuple[Part, ...]:
+        matters = [
+            Matter(one.query.text, one.meaning, found, state, self._playbook, self._thresholds, now, degraded)
+            for one, found in zip(asked, hits, strict=True)
+        ]
+        return decide_all(matters)
+
+    def _expected(self, state: State) -> EntityKind | None:
+        slot = self._playbook.slot(state.pending.slot) if state.pending else None
+        return slot.kind if slot else None
+
+    def _turn(self, message: Message, parts: tuple[Part, ...], answer: Answer, index: str, watch: _Stopwatch) -> Turn:
+        versions = Versions(self._reader.version, index, self._playbook.version)
+        return Turn(turn_id(message), message, parts, answer.reply(), versions, self._thresholds, tuple(watch.laps))
+
+
+def turn_id(message: Message) -> str:
+    """The id of the turn that answers `message`: the same message has the same turn, however often it is sent."""
+    return hashlib.sha256(f"{message.conversation}\0{message.id}".encode("utf-8", "replace")).hexdigest()[:20]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: Query
+    reading: Reading | None
+    meaning: Understanding
+
+
+class _Stopwatch:
+    """Milliseconds of each step."""
+
+    def __init__(self) -> None:
+        self.laps: list[tuple[str, float]] = []
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps.append((name, round((now - self._since) * 1000, 3)))
+        self._since = now
+
+
+def _forgiving(scorer: SentenceScorer | None) -> SentenceScorer | None:
+    """A scorer whose failure leaves the choice of sentences to shared words."""
+    if scorer is None:
+        return None
+
+    def score(question: str, pieces: Sequence[str]) -> Sequence[float]:
+        try:
+            return scorer(question, pieces)
+        except Exception:
+            _log.exception("the sentence scorer failed; choosing by words")
+            return [0.0] * len(pieces)
+
+    return score

@@ -1,0 +1,358 @@
+"""What to do with a question: (state, understanding, hits) -> Decision, pure.
+
+Owns the order of answering and its rules: people first, open questions of ours next, then approved answers, quoted
+passages, options, and "not known". Knows no wording and no model; every rule is a function of a few lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from bot.conversation.entities import ACCEPTED, slot_value
+from bot.conversation.messages import (
+    Approved,
+    AskFor,
+    Candidate,
+    Clarify,
+    Decision,
+    Grounded,
+    HandOver,
+    NotKnown,
+    Part,
+    SmallTalk,
+    Thresholds,
+    Understanding,
+)
+from bot.conversation.phrases import plain
+from bot.conversation.playbook import TALK_TO_PERSON, Intent, Playbook, Slot
+from bot.conversation.questions import is_question
+from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
+from retriever.passages import Hit
+
+REFUSALS = 2
+"""Values that may be refused for one slot before a person is brought."""
+MISSES = 2
+"""Turns in a row without an answer before a person is brought."""
+MOST_OPTIONS = 3
+MOST_HITS = 3
+MUCH_BETTER = 0.2
+"""How much a passage's chance of answering must exceed an intent's confidence to be quoted instead of it."""
+NEARLY_AS_GOOD = 0.75
+"""Share of the best passage's chance from which another passage is quoted beside it."""
+REMEMBERED_KINDS = ("order_number", "email", "phone")
+"""Values that stay the customer's for the whole conversation; dates and amounts belong to one question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """Everything one decision may depend on."""
+
+    text: str
+    meaning: Understanding
+    hits: tuple[Hit, ...]
+    state: State
+    playbook: Playbook
+    thresholds: Thresholds
+    now: datetime
+    degraded: bool = False
+    """A model or the index failed: what is not settled without them is our fault, not the customer's."""
+
+    def signals(self, kind: str) -> bool:
+        return any(entity.kind == kind for entity in self.meaning.entities)
+
+    @property
+    def intent(self) -> Intent | None:
+        """The intent that may be acted on."""
+        return self.playbook.intent(self.meaning.intent) if self.meaning.intent else None
+
+    @property
+    def angry(self) -> bool:
+        return any(entity.kind == "angry" and entity.value == "strong" for entity in self.meaning.entities)
+
+
+def decide(matter: Matter) -> Decision:
+    """The decision for one question. The rules stand in the order in which they win."""
+    rules = (
+        _waits,
+        _person,
+        _says_nothing,
+        _takes_back,
+        _picks,
+        _fills,
+        _small_talk,
+        _approves,
+        _quotes,
+        _resumes,
+        _offers,
+    )
+    decision = next((found for rule in rules if (found := rule(matter)) is not None), None)
+    return _misses(matter) if decision is None else decision
+
+
+def decide_all(matters: Sequence[Matter]) -> tuple[Part, ...]:
+    """The parts that a message is answered in. `matters` is one question, or the whole message and then its pieces."""
+    parts: list[Part] = []
+    for number, matter in enumerate(matters):
+        decision = decide(matter)
+        parts.append(Part(matter.text, matter.meaning, matter.hits, decision))
+        state = matter.state
+        if number and state.pending and _goes_on(decision, state.pending.intent):
+            # The first piece told what we asked for; the next one is a matter of its own.
+            matters = [*matters[: number + 1], *(replace(one, state=_free(one.state)) for one in matters[number + 1 :])]
+    settled = settle(parts[0], tuple(parts[1:])) if len(parts) > 1 else tuple(parts)
+    return tuple(told for part in settled for told in _follow_on(part, matters[0].playbook))
+
+
+def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The pieces of a message when each got something of its own, else the whole.
+
+    Cutting a message is a guess. It holds when at least two pieces are met differently, small talk not counted.
+    """
+    told = [part for part in pieces if not isinstance(part.decision, SmallTalk)]
+    for part in told:
+        if isinstance(part.decision, HandOver) and part.decision.reason != "not_known_twice":
+            return (part,)
+    met = [part for part in told if not isinstance(part.decision, NotKnown | Clarify | HandOver)]
+    different = [part for number, part in enumerate(met) if not any(_same(part, other) for other in met[:number])]
+    missed = [replace(part, decision=NotKnown()) for part in told if part not in met and is_question(part.question)]
+    if len(different) >= 2 or (different and isinstance(whole.decision, NotKnown | Clarify | HandOver)):
+        return (*different, *missed)
+    return (whole,)
+
+
+def _goes_on(decision: Decision, intent: str) -> bool:
+    match decision:
+        case Approved(intent=name) | AskFor(intent=name, problem=""):
+            return name == intent
+        case _:
+            return False
+
+
+def _free(state: State) -> State:
+    return replace(state, pending=None, interrupted=None, offered=())
+
+
+def _follow_on(part: Part, playbook: Playbook) -> tuple[Part, ...]:
+    """The part, and a second one when the playbook brings a person after its approved answer."""
+    intent = playbook.intent(part.decision.intent) if isinstance(part.decision, Approved) else None
+    if intent is None or intent.then != "hand_over":
+        return (part,)
+    return (part, replace(part, decision=HandOver("policy")))
+
+
+def _same(one: Part, other: Part) -> bool:
+    match one.decision, other.decision:
+        case Grounded(hits=hits), Grounded(hits=others):
+            return hits[0].passage.id == others[0].passage.id
+        case ((Approved(intent=name) | AskFor(intent=name)), (Approved(intent=other_name) | AskFor(intent=other_name))):
+            return name == other_name
+        case _:
+            return False
+
+
+def _waits(matter: Matter) -> Decision | None:
+    """While a person is on the way the bot holds the line; only taking it back ends that."""
+    if matter.state.waiting is None:
+        return None
+    return SmallTalk(NEVER_MIND) if matter.signals("never_mind") else HandOver(matter.state.waiting)
+
+
+def _person(matter: Matter) -> Decision | None:
+    asked = matter.signals("wants_person") or matter.meaning.intent == TALK_TO_PERSON
+    agreed = matter.state.misses > 0 and not matter.state.offered and matter.signals("yes")
+    if asked or agreed:
+        return HandOver("asked")
+    if matter.angry and matter.state.was_angry:
+        return HandOver("angry")
+    intent = matter.intent
+    return HandOver("policy") if intent is not None and intent.kind == "hand_over" else None
+
+
+def _says_nothing(matter: Matter) -> Decision | None:
+    wordless = not any(character.isalnum() for character in matter.text)
+    if not wordless or matter.angry or (matter.signals("yes") and matter.state != State()):
+        return None
+    return SmallTalk(NO_TEXT)
+
+
+def _takes_back(matter: Matter) -> Decision | None:
+    state = matter.state
+    something_open = state.pending or state.interrupted or state.offered
+    taken_back = something_open and matter.signals("never_mind")
+    return SmallTalk(NEVER_MIND) if taken_back or (state.pending and matter.signals("no")) else None
+
+
+def _picks(matter: Matter) -> Decision | None:
+    """One of the options of the last reply, by number, by title or by its place."""
+    options = matter.state.offered
+    if not options:
+        return None
+    if matter.signals("none_of_these") or (matter.signals("no") and matter.intent is None):
+        return _misses(matter)
+    chosen = _picked(matter.text, options, matter.playbook)
+    if chosen is not None:
+        return _act(matter, chosen)
+    return Clarify(options) if matter.signals("yes") and matter.state.misses < MISSES else None
+
+
+_PLACES = (
+    re.compile(r"\W*(?:the )?(?:option |number |no\.? ?|第)?(?:1|one|first|1st|一)(?: one| option|[个项种条])?(?: please)?\W*", re.IGNORECASE),
+    re.compile(r"\W*(?:the )?(?:option |number |no\.? ?|第)?(?:2|two|second|2nd|二|两)(?: one| option|[个项种条])?(?: please)?\W*", re.IGNORECASE),
+    re.compile(r"\W*(?:the )?(?:option |number |no\.? ?|第)?(?:3|three|third|3rd|last|三)(?: one| option|[个项种条])?(?: please)?\W*", re.IGNORECASE),
+)  # fmt: skip
+
+
+def _picked(text: str, options: tuple[str, ...], playbook: Playbook) -> Intent | None:
+    for place, option in zip(_PLACES, options, strict=False):
+        if place.fullmatch(text):
+            return playbook.intent(option)
+    said = plain(text)
+    for option in options:
+        intent = playbook.intent(option)
+        titles = [plain(title) for _, title in intent.title.said] if intent else []
+        if said and any(said == title or (len(said.split()) >= 2 and said in title) for title in titles):
+            return intent
+    return None
+
+
+def _fills(matter: Matter) -> Decision | None:
+    """The value we asked for; a change of topic or a question of the customer's own goes first."""
+    asked = matter.state.pending
+    intent = matter.playbook.intent(asked.intent) if asked else None
+    slot = matter.playbook.slot(asked.slot) if asked else None
+    if asked is None or intent is None or slot is None or asked.slot not in intent.slots:
+        return None
+    value = slot_value(matter.text, slot.kind, slot.pattern, matter.now, matter.meaning.entities)
+    if value:
+        return _act(matter, intent, (*asked.filled, (slot.name, value)))
+    elsewhere = matter.intent is not None and matter.intent.name != intent.name
+    asks = is_question(matter.text) and _good_hits(matter)
+    if elsewhere or asks or (matter.degraded and is_question(matter.text)):
+        return None
+    if matter.signals("yes"):
+        return AskFor(intent.name, slot.name, asked.filled)
+    if matter.state.refused_values + 1 >= REFUSALS:
+        return HandOver("not_known_twice")
+    return AskFor(intent.name, slot.name, asked.filled, problem=matter.text.strip()[:80] or "empty")
+
+
+def _resumes(matter: Matter) -> Decision | None:
+    """The value for a question that a change of topic left open, when it arrives after all."""
+    asked = matter.state.interrupted
+    intent = matter.playbook.intent(asked.intent) if asked else None
+    slot = matter.playbook.slot(asked.slot) if asked else None
+    if asked is None or intent is None or slot is None:
+        return None
+    value = next((entity.value for entity in matter.meaning.entities if entity.kind == slot.kind), "")
+    return _act(matter, intent, (*asked.filled, (slot.name, value))) if value else None
+
+
+def _small_talk(matter: Matter) -> Decision | None:
+    intent = matter.intent
+    if intent is not None and intent.kind == "small_talk":
+        return SmallTalk(intent.name)
+    plain_yes_or_no = matter.signals("yes") or matter.signals("no") or matter.signals("never_mind")
+    return SmallTalk(ANYTHING_ELSE) if plain_yes_or_no and intent is None and not matter.state.offered else None
+
+
+def _approves(matter: Matter) -> Decision | None:
+    intent = matter.intent
+    if intent is None:
+        return None
+    passage = _better_passage(matter, intent)
+    return Grounded(passage) if passage else _act(matter, intent)
+
+
+def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
+    """Passages to quote although an approved answer is at hand.
+
+    Both chances are calibrated, so they compare. And an approved answer that was just given does not answer a
+    follow-up to it ("and for Canada?").
+    """
+    hits = _good_hits(matter)
+    if not hits:
+        return ()
+    repeated = intent.name in matter.state.answered and matter.signals("follow_up")
+    much_better = hits[0].answers > matter.meaning.confidence + MUCH_BETTER and not _says_the_same(hits[0], intent)
+    return hits if repeated or much_better else ()
+
+
+def _says_the_same(hit: Hit, intent: Intent) -> bool:
+    return bool(intent.article) and hit.passage.source.endswith(intent.article)
+
+
+def _quotes(matter: Matter) -> Decision | None:
+    if matter.meaning.out_of_scope > matter.thresholds.out_of_scope or _bare_value(matter):
+        return None
+    hits = _good_hits(matter)
+    return Grounded(hits) if hits else None
+
+
+def _good_hits(matter: Matter) -> tuple[Hit, ...]:
+    """Hits likely to answer, best first, in the customer's language when any of them is."""
+    good = [hit for hit in matter.hits if hit.answers >= matter.thresholds.passage]
+    own = [hit for hit in good if hit.passage.language == matter.meaning.language]
+    best = sorted(own or good, key=lambda hit: -hit.answers)
+    return tuple(hit for hit in best if hit.answers >= NEARLY_AS_GOOD * best[0].answers)[:MOST_HITS]
+
+
+def _bare_value(matter: Matter) -> bool:
+    """A message that is nothing but, say, an order number asks nothing that a passage could answer."""
+    covered = sum(
+        entity.end - entity.start for entity in matter.meaning.entities if entity.score >= ACCEPTED and entity.value
+    )
+    return covered >= 0.8 * len(matter.text.strip()) and not is_question(matter.text)
+
+
+def _offers(matter: Matter) -> Decision | None:
+    """Two or three intents that could be meant; offering the same options twice helps nobody."""
+    if matter.meaning.out_of_scope > matter.thresholds.out_of_scope or matter.angry or matter.degraded:
+        return None
+    options = tuple(
+        candidate.intent
+        for candidate in matter.meaning.runners_up
+        if candidate.confidence >= matter.thresholds.clarify and _can_be_offered(candidate, matter.playbook)
+    )[:MOST_OPTIONS]
+    return Clarify(options) if len(options) >= 2 and options != matter.state.offered else None
+
+
+def _can_be_offered(candidate: Candidate, playbook: Playbook) -> bool:
+    intent = playbook.intent(candidate.intent)
+    return intent is not None and intent.kind != "small_talk" and bool(intent.title)
+
+
+def _misses(matter: Matter) -> Decision:
+    if matter.degraded:
+        return HandOver("error")
+    if matter.angry:
+        return HandOver("angry")
+    return HandOver("not_known_twice") if matter.state.misses + 1 >= MISSES else NotKnown()
+
+
+def _act(matter: Matter, intent: Intent, filled: tuple[tuple[str, str], ...] = ()) -> Decision:
+    """Does what the playbook says for `intent`, asking for the first slot that nobody has told."""
+    if intent.kind == "small_talk":
+        return SmallTalk(intent.name)
+    if intent.kind == "hand_over":
+        return HandOver("asked" if intent.name == TALK_TO_PERSON else "policy")
+    known = dict(filled)
+    for name in intent.slots:
+        slot = matter.playbook.slot(name)
+        value = known.get(name) or (_known_value(matter, slot) if slot else "")
+        if not value:
+            return AskFor(intent.name, name, tuple(known.items()))
+        known[name] = value
+    return Approved(intent.name, tuple((name, known[name]) for name in intent.slots))
+
+
+def _known_value(matter: Matter, slot: Slot) -> str:
+    """What the customer said in this message, else what they said earlier and still holds."""
+    here = next((entity.value for entity in matter.meaning.entities if entity.kind == slot.kind), "")
+    if here or slot.kind not in REMEMBERED_KINDS:
+        return here
+    told = next((value for name, value in reversed(matter.state.told) if name == slot.name), "")
+    earlier = (entity.value for entity in reversed(matter.state.entities) if entity.kind == slot.kind)
+    return next(earlier, "") or told

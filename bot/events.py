@@ -1,0 +1,229 @@
+"""What happens in a conversation, as numbered events that every open page follows and a lost connection resumes.
+
+Ids rise within a conversation and derive from the message's place n in it: n * 10,000 + chunk for the text as it
+comes, n * 10,000 + 9,000 for the finished turn, whatever happens after it above that. So a stored turn always has
+the same id, and a client that was cut off, or outlived a restart, gets from the record what it missed. Bounded: the
+text of a finished turn is forgotten here. Knows nothing about how answers are made or carried.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from bot.conversation.messages import Turn
+from bot.storage.conversations import ConversationStatus
+from bot.storage.turns import Entry
+
+BLOCK = 10_000
+"""Ids between one message of a conversation and the next."""
+
+_logger = logging.getLogger(__name__)
+_TURN = 9_000
+_KEPT_PER_CONVERSATION = 512
+_KEPT_CONVERSATIONS = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """A piece of the reply to `message_id` that is being written; the turn that follows is what counts."""
+
+    id: int
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEvent:
+    """An answer that is stored."""
+
+    id: int
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    id: int
+    status: ConversationStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """The answer to `message_id` could not be stored; sending the message again, with the same id, is safe."""
+
+    id: int
+    message_id: str
+    problem: str
+
+
+Event = TokenEvent | TurnEvent | StatusEvent | ErrorEvent
+Deliver = Callable[[Event], None]
+
+
+def turn_event(entry: Entry) -> TurnEvent:
+    """The event of a stored turn, with the id it had when it happened."""
+    assert entry.turn is not None
+    return TurnEvent(entry.sequence * BLOCK + _TURN, entry.turn)
+
+
+class EventLog:
+    """The events of all conversations in this process. Safe from any thread; no call waits for a listener."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logs: OrderedDict[str, _Log] = OrderedDict()
+
+    def token(self, conversation: str, sequence: int, message_id: str, text: str) -> None:
+        """A chunk of text. Beyond 8,999 chunks of one reply the rest comes with the turn alone."""
+        self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), below=sequence * BLOCK + _TURN)
+
+    def error(self, conversation: str, sequence: int, message_id: str, problem: str) -> None:
+        self._publish(conversation, ErrorEvent(sequence * BLOCK, message_id, problem), below=sequence * BLOCK + _TURN)
+
+    def turn(self, entry: Entry) -> None:
+        """A stored turn; its text so far is forgotten, since the turn holds all of it."""
+        event = turn_event(entry)
+        with self._lock:
+            log = self._log(entry.message.conversation)
+            kept = [each for each in log.events if not _is_text_of(each, entry.message.id)]
+            log.events = deque(kept, maxlen=_KEPT_PER_CONVERSATION)
+            log.last = max(log.last, event.id)
+            log.deliver(event)
+
+    def status(self, conversation: str, sequence: int, status: ConversationStatus) -> None:
+        """`sequence` is the place of the last message of the conversation."""
+        self._publish(conversation, StatusEvent(sequence * BLOCK + _TURN, status), below=None)
+
+    def last(self, conversation: str) -> int:
+        """The highest id given out here since the start, 0 if nothing happened."""
+        with self._lock:
+            log = self._logs.get(conversation)
+            return log.last if log is not None else 0
+
+    def attach(
+        self, conversation: str, after: int, deliver: Deliver, stored: Callable[[], Sequence[Entry]]
+    ) -> Callable[[], None]:
+        """Calls `deliver` with every event behind id `after`, in order and once: first those missed, then live.
+
+        `stored` reads the entries of the conversation that those missed can belong to. `deliver` is called under a
+        lock, from any thread, and must return at once (`queue.put`, `loop.call_soon_threadsafe`); one that raises
+        hears nothing more. Returns the call that ends it.
+        """
+        listener = _Listener(deliver, after)
+        with self._lock:
+            log = self._log(conversation)
+            # A client that heard the text of an attempt which died with its process: ids go on behind what it heard.
+            log.last = max(log.last, after)
+            log.listeners.append(listener)
+
+        def detach() -> None:
+            with self._lock:
+                if listener in log.listeners:
+                    log.listeners.remove(listener)
+
+        try:
+            # The record is read without the lock; what happens meanwhile waits in the listener.
+            missed = [turn_event(entry) for entry in stored() if entry.turn is not None]
+            with self._lock:
+                listener.go_live([*missed, *log.events])
+        except BaseException:
+            detach()
+            raise
+        return detach
+
+    def forget(self, conversation: str) -> None:
+        """Lets go of a conversation; whoever listens to it hears nothing more."""
+        with self._lock:
+            log = self._logs.pop(conversation, None)
+            if log is not None:
+                log.listeners.clear()
+
+    def _publish(self, conversation: str, event: TokenEvent | ErrorEvent | StatusEvent, below: int | None) -> None:
+        """Gives the event the next id above its own and all others; drops it if that is not `below`."""
+        with self._lock:
+            log = self._log(conversation)
+            number = max(log.last, event.id) + 1
+            if below is not None and number >= below:
+                return
+            log.last = number
+            numbered = replace(event, id=number)
+            log.events.append(numbered)
+            log.deliver(numbered)
+
+    def _log(self, conversation: str) -> _Log:
+        log = self._logs.setdefault(conversation, _Log())
+        self._logs.move_to_end(conversation)
+        while len(self._logs) > _KEPT_CONVERSATIONS:
+            idle = next((name for name, each in self._logs.items() if not each.listeners and each is not log), None)
+            if idle is None:
+                break
+            del self._logs[idle]
+        return log
+
+
+def follow(
+    attach: Callable[[Deliver], Callable[[], None]], patience: float, most_waiting: int = 4096
+) -> Iterator[Event | None]:
+    """Events as an iterator for a thread of its own; None after `patience` seconds of silence. Ends for a reader
+    that fell `most_waiting` events behind: it may resume from the last id."""
+    waiting: queue.Queue[Event] = queue.Queue()
+    detach = attach(waiting.put)
+    try:
+        while waiting.qsize() < most_waiting:
+            try:
+                yield waiting.get(timeout=patience)
+            except queue.Empty:
+                yield None
+    finally:
+        detach()
+
+
+@dataclass(slots=True, eq=False)
+class _Listener:
+    deliver: Deliver
+    after: int
+    early: list[Event] | None = field(default_factory=list)
+    """What happened before the missed events were delivered; None once live."""
+
+    def hear(self, event: Event) -> None:
+        if self.early is not None:
+            self.early.append(event)
+        elif event.id > self.after:
+            self.after = event.id
+            self.deliver(event)
+
+    def go_live(self, missed: Sequence[Event]) -> None:
+        early, self.early = self.early or [], None
+        everything = {event.id: event for event in (*missed, *early)}
+        # The text of a turn that is among them is not sent again: the turn replaces it.
+        done = [event.turn.message.id for event in everything.values() if isinstance(event, TurnEvent)]
+        for number in sorted(everything):
+            event = everything[number]
+            if not any(_is_text_of(event, message_id) for message_id in done):
+                self.hear(event)
+
+
+@dataclass(slots=True)
+class _Log:
+    last: int = 0
+    """The highest id given out, or heard of from a client that resumed."""
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=_KEPT_PER_CONVERSATION))
+    """Without turns: those are in the record."""
+    listeners: list[_Listener] = field(default_factory=list)
+
+    def deliver(self, event: Event) -> None:
+        for listener in tuple(self.listeners):
+            try:
+                listener.hear(event)
+            except Exception:
+                # A listener that is gone must not cost anybody an answer.
+                _logger.exception("a listener failed and hears nothing more")
+                self.listeners.remove(listener)
+
+
+def _is_text_of(event: Event, message_id: str) -> bool:
+    return isinstance(event, TokenEvent) and event.message_id == message_id

@@ -1,0 +1,509 @@
+"""The desk where messages become stored turns: load history -> respond -> store -> publish.
+
+Owns order (one answer at a time in a conversation, first come first served), once-only (the same message id gets
+the same turn, however often and however early it is sent again), and the bound on work in hand. A turn leaves here
+only after its commit. Holds the live assistant, which can be swapped while it works, and the adapters that make a
+trained model and a knowledge base what the conversation asks for. Decides nothing about what is said.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from bot import FrontdeskError
+from bot.conversation.messages import (
+    Candidate,
+    HandOver,
+    Message,
+    Part,
+    Reply,
+    Thresholds,
+    Turn,
+    Understanding,
+    Versions,
+    readable,
+)
+from bot.conversation.understanding import UNAVAILABLE, Reader, Reading
+from bot.events import BLOCK, Deliver, Event, EventLog, follow
+from bot.storage.conversations import ConversationStatus, UnknownConversation, forget, set_status
+from bot.storage.database import Database
+from bot.storage.faults import RecordUnavailable
+from bot.storage.turns import (
+    Entry,
+    Stored,
+    accept_message,
+    check_message,
+    entries,
+    history,
+    last_sequence,
+    look_up,
+    owed,
+    store_turn,
+)
+
+from retriever.passages import Hit, Query
+
+if TYPE_CHECKING:
+    from finetune.model import QuestionModel
+    from retriever.knowledge_base import Knowledge
+
+_log = logging.getLogger(__name__)
+_RETRY_SECONDS = 5.0
+_CANDIDATES = 10
+_MOST_PER_BATCH = 64
+FAILURE_TEXT = "Sorry, something went wrong on our side. I have asked a person to look at your question."
+
+
+class Responder(Protocol):
+    """What the desk needs of an assistant: that of `bot.conversation`, or a slow source in a test."""
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        """Text as it is ready, and last the turn for `message`."""
+
+
+class Overloaded(FrontdeskError):
+    """Refused, nothing was done; try again in `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"too many messages are waiting for an answer: try again in {retry_after:.0f} seconds")
+        self.retry_after = retry_after
+
+
+class Desk:
+    """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
+    the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        assistant: Responder,
+        *,
+        most_in_hand: int = 256,
+        most_in_one_conversation: int = 8,
+        workers: int = 16,
+    ) -> None:
+        self.events = EventLog()
+        self._database = database
+        self._assistant = assistant
+        self._most_in_hand = most_in_hand
+        self._most_in_one_conversation = most_in_one_conversation
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="desk")
+        self._lock = threading.Lock()
+        self._in_hand: dict[tuple[str, str], _Answer] = {}
+        self._lanes: dict[str, _Lane] = {}
+        self._retry: threading.Timer | None = None
+        self._closed = False
+
+    # -- messages in ------------------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> Iterator[str | Turn]:
+        """Text as it is written and, once it is durable, the turn. Work begins at once and does not depend on
+        anybody reading; a message that was answered before yields its stored turn alone.
+
+        Raises Overloaded, UnknownConversation, or FrontdeskError for a message that cannot be stored. The iterator
+        raises RecordUnavailable if the turn could not be made durable; sending the message again is then safe.
+        """
+        return self._take_in(message).follow()
+
+    def answer(self, message: Message) -> Turn:
+        """The stored turn for `message`; raises what `receive` does."""
+        for item in self.receive(message):
+            if isinstance(item, Turn):
+                return item
+        raise AssertionError("an answer ends with its turn or raises")
+
+    def accept(self, message: Message) -> None:
+        """Returns once `message` is durable; it is answered in the background, if need be after a restart
+        (`resume`). Raises what `receive` does, and RecordUnavailable if it could not be made durable."""
+        answer = self._take_in(message)
+        if not answer.promised:
+            accept_message(self._database, answer.message, answer.sequence)
+            answer.promised = True
+            if answer.failed:  # before the promise was made, so nobody took it up again
+                self._resume_later()
+
+    def resume(self) -> int:
+        """Takes up every message that was accepted and never answered; how many there were. Call after start."""
+        found = owed(self._database)
+        for entry in found:
+            try:
+                self._take_in(entry.message)
+            except Overloaded:
+                self._resume_later()
+                break
+        return len(found)
+
+    # -- events out -------------------------------------------------------------------------------------------------
+
+    def attach(self, conversation: str, after: int, deliver: Deliver) -> Callable[[], None]:
+        """Calls `deliver` with every event behind id `after`; see `EventLog.attach`. Raises UnknownConversation."""
+        last = last_sequence(self._database, conversation)
+        # A client's number beyond what can have happened must not silence the conversation.
+        after = max(0, min(after, (last + self._most_in_one_conversation + 1) * BLOCK))
+        place = max(0, after // BLOCK - 1)
+        return self.events.attach(
+            conversation, after, deliver, lambda: entries(self._database, conversation, after=place)
+        )
+
+    def subscribe(self, conversation: str, after: int = 0, *, patience: float = 15.0) -> Iterator[Event | None]:
+        """The same as an iterator for a thread of its own; None after `patience` seconds in which nothing happened."""
+        return follow(lambda deliver: self.attach(conversation, after, deliver), patience)
+
+    # -- care of a conversation, of the service ---------------------------------------------------------------------
+
+    def set_status(self, conversation: str, status: ConversationStatus, *, actor: str) -> None:
+        """Stores and publishes a change of status. Raises UnknownConversation."""
+        set_status(self._database, conversation, status, actor=actor)
+        self.events.status(conversation, last_sequence(self._database, conversation), status)
+
+    def forget(self, conversation: str, *, actor: str) -> bool:
+        """Deletes the conversation and its events; an answer in the making is not stored. False if there is none."""
+        gone = forget(self._database, conversation, actor=actor)
+        self.events.forget(conversation)
+        return gone
+
+    def swap(self, assistant: Responder) -> None:
+        """Answers begun from now on are the new assistant's; those begun are finished by the old one."""
+        self._assistant = assistant
+
+    @property
+    def in_hand(self) -> int:
+        """How many messages are being answered or wait for it."""
+        return len(self._in_hand)
+
+    def close(self, *, seconds: float = 30.0) -> None:
+        """Refuses new messages and finishes those in hand, for at most `seconds`. Safe to call twice."""
+        with self._lock:
+            self._closed = True
+            if self._retry is not None:
+                self._retry.cancel()
+            answers = list(self._in_hand.values())
+        until = time.monotonic() + seconds
+        finished = all([answer.wait(until - time.monotonic()) for answer in answers])
+        self._workers.shutdown(wait=finished, cancel_futures=not finished)
+
+    # -- the work ---------------------------------------------------------------------------------------------------
+
+    def _take_in(self, message: Message) -> _Answer:
+        """The answer to `message`: in hand, stored, or begun now."""
+        message = replace(message, text=readable(message.text))
+        check_message(message)
+        key = (message.conversation, message.id)
+        with self._lock:
+            if key in self._in_hand:
+                return self._in_hand[key]
+        last, entry = look_up(self._database, message.conversation, message.id)
+        if entry is not None and entry.turn is not None:
+            return _Answer.of(entry)
+        with self._lock:
+            if key in self._in_hand:
+                return self._in_hand[key]
+            if self._closed:
+                raise RecordUnavailable("the service is stopping: try again in a moment")
+            lane = self._lanes.get(message.conversation)
+            waiting = len(lane.answers) if lane is not None else 0
+            if len(self._in_hand) >= self._most_in_hand or waiting >= self._most_in_one_conversation:
+                raise Overloaded(retry_after=1.0)
+            if lane is None:
+                lane = self._lanes[message.conversation] = _Lane(last)
+            sequence = entry.sequence if entry is not None else lane.last + 1
+            lane.last = max(lane.last, sequence)
+            answer = self._in_hand[key] = _Answer(message, sequence, promised=entry is not None)
+            lane.answers.append(answer)
+            if not waiting:
+                self._workers.submit(self._work, lane)
+        return answer
+
+    def _work(self, lane: _Lane) -> None:
+        """Answers the first message of a lane, then sends the lane to the end of the queue."""
+        answer = lane.answers[0]
+        problem: FrontdeskError | None = None
+        stored: Stored | None = None
+        try:
+            stored = self._answer(answer)
+        except FrontdeskError as error:
+            problem = error
+        except Exception as error:
+            _log.exception("message %s of conversation %s", answer.message.id, answer.message.conversation)
+            problem = FrontdeskError(f"the answer failed ({type(error).__name__}): see the log of the service")
+        with self._lock:
+            lane.answers.popleft()
+            del self._in_hand[answer.message.conversation, answer.message.id]
+            if lane.answers:
+                self._workers.submit(self._work, lane)
+            else:
+                del self._lanes[answer.message.conversation]
+        if stored is not None:
+            answer.finish(stored.turn)
+        elif problem is not None:
+            self._report(answer, problem)
+            answer.fail(problem)
+
+    def _answer(self, answer: _Answer) -> Stored:
+        """Load history -> respond -> store -> publish."""
+        message = answer.message
+        past = history(self._database, message.conversation)
+        turn = self._respond(answer, past)
+        try:
+            stored = store_turn(self._database, turn, answer.sequence)
+        except (RecordUnavailable, UnknownConversation):
+            raise
+        except Exception:
+            _log.exception("turn %s of conversation %s cannot be stored", turn.id, message.conversation)
+            stored = store_turn(self._database, _failure(message), answer.sequence)
+        self.events.turn(Entry(stored.sequence, message, stored.turn, None))
+        if stored.status is not None:
+            self.events.status(message.conversation, stored.sequence, stored.status)
+        return stored
+
+    def _respond(self, answer: _Answer, past: tuple[Turn, ...]) -> Turn:
+        """The assistant's turn, its text passed on as it comes; an honest failure if it gives none."""
+        message = answer.message
+        assistant = self._assistant
+        try:
+            for item in assistant.respond(message, past):
+                if not isinstance(item, Turn):
+                    answer.add(item)
+                    self.events.token(message.conversation, answer.sequence, message.id, item)
+                elif (item.message.conversation, item.message.id) == (message.conversation, message.id):
+                    return item
+                else:
+                    raise AssertionError("the assistant answered another message")
+            raise AssertionError("the assistant gave no turn")
+        except Exception:
+            _log.exception("the assistant failed on message %s of conversation %s", message.id, message.conversation)
+            return _failure(message)
+
+    def _report(self, answer: _Answer, problem: FrontdeskError) -> None:
+        message = answer.message
+        self.events.error(message.conversation, answer.sequence, message.id, str(problem))
+        if answer.promised and isinstance(problem, RecordUnavailable):
+            self._resume_later()
+
+    def _resume_later(self) -> None:
+        """An accepted message is owed an answer also when nobody sends it again."""
+        with self._lock:
+            if self._closed or (self._retry is not None and self._retry.is_alive()):
+                return
+            self._retry = threading.Timer(_RETRY_SECONDS, self._resume_again)
+            self._retry.daemon = True
+            self._retry.start()
+
+    def _resume_again(self) -> None:
+        try:
+            self._retry = None
+            self.resume()
+        except FrontdeskError:
+            self._resume_later()
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The messages of one conversation that wait for an answer; the first is being answered."""
+
+    last: int
+    """The highest place given to a message."""
+    answers: deque[_Answer] = field(default_factory=deque)
+
+
+class _Answer:
+    """An answer in the making. Any number of readers follow it, each from its beginning."""
+
+    def __init__(self, message: Message, sequence: int, *, promised: bool) -> None:
+        self.message = message
+        self.sequence = sequence
+        self.promised = promised
+        """Whether the message is durable: then it is owed an answer, whatever happens."""
+        self._changed = threading.Condition()
+        self._chunks: list[str] = []
+        self._outcome: Turn | FrontdeskError | None = None
+
+    @classmethod
+    def of(cls, entry: Entry) -> _Answer:
+        """One that was finished before."""
+        answer = cls(entry.message, entry.sequence, promised=True)
+        answer._outcome = entry.turn
+        return answer
+
+    def add(self, chunk: str) -> None:
+        with self._changed:
+            self._chunks.append(chunk)
+            self._changed.notify_all()
+
+    def finish(self, turn: Turn) -> None:
+        with self._changed:
+            self._outcome = turn
+            self._changed.notify_all()
+
+    def fail(self, problem: FrontdeskError) -> None:
+        with self._changed:
+            self._outcome = problem
+            self._changed.notify_all()
+
+    @property
+    def failed(self) -> bool:
+        return isinstance(self._outcome, FrontdeskError)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was finished, well or badly, within `seconds`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._outcome is not None, seconds)
+
+    def follow(self) -> Iterator[str | Turn]:
+        seen = 0
+        outcome = None
+        while outcome is None:
+            with self._changed:
+                while len(self._chunks) == seen and self._outcome is None:
+                    self._changed.wait()
+                new, outcome = self._chunks[seen:], self._outcome
+            yield from new
+            seen += len(new)
+        if isinstance(outcome, FrontdeskError):
+            raise outcome
+        yield outcome
+
+
+def _failure(message: Message) -> Turn:
+    """What is true when nothing else can be said: it failed, and a person will look."""
+    understanding = Understanding(None, 0.0, (), 0.0, (), "en", UNAVAILABLE)
+    return Turn(
+        id=uuid.uuid4().hex,
+        message=message,
+        parts=(Part(message.text, understanding, (), HandOver("error")),),
+        reply=Reply(FAILURE_TEXT, (), (), "handed_over"),
+        versions=Versions(UNAVAILABLE, UNAVAILABLE, UNAVAILABLE),
+        thresholds=Thresholds(),
+    )
+
+
+# -- what a trained model and a knowledge base are to the conversation --------------------------------------------
+
+
+class ModelReader:
+    """A trained model as the conversation's reader. `version` is its name in the registry."""
+
+    def __init__(self, model: QuestionModel, version: str) -> None:
+        self._model = model
+        self.version = version
+
+    def read(self, questions: Sequence[Query]) -> list[Reading]:
+        readings = self._model.read([(question.text, question.history) for question in questions])
+        best = np.argsort(-readings.probabilities, axis=1)[:, :_CANDIDATES]
+        return [
+            Reading(
+                tuple(Candidate(readings.labels[i], float(readings.probabilities[row, i])) for i in best[row]),
+                float(readings.out_of_scope[row]),
+                (readings.last[row : row + 1], readings.window[row : row + 1]),
+            )
+            for row in range(len(questions))
+        ]
+
+
+class BatchingReader:
+    """Reads the questions of concurrent turns in one call of the reader behind it.
+
+    Whoever comes while the reader is idle reads at once, alone; whoever comes while it is busy joins the next batch,
+    which the first of them leads. So nobody waits for a timer.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._waiting: list[_Asked] = []
+        self._busy = False
+
+    @property
+    def version(self) -> str:
+        return self._reader.version
+
+    def read(self, questions: Sequence[Query]) -> list[Reading]:
+        asked = _Asked(questions)
+        with self._lock:
+            self._waiting.append(asked)
+            leads = not self._busy
+            self._busy = True
+        if not leads:
+            asked.woken.wait()
+        if asked.outcome is None:
+            self._lead()
+        if isinstance(asked.outcome, list):
+            return asked.outcome
+        assert asked.outcome is not None
+        raise asked.outcome
+
+    def _lead(self) -> None:
+        """Reads what waits, and leaves the lead to the first who came meanwhile."""
+        with self._lock:
+            batch, self._waiting = self._waiting[:_MOST_PER_BATCH], self._waiting[_MOST_PER_BATCH:]
+        try:
+            self._read(batch)
+        finally:
+            with self._lock:
+                self._busy = bool(self._waiting)
+                following = self._waiting[0] if self._waiting else None
+            for asked in batch:
+                asked.woken.set()
+            if following is not None:
+                following.woken.set()
+
+    def _read(self, batch: Sequence[_Asked]) -> None:
+        try:
+            readings = self._reader.read([question for asked in batch for question in asked.questions])
+            rest = iter(readings)
+            for asked in batch:
+                asked.outcome = [next(rest) for _ in asked.questions]
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].outcome = error
+                return
+            for asked in batch:  # one question that cannot be read must not cost the others their answers
+                self._read([asked])
+
+
+class _Asked:
+    def __init__(self, questions: Sequence[Query]) -> None:
+        self.questions = questions
+        self.woken = threading.Event()
+        self.outcome: list[Reading] | Exception | None = None
+
+
+class KnowledgeSearcher:
+    """A loaded version of the knowledge base as the conversation's searcher."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+
+    @property
+    def version(self) -> str:
+        return self._knowledge.version
+
+    def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
+        """By meaning and words; by words alone when there is no reading."""
+        vectors = reading.vectors if reading is not None and isinstance(reading.vectors, tuple) else None
+        return tuple(self._knowledge.search(query, vectors, k))
+
+
+class Absent:
+    """Stands in for a model or a knowledge base that a company does not have yet; the turn is answered without it."""
+
+    version = UNAVAILABLE
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    def read(self, questions: Sequence[Query]) -> list[Reading]:
+        raise FrontdeskError(self._problem)
+
+    def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
+        raise FrontdeskError(self._problem)

@@ -1,0 +1,224 @@
+"""One SQLite file, opened so that what was acknowledged is never lost: WAL, `synchronous=FULL`, one writer.
+
+All writing goes through one thread that puts waiting units of work into one transaction (group commit): a unit's
+future resolves after the fsync of its COMMIT and not before. Readers use connections of their own and never wait
+for the writer. Knows nothing about what is stored.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pysqlite3 import dbapi2 as sqlite
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from bot import FrontdeskError
+from bot.storage.faults import BUSY_SECONDS, is_disk_fault, is_of_the_disk, plainly
+from bot.storage.faults import RecordUnavailable as RecordUnavailable  # part of what callers of a database meet
+from bot.storage.lock import FileLock
+from bot.storage.migrations import bring_up_to_date
+
+T = TypeVar("T")
+Unit = Callable[[Connection], T]
+
+_MOST_PER_COMMIT = 256
+_WAL_LIMIT = 64 * 2**20
+
+
+def check_sqlite(version: tuple[int, ...]) -> None:
+    """Refuses a SQLite that can lose a committed write when WAL resets (3.7.0 to 3.51.2, but for two backports)."""
+    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+    if not fixed:
+        raise FrontdeskError(
+            f"SQLite {'.'.join(map(str, version))} can lose committed messages (WAL-reset bug): "
+            "install pysqlite3==0.6.1, which carries 3.53"
+        )
+
+
+class Database:
+    """An open record. Use as a context manager, or call `close`; both wait for what is queued.
+
+    Opening makes the file and brings its tables up to date. Raises FrontdeskError if the folder cannot be
+    written, the file is damaged, of a newer program, or another process is restoring it.
+    """
+
+    def __init__(self, path: Path, *, most_waiting: int = 1024) -> None:
+        check_sqlite(sqlite.sqlite_version_info)
+        self.path = path
+        if not path.parent.is_dir():
+            raise FrontdeskError(f"{path.parent}: no such folder; make it, or set FRONTDESK_HOME to one that exists")
+        self._lock = FileLock(path)
+        self._readers = open_engine(path, "BEGIN")
+        self._writers = open_engine(path, "BEGIN IMMEDIATE")
+        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(most_waiting)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._broken = ""
+        try:
+            with plainly(path):
+                bring_up_to_date(path, self._lock, self._writers)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._thread = threading.Thread(target=self._write_forever, name="record-writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the record for as long as the block lasts. Keep it short."""
+        with plainly(self.path), self._readers.connect() as connection:
+            yield connection
+
+    def submit(self, unit: Unit[T]) -> Future[T]:
+        """Queues `unit`; its future resolves once it is durable, or fails and then nothing of it was stored.
+
+        Units run in the order submitted. Raises RecordUnavailable when `most_waiting` units are queued.
+        """
+        future: Future[T] = Future()
+        with self._closing:
+            if self._closed:
+                raise RecordUnavailable(f"{self.path.name} is closed: the service is stopping")
+            try:
+                self._waiting.put_nowait(_Waiting(unit, future))
+            except queue.Full:
+                raise RecordUnavailable(
+                    f"{self._waiting.maxsize} writes are waiting for the disk: try again in a moment"
+                ) from None
+        return future
+
+    def write(self, unit: Unit[T]) -> T:
+        """Runs `unit` and returns its result once that is durable."""
+        return self.submit(unit).result()
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be stored until a restart; empty when all is well. For health checks."""
+        return self._broken
+
+    def close(self) -> None:
+        """Finishes what is queued and lets go of the file. Safe to call twice."""
+        with self._closing:
+            first, self._closed = not self._closed, True
+        if first:
+            self._waiting.put(None)
+            self._thread.join()
+            self._readers.dispose()
+            self._writers.dispose()
+            self._lock.release()
+
+    # -- the writer thread --------------------------------------------------------------------------------------
+
+    def _write_forever(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch, last = self._gather(first)
+            self._commit(batch)
+            if last:
+                return
+
+    def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+        """What is waiting now: while one batch syncs the next one gathers, so nobody waits for a timer."""
+        batch = [first]
+        while len(batch) < _MOST_PER_COMMIT:
+            try:
+                waiting = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is None:
+                return batch, True
+            batch.append(waiting)
+        return batch, False
+
+    def _commit(self, batch: Sequence[_Waiting]) -> None:
+        batch = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
+        outcomes: list[tuple[_Waiting, Any, BaseException | None]] = []
+        try:
+            if self._broken:
+                raise RecordUnavailable(self._broken)
+            with plainly(self.path), self._writers.begin() as connection:
+                for waiting in batch:
+                    outcomes.append(_run(waiting, connection))
+        except BaseException as error:  # whatever it was, nobody in this batch may be told "stored"
+            self._note_fault(error)
+            for waiting in batch:
+                waiting.future.set_exception(error)
+            return
+        for waiting, value, problem in outcomes:
+            if problem is None:
+                waiting.future.set_result(value)
+            else:
+                waiting.future.set_exception(problem)
+
+    def _note_fault(self, error: BaseException) -> None:
+        if is_disk_fault(error):
+            self._broken = f"{error} (nothing is stored until then)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    unit: Unit[Any]
+    future: Future[Any]
+
+
+def _run(waiting: _Waiting, connection: Connection) -> tuple[_Waiting, Any, BaseException | None]:
+    """One unit in its own savepoint: a unit that fails takes nobody with it."""
+    savepoint = connection.begin_nested()
+    try:
+        value = waiting.unit(connection)
+        savepoint.commit()
+        return waiting, value, None
+    except Exception as error:
+        # Disk full and its like make SQLite roll back the whole transaction: then there is no savepoint to go
+        # back to, and every unit of the batch is gone with it.
+        driver = connection.connection.dbapi_connection
+        if driver is None or not driver.in_transaction:
+            raise
+        if is_of_the_disk(error):
+            raise
+        savepoint.rollback()
+        return waiting, None, error
+
+
+def open_engine(path: Path, begin: str) -> Engine:
+    """An engine whose transactions start with `begin`: the driver's own guessing about transactions is off."""
+    engine = create_engine(
+        f"sqlite:///{path}",
+        module=sqlite,
+        pool_size=8,
+        max_overflow=-1,
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_SECONDS},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        for pragma in (
+            f"busy_timeout = {BUSY_SECONDS * 1000}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "secure_delete = ON",  # what a customer asked us to forget must not stay in free pages
+            f"journal_size_limit = {_WAL_LIMIT}",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,0 +1,179 @@
+"""Passages by the words they share with a question: BM25 in tantivy over terms that this module cuts.
+
+Owns what a term is, in English and in Chinese, and the keyword files. Knows nothing about passages or vectors: a row
+is a number. Cutting happens here and not in tantivy, so that the index, the query and the share of words a passage
+covers can never disagree about what a word is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.passages import RetrieverError
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+_HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED: Final = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff"
+"""Scripts written without spaces. Korean has spaces and is cut like other words."""
+_RUN = re.compile(
+    rf"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[^\W_{_UNSPACED}]+(?:[-.'’/&][^\W_{_UNSPACED}]+)*)"
+)
+_JOINT = re.compile(r"[-.'’/&]")
+_CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
+_LONGEST: Final = 64
+
+# Words that say how a sentence is built and not what it is about (closed classes, no data set was looked at).
+_GRAMMAR: Final = frozenset(
+    "a an the this that these those there here it its he she they them their we us our you your yours i me my mine "
+    "is are was were be been being am do does did doing done have has had having can could will would shall should "
+    "may might must and or but if so as than then of in on at by for to from with about into over up down out off "
+    "not no nor what which who whom whose when where why how any some all each both more most other such only own "
+    "too very just also again please want need like get got know tell let ok okay yes hi hello hey thanks thank "
+    "don doesn didn isn aren wasn weren won wouldn shouldn couldn can't "
+    "的 了 吗 呢 吧 啊 呀 我 你 您 他 她 它 我们 你们 他们 是 在 有 和 与 或 也 都 就 还 要 想 会 能 可以 可 以 "
+    "请 请问 问 什么 怎么 怎样 如何 哪 哪里 哪个 这 那 这个 那个 个 一下 不 没 没有 被 把 给 对 到 吗 么 谢谢 您好 你好 "
+    "嗎 們 個 這 還 請 請問 什麼 怎麼 沒 沒有 會".split()
+)
+
+
+def terms(text: str) -> list[str]:
+    """The index terms of `text`, in order, repeats kept.
+
+    Words are lower-cased, stripped of accents and stemmed (Porter 2, English; words with digits are kept whole, so
+    that `TR-8464` gives `tr`, `8464` and `tr8464`). Chinese and Japanese runs give their dictionary words (jieba) and
+    their overlapping character pairs, so that a short question still meets a longer word.
+    """
+    words: list[str] = []
+    for run in _RUN.finditer(unicodedata.normalize("NFKC", text).casefold()):
+        if run["unspaced"]:
+            words += _unspaced(run["unspaced"])
+        else:
+            words += _word(run["word"])
+    return _stemmed(words)
+
+
+def weighty(found: Iterable[str]) -> list[str]:
+    """`found` without words of pure grammar; all of it when nothing else is left."""
+    kept = [term for term in found if term not in _grammar()]
+    return kept or list(found)
+
+
+def _unspaced(run: str) -> list[str]:
+    import rjieba
+
+    if len(run) == 1:
+        return [run]
+    pairs = {run[i : i + 2] for i in range(len(run) - 1)}
+    return [*(word for word in rjieba.cut_for_search(run) if word not in pairs), *sorted(pairs, key=run.find)]
+
+
+def _word(word: str) -> list[str]:
+    word = _CLITIC.sub("", word)
+    plain = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))[:_LONGEST]
+    parts = [part for part in _JOINT.split(plain) if part]
+    return parts if len(parts) < 2 else [*parts, "".join(parts)]
+
+
+def _stemmed(words: Sequence[str]) -> list[str]:
+    # One call for the whole text: the words hold no white space, so they come back one for one.
+    return list(_stemmer().analyze(" ".join(words))) if words else []
+
+
+@cache
+def _stemmer() -> Any:
+    import tantivy
+
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(tantivy.Filter.stemmer("english")).build()
+    )
+
+
+@cache
+def _grammar() -> frozenset[str]:
+    return frozenset(_stemmed(sorted(_GRAMMAR))) | _GRAMMAR
+
+
+class KeywordIndex:
+    """A folder of keywords, opened for reading. Threads may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what `build` wrote. Check the files' SHA-256 before."""
+        import tantivy
+
+        try:
+            # Lines end in "\n" alone: a term may hold any other character that Unicode calls a line break.
+            self._terms = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            self._index = tantivy.Index.open(str(folder))
+            self._searcher = self._index.searcher()
+        except (OSError, ValueError) as error:
+            raise RetrieverError(f"{folder}: not a keyword index ({error}); ingest again or roll back") from None
+        self._schema = self._index.schema
+        self.size = len(self._terms)
+
+    @classmethod
+    def build(cls, folder: Path, texts: Sequence[str]) -> KeywordIndex:
+        """Index `texts`, row by row, into the new `folder`; OSError when the disk refuses."""
+        import tantivy
+
+        folder.mkdir(parents=True)
+        rows = [" ".join(terms(text)) for text in texts]
+        (folder / "terms.txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        schema = (
+            tantivy.SchemaBuilder()
+            .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
+            .add_unsigned_field("row", fast=True)
+            .build()
+        )
+        try:
+            # One thread and one commit: the same texts give one segment and the same ranking every time.
+            writer = tantivy.Index(schema, path=str(folder)).writer(heap_size=64_000_000, num_threads=1)
+            for number, row in enumerate(rows):
+                document = tantivy.Document()
+                document.add_text("terms", row)
+                document.add_unsigned("row", number)
+                writer.add_document(document)
+            writer.commit()
+            writer.wait_merging_threads()
+        except ValueError as error:  # tantivy's only exception, also for a full disk
+            raise OSError(f"keyword index not written ({str(error)[:120]})") from None
+        return cls(folder)
+
+    def search(self, wanted: Sequence[str], k: int) -> tuple[Scores, Rows]:
+        """`(BM25 scores, rows)` of the best `k` rows that hold any of the terms `wanted`, best first (k1 1.2, b .75)."""
+        import tantivy
+
+        if not wanted or not self.size:
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        query = tantivy.Query.boolean_query(
+            [
+                (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, "terms", term, "freq"))
+                for term in dict.fromkeys(wanted)
+            ]
+        )
+        hits = self._searcher.search(query, min(k, self.size), count=False).hits
+        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
+        return np.array([score for score, _ in hits], np.float32), np.array(rows, np.int64)
+
+    def weight(self, term: str) -> float:
+        """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`."""
+        held = self._searcher.doc_freq("terms", term)
+        return math.log(1 + (self.size - held + 0.5) / (held + 0.5))
+
+    def coverage(self, weights: Mapping[str, float], rows: Iterable[int]) -> Scores:
+        """For each row the share, 0 to 1, of the summed `weights` whose terms the row holds."""
+        whole = sum(weights.values()) or 1.0
+        return np.array(
+            [sum(map(weights.__getitem__, weights.keys() & set(self._terms[row].split()))) / whole for row in rows],
+            np.float32,
+        )

@@ -1,0 +1,96 @@
+"""The documentation says what the code does: README's commands run, its tables match, its files exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from bot.settings import Settings
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def settings_table() -> str:
+    """The table of settings as README must show it."""
+    rows = ["| name | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (PydanticUndefined, None, ()) else f"`{field.default}`"
+        rows.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def section(name: str) -> str:
+    found = re.search(rf"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", README, re.S)
+    assert found, f"README lost its section {name}"
+    return found[1].strip()
+
+
+def commands(text: str) -> list[str]:
+    return [
+        line.removeprefix("$ ")
+        for block in re.findall(r"```console\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
+
+
+def test_readme_lists_every_setting_with_its_default() -> None:
+    assert section("settings") == settings_table()
+
+
+def test_every_place_of_the_file_map_exists_and_every_module_has_one() -> None:
+    """A folder or file the map names is there; a module of `bot` that it does not name is a stranger."""
+    table = section("files")
+    places = re.findall(r"^\| `([^`]+)` \|", table, re.M)
+    assert len(places) > 8, "the guard must look at the real map"
+    for place in places:
+        assert (ROOT / place).exists(), f"README names {place}, which is not there"
+    for path in [*(ROOT / "bot").glob("*.py"), *(ROOT / "bot").glob("*/")]:
+        if not path.name.startswith("__"):
+            assert path.name in table, f"README's file map does not mention {path.name}"
+
+
+def test_every_document_readme_links_to_exists() -> None:
+    links = re.findall(r"\]\(((?!http|#)[^)]+)\)", README)
+    assert len(links) > 4
+    for link in links:
+        assert (ROOT / link).exists(), f"README links to {link}, which is not there"
+
+
+def test_every_make_target_readme_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"`?make ([a-z-]+)", README))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}\b.*:|^{target} |\b{target}\b.*:", makefile, re.M), f"make {target}: no such target"
+
+
+@pytest.mark.slow
+def test_readme_commands_do_what_they_say(sample_home: Path) -> None:
+    """Every `frontdesk` line of README runs on the sample company and succeeds; training is proven by the fixture."""
+    lines = [line for line in commands(README) if line.startswith("frontdesk ")]
+    assert len(lines) >= 5
+    for line in lines:
+        if line == "frontdesk train":
+            continue
+        result = subprocess.run(
+            f"{Path(sys.executable).parent / 'frontdesk'} {line.removeprefix('frontdesk ')}",
+            shell=True,
+            cwd=ROOT,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "FRONTDESK_CONFIG": str(ROOT / "data/frontdesk.toml"),
+                "FRONTDESK_HOME": str(sample_home),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+        assert result.stdout.strip(), line
