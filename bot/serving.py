@@ -2,8 +2,8 @@
 
 Owns order (one answer at a time in a conversation, first come first served), once-only (the same message id gets
 the same turn, however often and however early it is sent again), and the bound on work in hand. A turn leaves here
-only after its commit. Holds the live assistant, which can be swapped while it works, and the adapters that make a
-trained model and a knowledge base what the conversation asks for. Decides nothing about what is said.
+only after its commit. Holds the live assistant, which can be swapped while it works. Decides nothing about what is
+said and knows no model: see `readers`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from bot import FrontdeskError
 from bot.conversation.messages import (
-    Candidate,
     HandOver,
     Message,
     Part,
@@ -33,7 +30,7 @@ from bot.conversation.messages import (
     Versions,
     readable,
 )
-from bot.conversation.understanding import UNAVAILABLE, Reader, Reading
+from bot.conversation.understanding import UNAVAILABLE
 from bot.events import BLOCK, Deliver, Event, EventLog, follow
 from bot.storage.conversations import ConversationStatus, UnknownConversation, forget, set_status
 from bot.storage.database import Database
@@ -51,16 +48,8 @@ from bot.storage.turns import (
     store_turn,
 )
 
-from retriever.passages import Hit, Query
-
-if TYPE_CHECKING:
-    from finetune.model import QuestionModel
-    from retriever.knowledge_base import Knowledge
-
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
-_CANDIDATES = 10
-_MOST_PER_BATCH = 64
 FAILURE_TEXT = "Sorry, something went wrong on our side. I have asked a person to look at your question."
 
 
@@ -385,125 +374,3 @@ def _failure(message: Message) -> Turn:
         versions=Versions(UNAVAILABLE, UNAVAILABLE, UNAVAILABLE),
         thresholds=Thresholds(),
     )
-
-
-# -- what a trained model and a knowledge base are to the conversation --------------------------------------------
-
-
-class ModelReader:
-    """A trained model as the conversation's reader. `version` is its name in the registry."""
-
-    def __init__(self, model: QuestionModel, version: str) -> None:
-        self._model = model
-        self.version = version
-
-    def read(self, questions: Sequence[Query]) -> list[Reading]:
-        readings = self._model.read([(question.text, question.history) for question in questions])
-        best = np.argsort(-readings.probabilities, axis=1)[:, :_CANDIDATES]
-        return [
-            Reading(
-                tuple(Candidate(readings.labels[i], float(readings.probabilities[row, i])) for i in best[row]),
-                float(readings.out_of_scope[row]),
-                (readings.last[row : row + 1], readings.window[row : row + 1]),
-            )
-            for row in range(len(questions))
-        ]
-
-
-class BatchingReader:
-    """Reads the questions of concurrent turns in one call of the reader behind it.
-
-    Whoever comes while the reader is idle reads at once, alone; whoever comes while it is busy joins the next batch,
-    which the first of them leads. So nobody waits for a timer.
-    """
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._lock = threading.Lock()
-        self._waiting: list[_Asked] = []
-        self._busy = False
-
-    @property
-    def version(self) -> str:
-        return self._reader.version
-
-    def read(self, questions: Sequence[Query]) -> list[Reading]:
-        asked = _Asked(questions)
-        with self._lock:
-            self._waiting.append(asked)
-            leads = not self._busy
-            self._busy = True
-        if not leads:
-            asked.woken.wait()
-        if asked.outcome is None:
-            self._lead()
-        if isinstance(asked.outcome, list):
-            return asked.outcome
-        assert asked.outcome is not None
-        raise asked.outcome
-
-    def _lead(self) -> None:
-        """Reads what waits, and leaves the lead to the first who came meanwhile."""
-        with self._lock:
-            batch, self._waiting = self._waiting[:_MOST_PER_BATCH], self._waiting[_MOST_PER_BATCH:]
-        try:
-            self._read(batch)
-        finally:
-            with self._lock:
-                self._busy = bool(self._waiting)
-                following = self._waiting[0] if self._waiting else None
-            for asked in batch:
-                asked.woken.set()
-            if following is not None:
-                following.woken.set()
-
-    def _read(self, batch: Sequence[_Asked]) -> None:
-        try:
-            readings = self._reader.read([question for asked in batch for question in asked.questions])
-            rest = iter(readings)
-            for asked in batch:
-                asked.outcome = [next(rest) for _ in asked.questions]
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].outcome = error
-                return
-            for asked in batch:  # one question that cannot be read must not cost the others their answers
-                self._read([asked])
-
-
-class _Asked:
-    def __init__(self, questions: Sequence[Query]) -> None:
-        self.questions = questions
-        self.woken = threading.Event()
-        self.outcome: list[Reading] | Exception | None = None
-
-
-class KnowledgeSearcher:
-    """A loaded version of the knowledge base as the conversation's searcher."""
-
-    def __init__(self, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-
-    @property
-    def version(self) -> str:
-        return self._knowledge.version
-
-    def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
-        """By meaning and words; by words alone when there is no reading."""
-        vectors = reading.vectors if reading is not None and isinstance(reading.vectors, tuple) else None
-        return tuple(self._knowledge.search(query, vectors, k))
-
-
-class Absent:
-    """Stands in for a model or a knowledge base that a company does not have yet; the turn is answered without it."""
-
-    version = UNAVAILABLE
-
-    def __init__(self, problem: str) -> None:
-        self._problem = problem
-
-    def read(self, questions: Sequence[Query]) -> list[Reading]:
-        raise FrontdeskError(self._problem)
-
-    def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
-        raise FrontdeskError(self._problem)

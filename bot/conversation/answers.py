@@ -27,7 +27,7 @@ from bot.conversation.messages import (
 )
 from bot.conversation.playbook import PLACEHOLDER, TALK_TO_PERSON, Playbook, Texts
 from bot.conversation.quotes import Quote, SentenceScorer, choose_quotes
-from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
+from bot.conversation.state import NEVER_MIND, NO_TEXT, State
 from retriever.passages import Hit
 
 Link = Callable[[str, str], str]
@@ -119,7 +119,7 @@ class Writer:
         return text, self._article(intent.article, intent.title.in_language(language), part.hits, language)
 
     def _article(self, article: str, title: str, hits: Sequence[Hit], language: str) -> tuple[Citation, ...]:
-        """The article that the playbook names, in the customer's language and at the best passage when search found it."""
+        """The article that the playbook names: its copy in the customer's language and its best passage, if found."""
         if not article:
             return ()
         translated = next((hit for hit in hits if hit.passage.source == f"{language}/{article}"), None)

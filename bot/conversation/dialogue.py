@@ -198,11 +198,16 @@ def _picks(matter: Matter) -> Decision | None:
     return Clarify(options) if matter.signals("yes") and matter.state.misses < MISSES else None
 
 
+def _place(*names: str) -> re.Pattern[str]:
+    words = rf"(?:the )?(?:option |number |no\.? ?|第)?(?:{'|'.join(names)})(?: one| option|[个项种条])?(?: please)?"
+    return re.compile(rf"\W*{words}\W*", re.IGNORECASE)
+
+
 _PLACES = (
-    re.compile(r"\W*(?:the )?(?:option |number |no\.? ?|第)?(?:1|one|first|1st|一)(?: one| option|[个项种条])?(?: please)?\W*", re.IGNORECASE),
-    re.compile(r"\W*(?:the )?(?:option |number |no\.? ?|第)?(?:2|two|second|2nd|二|两)(?: one| option|[个项种条])?(?: please)?\W*", re.IGNORECASE),
-    re.compile(r"\W*(?:the )?(?:option |number |no\.? ?|第)?(?:3|three|third|3rd|last|三)(?: one| option|[个项种条])?(?: please)?\W*", re.IGNORECASE),
-)  # fmt: skip
+    _place("1", "one", "first", "1st", "一"),
+    _place("2", "two", "second", "2nd", "二", "两"),
+    _place("3", "three", "third", "3rd", "last", "三"),
+)
 
 
 def _picked(text: str, options: tuple[str, ...], playbook: Playbook) -> Intent | None:

@@ -64,18 +64,22 @@ def _phone(match: re.Match[str]) -> str:
     return ("+" if plus else "") + digits if 7 <= len(digits) <= 15 else ""
 
 
-_CURRENCIES = {
-    "$": "USD", "us$": "USD", "usd": "USD", "dollar": "USD", "dollars": "USD", "bucks": "USD", "美元": "USD", "刀": "USD",
-    "€": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR", "欧元": "EUR",
-    "£": "GBP", "gbp": "GBP", "pound": "GBP", "pounds": "GBP", "quid": "GBP", "英镑": "GBP",
-    "¥": "CNY", "￥": "CNY", "元": "CNY", "块": "CNY", "块钱": "CNY", "rmb": "CNY", "cny": "CNY", "人民币": "CNY", "yuan": "CNY",
-    "ca$": "CAD", "cad": "CAD", "a$": "AUD", "aud": "AUD", "chf": "CHF", "hk$": "HKD", "hkd": "HKD", "港币": "HKD",
-    "jpy": "JPY", "yen": "JPY", "日元": "JPY",
-}  # fmt: skip
-_SIGNS = r"us\$|ca\$|hk\$|a\$|[$€£¥￥]|usd|eur|gbp|rmb|cny|cad|aud|chf|hkd|jpy|人民币"
+_CURRENCY_NAMES = {
+    "USD": ("$", "us$", "usd", "dollar", "dollars", "bucks", "美元", "刀"),
+    "EUR": ("€", "eur", "euro", "euros", "欧元"),
+    "GBP": ("£", "gbp", "pound", "pounds", "quid", "英镑"),
+    "CNY": ("¥", "￥", "rmb", "cny", "yuan", "元", "块", "块钱", "人民币"),
+    "CAD": ("ca$", "c$", "cad", "加元", "加币"),
+    "AUD": ("a$", "aud"),
+    "CHF": ("chf",),
+    "HKD": ("hk$", "hkd", "港币"),
+    "JPY": ("jpy", "yen", "日元"),
+}
+_CURRENCIES = {written: code for code, names in _CURRENCY_NAMES.items() for written in names}
+_SIGNS = r"us\$|ca?\$|hk\$|a\$|[$€£¥￥]|usd|eur|gbp|rmb|cny|cad|aud|chf|hkd|jpy|人民币"
 _UNITS = (
     r"dollars?|bucks|euros?|pounds?|quid|yuan|yen|usd|eur|gbp|rmb|cny|cad|aud|chf|hkd|jpy|€|£|\$"
-    r"|块钱|元|块|美元|欧元|英镑|港币|日元|人民币|刀"
+    r"|块钱|元|块|加元|加币|美元|欧元|英镑|港币|日元|人民币|刀"
 )
 _NUMBER = r"(?P<number>\d{1,3}(?:[,.' ]\d{3})+(?:[.,]\d{1,2})?|\d+(?:[.,]\d{1,2})?)"
 
@@ -101,19 +105,32 @@ def _rule(kind: EntityKind, name: str, pattern: str, score: float, read: Callabl
     return Rule(kind, name, re.compile(pattern, re.IGNORECASE), score, read)
 
 
+_BEFORE_CODE = r"(?<![\w@/.-])"
+_BEFORE_NUMBER = r"(?<![\w.,/+@$€£¥#-])"
+_DOMAIN = r"(?:[A-Z0-9](?:[A-Z0-9-]{0,61}[A-Z0-9])?\.)+[A-Z]{2,24}(?![\w-])"
+
 RULES = (
-    _rule("order_number", "letters and digits", r"(?<![\w@/.-])#?[A-Z]{1,4}-?\d{4,12}(?![\w@]|[.-]\w)", 0.4, _whole),
+    _rule(
+        "order_number", "letters and digits", rf"{_BEFORE_CODE}#?[A-Z]{{1,4}}-?\d{{4,12}}(?![\w@]|[.-]\w)", 0.4, _whole
+    ),
     _rule("order_number", "hash and digits", r"(?<![\w&])#\s?\d{4,12}(?![\w.-])", 0.55, _whole),
-    _rule("order_number", "digits", rf"(?<![\w.,/+@$€£¥-])\d{{5,12}}(?![\w@%{CJK}]|[.,/-]\d)", 0.2, _whole),
+    _rule("order_number", "digits", rf"{_BEFORE_NUMBER}\d{{5,12}}(?![\w@%]|[.,/-]\d)", 0.2, _whole),
     _rule("order_number", "digits", rf"(?<=[{CJK}:：])\d{{5,12}}(?![\dA-Za-z@%元块年月日]|[.,/-]\d)", 0.2, _whole),
-    _rule("email", "address", r"(?<![\w.+%-])[A-Z0-9](?:[\w.+%-]{0,62}[\w+%-])?@(?:[A-Z0-9](?:[A-Z0-9-]{0,61}[A-Z0-9])?\.)+[A-Z]{2,24}(?![\w-])", 0.95, _email),
-    _rule("phone", "international", r"(?<![\w+])\+\d{1,3}[\s.-]?(?:\(\d{1,4}\)[\s.-]?)?\d{1,4}(?:[\s.-]?\d{2,4}){1,4}(?!\w)", 0.85, _phone),
-    _rule("phone", "chinese mobile", r"(?<![\w.+-])1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}(?![\w.-])", 0.6, _phone),
-    _rule("phone", "grouped", r"(?<![\w.+/-])(?:\(\d{2,4}\)\s?|0?\d{2,4}[\s.-])\d{3,4}[\s.-]\d{3,4}(?![\w/-]|\.\d)", 0.55, _phone),
-    _rule("phone", "digits", r"(?<![\w.,/+@$€£¥#-])0?\d{9,11}(?![\w@%]|[.,/-]\d)", 0.15, _phone),
+    _rule("email", "address", rf"(?<![\w.+%-])[A-Z0-9](?:[\w.+%-]{{0,62}}[\w+%-])?@{_DOMAIN}", 0.95, _email),
+    _rule("phone", "international", r"(?<![\w+])\+\d{1,3}(?:[\s.-]?\(?\d{1,4}\)?){2,5}(?!\w)", 0.85, _phone),
+    _rule("phone", "chinese mobile", r"(?<![A-Za-z0-9.+-])1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}(?![A-Za-z0-9-])", 0.6, _phone),
+    _rule(
+        "phone",
+        "grouped",
+        r"(?<![\w.+/-])(?:\(\d{2,4}\)\s?|0?\d{2,4}[\s.-])\d{3,4}[\s.-]\d{3,4}(?![\w/-]|\.\d)",
+        0.55,
+        _phone,
+    ),
+    _rule("phone", "digits", rf"{_BEFORE_NUMBER}0?\d{{9,11}}(?![\w@%]|[.,/-]\d)", 0.15, _phone),
     _rule("amount", "sign first", rf"(?<!\w)(?P<currency>{_SIGNS})\s?{_NUMBER}(?![\d%]|[.,]\d)", 0.9, _amount),
-    _rule("amount", "unit last", rf"(?<![\w.,]){_NUMBER}\s?(?P<currency>{_UNITS})(?![A-Za-z])", 0.85, _amount),
-)  # fmt: skip
+    _rule("amount", "unit last", rf"(?<![A-Za-z0-9.,]){_NUMBER}\s?(?P<currency>{_UNITS})(?![A-Za-z])", 0.85, _amount),
+)
+"""Where two rules find the same place, the higher score wins, then the longer match."""
 
 CONTEXT: dict[EntityKind, Context] = {
     "order_number": Context(

@@ -18,21 +18,25 @@ MOST_PREAMBLE = 400
 
 _LINES_OF_HISTORY = 12
 
-_OPENING = r"^(?:\W*(?:hi|hello|hey|ok|okay|so|and|but|also|well|please|pls|thanks|thank you|then|plus|oh|sorry|one more thing|another thing|another question|second(?:ly)?|first(?:ly)?|by the way|btw|there|guys|team)\b)*\W*"
-_ASKING = re.compile(
-    _OPENING
-    + r"(?:how|what|when|where|why|who|which|whose|can|could|do|does|did|is|are|was|were|will|would|should|may|has|have|any|am)"
-    r"(?:'s|n't)?\b",
-    re.IGNORECASE,
+_OPENING = (
+    r"^(?:\W*(?:hi|hello|hey|ok|okay|so|and|but|also|well|please|pls|thanks|thank you|then|plus|oh|sorry|there"
+    r"|guys|team|(?:one more|another) (?:thing|question)|second(?:ly)?|first(?:ly)?|by the way|btw)\b)*+\W*"
 )
+_ASKING_WORDS = (
+    "how what when where why who which whose can could do does did is are was were am will would should may has have any"
+).replace(" ", "|")
+_ORDERING_WORDS = (
+    "tell me,let me know,cancel,change,update,send,show,check,track,return,refund,give,stop,remove,add,explain"
+).replace(",", "|")
+_ASKING = re.compile(rf"{_OPENING}(?:{_ASKING_WORDS})(?:'s|n't)?\b", re.IGNORECASE)
 _REQUESTING = re.compile(
-    _OPENING
-    + r"(?:i (?:also )?(?:want|need|would like|wanna|wish)\b|i'?d (?:also )?like\b|tell me\b|let me know\b|i'?m (?:asking|wondering)\b"
-    r"|(?:cancel|change|update|send|show|check|track|return|refund|give|stop|remove|add|explain)\b)",
+    rf"{_OPENING}(?:i (?:also )?(?:want|need|would like|wanna|wish)|i'?d (?:also )?like|i'?m (?:asking|wondering)"
+    rf"|{_ORDERING_WORDS})\b",
     re.IGNORECASE,
 )
 _CHINESE_ASKING = re.compile(
-    r"[吗呢么][？?。！!]?$|怎么|怎样|如何|多久|多少|多长|几天|几点|什么|哪[里个些儿种]|哪|能不能|可不可以|可以.{0,12}吗|能否|是否|有没有|是不是|为什么|为啥|几个|要不要|会不会|请问"
+    r"[吗呢么][？?。！!]?$|怎么|怎样|如何|多久|多少|多长|几天|几点|几个|什么|哪|能不能|可不可以|可以.{0,12}吗|能否|是否"
+    r"|有没有|是不是|为什么|为啥|要不要|会不会|请问"
 )
 _CHINESE_JOINT = re.compile(
     r"[，,；;]\s*(?=(?:另外|还有|以及|顺便|再问|同时|然后|还想问|还想|对了))|(?<=[吗呢么])[，,；;]\s*"
@@ -104,6 +108,8 @@ def _pieces(text: str) -> list[str]:
 def _clauses(text: str, span: Span) -> list[Span]:
     """A sentence cut where a second question is joined on: "what does it cost and how long does it take?"."""
     sentence = text[span.start : span.end]
+    if len(sentence) > MOST_PREAMBLE:
+        return [span]
     joint = _CHINESE_JOINT if re.search(f"[{CJK}]", sentence) else _JOINT
     for match in joint.finditer(sentence):
         left, right = sentence[: match.start()], sentence[match.end() :]
@@ -119,10 +125,13 @@ def _long_enough(clause: str) -> bool:
 
 def _asks_by_itself(sentence: str) -> bool:
     """A question or request with content; "can you help me?" asks nothing by itself. So does a bare code or address."""
-    content = content_words(sentence)
-    if _CODE_LIKE.search(sentence) and len(_CODE_LIKE.sub("", sentence).split()) <= 3 and not _ASKING.match(sentence):
-        return len(re.findall(f"[{CJK}]", sentence)) <= 6
-    return bool(content) and (is_question(sentence) or bool(_REQUESTING.match(sentence)))
+    if is_question(sentence) or _REQUESTING.match(sentence):
+        return bool(content_words(sentence))
+    return len(sentence) <= 60 and bool(_CODE_LIKE.search(sentence)) and _is_little(_CODE_LIKE.sub("", sentence))
+
+
+def _is_little(rest: str) -> bool:
+    return len(rest.split()) <= 3 and len(re.findall(f"[{CJK}]", rest)) <= 6
 
 
 def _turns_elsewhere(sentence: str) -> bool:

@@ -29,8 +29,8 @@ SECOND_SOURCE = 0.5
 
 _CONTEXT_WEIGHT = 0.35
 _NEEDS_CONTEXT = re.compile(
-    r"(?:it|they|this|these|that|those|he|she|its|their|both|then|otherwise|however|in that case|if so|after that|instead"
-    r"|once that|also)\b|它|他们|她们|这[些个样类种时]?|那[些个样类种时]?|否则|此时|届时|同时|另外",
+    r"(?:it|they|this|these|that|those|he|she|its|their|both|then|otherwise|however|in that case|if so|after that"
+    r"|instead|once that|also)\b|它|他们|她们|这[些个样类种时]?|那[些个样类种时]?|否则|此时|届时|同时|另外",
     re.IGNORECASE,
 )
 

@@ -39,7 +39,8 @@ def _signal(
 
 def _said(*words: str, also: str = "") -> str:
     """A message of nothing but these words, once or a few times, with courtesies and punctuation."""
-    return rf"[\s,.]*(?:(?:{'|'.join(words)})[\s,.!。，！~～]*)+(?:(?:{also or 'please'})[\s,.!。，！~～]*)*"
+    pause = r"[\s,.!。，！~～]*+"
+    return rf"[\s,.]*+(?:(?:{'|'.join(words)}){pause}){{1,4}}(?:(?:{also or 'please'}){pause}){{0,5}}"
 
 
 _SOMEBODY = (
@@ -78,7 +79,7 @@ _PERSON_SIGNALS = (
         "wants a person",
         r"\b(?:want|need|get me|give me|prefer|like|bring(?: in)?|is there|are there)\s+(?:to have\s+)?"
         r"(?:(?:a|an|any|some|real|live|actual)\s+)+"
-        r"(?:human(?: being)?s?|real person|real people|live person|(?:live |human )?agent|person|representative|people)\b"
+        r"(?:human(?: being)?s?|(?:real |live )?person|(?:real )?people|(?:human )?agent|representative)\b"
         r"(?!\s+(?:to (?:sign|receive|accept|carry|pick)|at home|who ordered))",
         unless=rf"{_NOT_WANTED}|\bwhy (?:do|would) (?:i|you)\s$",
     ),
@@ -120,7 +121,8 @@ _ANGER_SIGNALS = (
         "angry",
         "insult or threat",
         r"\bf+u+c+k\w*|\bbull\s?shit\b|\bcrooks?\b|\brip.?off\b",
-        r"\b(?:you|your|this|what a|it'?s a|total|such a)\b[^.!?]{0,20}\bscam(?:mers?)?\b(?!.{0,30}(?:\?|e-?mail|text|sms|site))",
+        r"\b(?:you|your|this|what a|it'?s a|total|such a)\b[^.!?]{0,20}\bscam(?:mers?)?\b"
+        r"(?!.{0,30}(?:\?|e-?mail|text|sms|site))",
         r"\bworst\b.{0,30}\b(?:company|service|shop|store|experience|support|ever)\b",
         r"\b(?:sue|suing) you\b|\bmy lawyer\b|\blegal action\b",
         r"\byou (?:people |guys )?(?:are |r )?(?:all )?(?:a joke|liars|thieves|idiots|useless|pathetic|incompetent)\b",
@@ -162,7 +164,7 @@ _REPLY_SIGNALS = (
     _signal(
         "never_mind",
         "takes it back",
-        r"(?:(?:no+|nope|ok|okay|actually|oh|ah|sorry|well|hmm)[\s,.!]+)*"
+        r"(?:(?:no++|nope|ok|okay|actually|oh|ah|sorry|well|hmm)[\s,.!]+)*"
         + _said(
             "never ?mind|nvm|forget (?:it|about it|that|this)|cancel(?: that| this| it)?|stop(?: it| that)?|drop it",
             "leave it|let'?s leave it|skip (?:it|that|this)|doesn'?t matter|don'?t bother|no longer needed",
@@ -194,7 +196,7 @@ _REPLY_SIGNALS = (
         "yes",
         "同意",
         _said(
-            "嗯+|好+|好的|好吧|好呀|是|是的|对|对的|可以|行|需要|要|要的|麻烦了?|没错|请转|转吧|ok|当然|知道了|明白了?|了解",
+            "嗯++|好++|好的|好吧|好呀|是|是的|对|对的|可以|行|需要|要|要的|麻烦了?|没错|请转|转吧|ok|当然|知道了|明白了?|了解",
             also=_CHINESE_THANKS,
         ),
         whole=True,
@@ -203,7 +205,7 @@ _REPLY_SIGNALS = (
         "no",
         "refuses",
         _said(
-            "no+|nope|nah|no thanks?|no thank you|not really|not now|n|i'?m (?:good|fine|ok)|that'?s (?:all|it)",
+            "no++|nope|nah|no thanks?|no thank you|not really|not now|n|i'?m (?:good|fine|ok)|that'?s (?:all|it)",
             "nothing(?: else)?",
             also=_THANKS,
         ),
@@ -233,7 +235,7 @@ _FOLLOW_UP_SIGNALS = (
     _signal(
         "follow_up",
         "leans on what was said",
-        r"(?=(?:\W*\w+){1,10}\W*$)"
+        r"(?=(?:\W*+\w++){1,10}\W*$)"
         r".*\b(?:it|its|that|this|they|them|their|those|these|one|ones|there|then|he|she|same)\b.*",
         whole=True,
     ),
@@ -245,6 +247,9 @@ _FOLLOW_UP_SIGNALS = (
         whole=True,
     ),
 )
+
+LONGEST_WHOLE = 160
+"""Characters up to which a message can be a signal as a whole."""
 
 SIGNALS = (*_PERSON_SIGNALS, *_ANGER_SIGNALS, *_REPLY_SIGNALS, *_FOLLOW_UP_SIGNALS)
 """Ordered by importance; a kind is reported once, by the first pattern that finds it."""
@@ -261,7 +266,10 @@ def find_signals(text: str) -> tuple[Entity, ...]:
     for signal in SIGNALS:
         if signal.kind in found:
             continue
-        match = signal.pattern.fullmatch(stripped) if signal.whole else signal.pattern.search(stripped)
+        if signal.whole:
+            match = signal.pattern.fullmatch(stripped) if len(stripped) <= LONGEST_WHOLE else None
+        else:
+            match = signal.pattern.search(stripped)
         if match and match.group() and not (signal.unless and signal.unless.search(stripped[: match.start()])):
             start, end = offset + match.start(), offset + match.end()
             found[signal.kind] = Entity(signal.kind, signal.value, start, end, 1.0, signal.why)

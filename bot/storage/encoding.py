@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -59,10 +60,12 @@ def check_format(stored: int) -> None:
 @cache
 def _codec(annotation: Any) -> _Codec:
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation in (str, int, bool):
+    if annotation in (str, bool):
         return _plain(annotation)
+    if annotation is int:
+        return _Codec(_int, _int)
     if annotation is float:
-        return _Codec(_float, lambda data: float(_expect(data, (int, float))))
+        return _Codec(_float, _float)
     if origin is Literal:
         return _literal(arguments)
     if origin is tuple:
@@ -83,8 +86,12 @@ def _plain(kind: type) -> _Codec:
     return _Codec(same, same)
 
 
+def _int(value: Any) -> int:
+    return int(_expect(value, Integral))
+
+
 def _float(value: Any) -> float:
-    number = float(_expect(value, (int, float)))  # numpy scalars are floats too, and must not leave as such
+    number = float(_expect(value, Real))  # a number of numpy too, which must not leave as such
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is not a finite number")
     return number
@@ -156,9 +163,9 @@ def _dataclass(kind: type) -> _Codec:
     return _Codec(encode, decode)
 
 
-def _expect(value: Any, kind: type | tuple[type, ...]) -> Any:
+def _expect(value: Any, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not {kind}")
+        raise TypeError(f"{value!r} is not of type {kind.__name__.lower()}")
     return value
 
 

@@ -7,7 +7,6 @@ Signed identities of known customers will be checked here too.
 from __future__ import annotations
 
 import re
-import secrets
 from typing import Annotated
 
 from fastapi import Depends, Header
@@ -22,11 +21,6 @@ ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 BEARER = re.compile(r"[Bb]earer ([A-Za-z0-9_-]{16,128})")
 
 Authorization = Annotated[str | None, Header()]
-
-
-def new_visitor() -> str:
-    """The sender of an anonymous visitor: whoever holds the conversation's token, and nothing more is known."""
-    return f"visitor-{secrets.token_hex(8)}"
 
 
 def own_conversation(door: TheDoor, conversation_id: str, authorization: Authorization = None) -> Conversation:

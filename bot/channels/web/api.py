@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from bot.channels.web.access import OwnConversation, OwnTurn, new_visitor
+from bot.channels.web.access import OwnConversation, OwnTurn
 from bot.channels.web.bodies import (
     Accepted,
     Click,
@@ -21,14 +21,15 @@ from bot.channels.web.bodies import (
     NewConversation,
     NewMessage,
     Opened,
+    Rating,
     StatusBody,
     TurnBody,
 )
 from bot.channels.web.door import TheDoor
 from bot.channels.web.events import respond
 from bot.channels.web.problems import Problem, ProblemBody
-from bot.conversation.messages import Message
-from bot.storage.conversations import Conversation, find_conversation, start_conversation
+from bot.conversation.messages import Message, Turn
+from bot.storage.conversations import Conversation, find_conversation, rate, start_conversation
 from bot.storage.feedback import give_feedback, record_click
 from bot.storage.turns import entries
 
@@ -53,15 +54,11 @@ api = APIRouter(prefix="/api/v1", dependencies=[Depends(json_only)], responses=P
 async def open_conversation(door: TheDoor, body: NewConversation | None = None) -> Opened:
     """Open a conversation; with a `message`, ask its first question too and get the turn with it."""
     asked = body or NewConversation()
-    sender = new_visitor()
-    started = await run_in_threadpool(
-        start_conversation, door.database, channel=asked.channel, sender=sender, site=asked.site
-    )
+    started = await run_in_threadpool(start_conversation, door.database, channel=asked.channel, site=asked.site)
     opened = Opened(conversation_id=started.id, token=started.token)
     if asked.message is not None:
-        now = datetime.now(UTC)
-        message = Message(asked.message.id, started.id, sender, asked.channel, asked.message.text, now)
-        opened.turn = TurnBody.of(await door.streams.turn(message))
+        conversation = await run_in_threadpool(find_conversation, door.database, started.id)
+        opened.turn = TurnBody.of(await door.streams.turn(_said(conversation, asked.message)))
     return opened
 
 
@@ -134,6 +131,12 @@ def ask_for_person(door: TheDoor, conversation: OwnConversation) -> StatusBody:
     return StatusBody(status=find_conversation(door.database, conversation.id).status)
 
 
+@api.post("/conversations/{conversation_id}/rating", status_code=204)
+def rate_conversation(door: TheDoor, conversation: OwnConversation, body: Rating) -> None:
+    """One to five stars for the whole conversation. The last rating counts."""
+    rate(door.database, conversation.id, stars=body.stars, comment=body.comment)
+
+
 @api.post("/conversations/{conversation_id}/end")
 def end_conversation(door: TheDoor, conversation: OwnConversation) -> StatusBody:
     """Say that the matter is settled. A later message opens it again."""
@@ -162,5 +165,5 @@ def _said(conversation: Conversation, body: NewMessage) -> Message:
     return Message(body.id, conversation.id, conversation.sender, conversation.channel, body.text, datetime.now(UTC))
 
 
-def _addresses(turn: OwnTurn) -> list[str]:
+def _addresses(turn: Turn) -> list[str]:
     return [citation.url for citation in turn.reply.citations]

@@ -1,0 +1,148 @@
+"""How the parts become a working bot: the one place where encoder, knowledge, model and playbook meet.
+
+Owns what happens when one of them is missing: the rest still answers, and the reason is said. Heavy libraries load
+only when a function here is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from bot import FrontdeskError
+from bot.conversation.messages import Thresholds
+from bot.settings import Settings
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, read_examples
+from retriever.passages import RetrieverError
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from bot.conversation.assistant import Assistant
+    from bot.conversation.playbook import Playbook
+    from bot.conversation.understanding import Reader, Searcher
+    from finetune.model import QuestionModel
+    from finetune.registry import Manifest
+    from retriever.encoders import FrozenEncoder
+    from retriever.knowledge_base import Knowledge, KnowledgeBase
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a company has so far; `shortcomings` says what is missing or damaged, each with its cure."""
+
+    playbook: Playbook
+    knowledge: Knowledge | None
+    model: QuestionModel | None
+    manifest: Manifest | None
+    shortcomings: tuple[str, ...]
+
+
+def base_folder(settings: Settings) -> Path:
+    """The weights everything stands on, checked."""
+    from retriever.encoders import weights_folder
+
+    return weights_folder(settings.encoder)
+
+
+def open_encoder(settings: Settings) -> FrozenEncoder:
+    from retriever.encoders import FrozenEncoder
+
+    return FrozenEncoder(base_folder(settings))
+
+
+def open_knowledge_base(settings: Settings, encoder: FrozenEncoder | None = None) -> KnowledgeBase:
+    from retriever.knowledge_base import KnowledgeBase
+
+    return KnowledgeBase(settings.home_folder.knowledge, encoder or open_encoder(settings))
+
+
+def open_playbook(settings: Settings) -> Playbook:
+    from bot.conversation.playbook import load_playbook
+
+    return load_playbook(settings.playbook)
+
+
+def labelled_rows(settings: Settings) -> list[Example]:
+    """The company's labelled messages, as its settings name them."""
+    return [example for path in settings.examples for example in read_examples(path).examples]
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Everything that is there. Only a playbook that cannot be read stops the service: without it there is no voice."""
+    shortcomings: list[str] = []
+
+    def attempt(part: Callable[[], T]) -> T | None:
+        try:
+            return part()
+        except (RetrieverError, FinetuneError) as error:
+            shortcomings.append(str(error))
+            return None
+
+    playbook = open_playbook(settings)
+    knowledge = attempt(lambda: open_knowledge_base(settings).load())
+    if knowledge is not None and knowledge.warning:
+        shortcomings.append(knowledge.warning)
+    found = attempt(lambda: open_model(settings))
+    model, manifest = found if found is not None else (None, None)
+    return Parts(playbook, knowledge, model, manifest, tuple(shortcomings))
+
+
+def open_model(settings: Settings) -> tuple[QuestionModel, Manifest]:
+    """The live version. Raises FinetuneError when there is none or it is damaged."""
+    from finetune.model import QuestionModel
+    from finetune.registry import Registry
+
+    registry = Registry(settings.home_folder.models)
+    version = registry.current()
+    if version is None:
+        raise FinetuneError(f"{settings.home_folder.models}: no model yet; run `frontdesk train`")
+    return QuestionModel.load(registry.folder(version), base_folder(settings)), registry.show(version)
+
+
+def build_assistant(
+    settings: Settings,
+    playbook: Playbook,
+    reader: Reader,
+    searcher: Searcher,
+    thresholds: Thresholds,
+) -> Assistant:
+    """An assistant over any reader and searcher; its phrase book knows the company's labelled messages."""
+    from bot.conversation.assistant import Assistant
+    from bot.conversation.phrases import Phrase, phrase_book
+
+    known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
+    messages = [
+        Phrase(row.text, row.intent) for row in labelled_rows(settings) if row.intent is not None and row.intent in known
+    ]
+    return Assistant(reader, searcher, playbook, phrase_book(playbook, messages), thresholds)
+
+
+def assistant_of(settings: Settings, parts: Parts) -> Assistant:
+    """The assistant of the parts that are there."""
+    from bot.serving import Absent, BatchingReader, KnowledgeSearcher, ModelReader
+
+    reason = "; ".join(parts.shortcomings)
+    reader: Reader = Absent(reason)
+    if parts.model is not None and parts.manifest is not None:
+        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version))
+    searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
+    return build_assistant(settings, parts.playbook, reader, searcher, thresholds_of(parts.manifest))
+
+
+def thresholds_of(manifest: Manifest | None) -> Thresholds:
+    """The thresholds that were chosen when the version was trained; the defaults for a version without them."""
+    stored = {} if manifest is None else manifest.thresholds
+    known = {name: stored[name] for name in Thresholds.__dataclass_fields__ if name in stored}
+    return replace(Thresholds(), **known)
+
+
+def require_settings_file(value: object, name: str) -> None:
+    """A command that works on the company's own files needs to be told where they are."""
+    if not value:
+        raise FrontdeskError(
+            f"`{name}` is not set; name the files on the command line, or in frontdesk.toml (--config or "
+            "FRONTDESK_CONFIG, e.g. FRONTDESK_CONFIG=data/frontdesk.toml for the sample company)"
+        )

@@ -1,0 +1,86 @@
+"""Commands on knowledge: ingest, search, versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.cli import assembly
+from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note, plain
+from bot.settings import load_settings
+
+versions_of_knowledge = typer.Typer(help="Articles and versions of the knowledge base.", no_args_is_help=True)
+
+
+def register(commands: typer.Typer) -> None:
+    commands.command()(ingest)
+    commands.command()(search)
+    versions_of_knowledge.command(name="list")(list_sources)
+    versions_of_knowledge.command()(versions)
+    versions_of_knowledge.command()(rollback)
+    commands.add_typer(versions_of_knowledge, name="knowledge")
+
+
+def ingest(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Folders or files; default: `knowledge` of settings.")] = None,
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """Read articles; only what changed is read and embedded again. Example: frontdesk ingest data/knowledge"""
+    settings = load_settings(config)
+    assembly.require_settings_file(paths or settings.knowledge, "knowledge")
+    base = assembly.open_knowledge_base(settings)
+    report = base.ingest(list(paths or settings.knowledge), Progress("embedding"))
+    for source, reason in report.skipped:
+        note(f"skipped {source}: {reason}")
+    line = (
+        f"version {report.version}: {report.added} added, {report.changed} changed, {report.removed} removed, "
+        f"{report.unchanged} unchanged, {len(report.skipped)} skipped"
+    )
+    emit(json, report, [line])
+
+
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many passages.")] = 5,
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """The best passages and why they were found. Example: frontdesk search "tent too big for shipping" -k 3"""
+    from retriever.passages import Query
+
+    hits = assembly.open_knowledge_base(load_settings(config)).load().search(Query(text), None, k)
+    lines = []
+    for number, hit in enumerate(hits, 1):
+        passage, why = hit.passage, hit.why
+        lines += [
+            f"{number}. {passage.source}  {' > '.join(passage.heading) or passage.title}",
+            f"   answers {hit.answers:.2f}; meaning {why.meaning:.2f}, words {why.words:.2f}, subject {why.subject:.2f}",
+            f"   {' '.join(passage.text.split())[:160]}",
+        ]
+    emit(json, {"query": text, "hits": plain(hits)}, lines or ["nothing found"])
+
+
+def list_sources(json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """Every article of the live version. Example: frontdesk knowledge list"""
+    knowledge = assembly.open_knowledge_base(load_settings(config)).load()
+    counts: dict[str, int] = {}
+    for passage in knowledge.passages:
+        counts[passage.source] = counts.get(passage.source, 0) + 1
+    rows = [{"source": source, "passages": count} for source, count in sorted(counts.items())]
+    emit(json, {"version": knowledge.version, "sources": rows}, [f"{r['passages']:4}  {r['source']}" for r in rows])
+
+
+def versions(json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """Versions on disk, the live one marked. Example: frontdesk knowledge versions"""
+    found = assembly.open_knowledge_base(load_settings(config)).versions()
+    lines = [f"{'*' if v.current else ' '} {v.version}  {v.created}  {v.passages} passages" for v in found]
+    emit(json, {"versions": plain(found)}, lines or ["none yet; run `frontdesk ingest FOLDER`"])
+
+
+def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """Make the previous version live again. Example: frontdesk knowledge rollback"""
+    version = assembly.open_knowledge_base(load_settings(config)).rollback()
+    emit(json, {"version": version}, [f"live: {version}; a running service takes it up when it is restarted"])

@@ -1,0 +1,195 @@
+"""Commands that run the bot: serve, ask, chat, demo, status and doctor."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bot import FrontdeskError
+from bot.ask import ask_running_service, render
+from bot.cli import assembly
+from bot.cli.output import ConfigOption, JsonFlag, emit, note
+from bot.home import Home, running_service
+from bot.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bot.cli.assembly import Parts
+    from bot.conversation.messages import Turn
+
+
+def register(commands: typer.Typer) -> None:
+    commands.command()(serve)
+    commands.command()(ask)
+    commands.command()(chat)
+    commands.command()(status)
+    commands.command()(doctor)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve the chat page and the API until stopped. Example: frontdesk serve --port 8080"""
+    settings = load_settings(config)
+    run_service(settings, host or settings.host, settings.port if port is None else port)
+
+
+def run_service(settings: Settings, host: str, port: int) -> None:
+    """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
+    from bot.channels.web.pages import Storefront
+    from bot.server import create_application, listen
+    from bot.server import Service as WebService
+    from bot.serving import Desk
+    from bot.storage.database import Database
+
+    home = settings.home_folder
+    service = running_service(home)
+    if service is not None and service.pid != os.getpid():
+        raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
+    listener = listen(host, port)
+    note("loading model and knowledge")
+    parts = assembly.open_parts(settings)
+    for shortcoming in parts.shortcomings:
+        note(f"degraded: {shortcoming}")
+    home.folder.mkdir(parents=True, exist_ok=True)
+    with Database(home.database) as database:
+        desk = Desk(database, assembly.assistant_of(settings, parts), most_in_hand=settings.in_flight)
+        try:
+            application = create_application(
+                desk,
+                database,
+                assembly.articles_of(parts),
+                Storefront(parts.playbook.company, assembly.starters_of(parts.playbook)),
+                hosts=settings.allowed_hosts,
+                shortcomings=lambda: parts.shortcomings,
+            )
+            web = WebService(application, listener)
+            _announce(home, web.url)
+            owed = desk.resume()
+            if owed:
+                note(f"answering {owed} messages that were accepted before the last stop")
+            note(f"serving {parts.playbook.company} at {web.url}")
+            web.run()
+        finally:
+            desk.close()
+            with suppress(OSError):
+                home.service.unlink()
+
+
+def _announce(home: Home, url: str) -> None:
+    """Tell `frontdesk ask` where the service is; readable by the owner alone."""
+    staged = home.service.with_suffix(".partial")
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(jsonlib.dumps({"url": url, "pid": os.getpid()}))
+    os.replace(staged, home.service)
+
+
+def ask(
+    text: Annotated[str, typer.Argument(help="The question.")],
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """Ask one question: through the running service, or in this process. Example: frontdesk ask "how long do refunds take?" """
+    if config:
+        os.environ["FRONTDESK_CONFIG"] = config
+    if ask_running_service([text, "--json"] if json else [text]) is not None:
+        return
+    settings = load_settings(config)
+    note("no service is running: loading model and knowledge for this one question")
+    parts = assembly.open_parts(settings)
+    turn = turn_body(_answer(settings, parts, text))
+    emit(json, turn, [render(turn)])
+
+
+def _answer(settings: Settings, parts: Parts, text: str) -> Turn:
+    from bot.channels.terminal import terminal_message
+    from bot.conversation.messages import Turn
+
+    for said in assembly.assistant_of(settings, parts).respond(terminal_message(text)):
+        if isinstance(said, Turn):
+            return said
+    raise AssertionError("an assistant ends with its turn")
+
+
+def turn_body(turn: Turn) -> dict[str, object]:
+    """A turn in the shape of the HTTP contract."""
+    from bot.channels.web.bodies import turn_body as body
+
+    return dict(body(turn).model_dump())
+
+
+def chat(config: ConfigOption = None) -> None:
+    """Talk to the bot in the terminal; an empty line or Ctrl-D ends. Example: frontdesk chat"""
+    from bot.channels.terminal import chat as talk
+    from bot.serving import Desk
+    from bot.storage.database import Database
+
+    settings = load_settings(config)
+    parts = assembly.open_parts(settings)
+    for shortcoming in parts.shortcomings:
+        note(f"degraded: {shortcoming}")
+    settings.home_folder.folder.mkdir(parents=True, exist_ok=True)
+    with Database(settings.home_folder.database) as database:
+        desk = Desk(database, assembly.assistant_of(settings, parts))
+        try:
+            talk(desk, database, input, lambda text: print(text, end="", flush=True))
+        finally:
+            desk.close()
+
+
+def status(json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """What is live and what is recorded. Example: frontdesk status --json"""
+    from bot.storage.conversations import count
+    from bot.storage.database import Database
+    from finetune.registry import Registry
+    from retriever.knowledge_base import current_version
+
+    settings = load_settings(config)
+    home = settings.home_folder
+    service = running_service(home)
+    registry = Registry(home.models)
+    model = registry.current()
+    manifest = registry.show(model) if model else None
+    index = current_version(home.knowledge)
+    counts = None
+    if home.database.exists():
+        with Database(home.database) as database:
+            counts = count(database)
+    value = {
+        "home": str(home.folder),
+        "service": service.url if service else None,
+        "model": model,
+        "model_kind": manifest.kind if manifest else None,
+        "index": index,
+        "counts": counts,
+    }
+    lines = [
+        f"home      {home.folder}",
+        f"service   {service.url if service else 'not running; start it with `frontdesk serve`'}",
+        f"model     {f'{model} ({manifest.kind})' if manifest else 'none yet; run `frontdesk train`'}",
+        f"knowledge {index or 'none yet; run `frontdesk ingest FOLDER`'}",
+        f"record    {counts if counts else 'nothing recorded yet'}",
+    ]
+    emit(json, value, lines)
+
+
+def doctor(json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """What is missing, and the cure of each. Exit 1 when something is. Example: frontdesk doctor"""
+    from bot.cli.checkup import examine
+
+    findings = examine(config)
+    sick = [finding for finding in findings if finding.problem]
+    lines = [f"{'missing' if f.problem else 'ok     '}  {f.what}: {f.problem or f.found}" for f in findings]
+    emit(json, {"ok": not sick, "findings": findings}, lines)
+    if sick:
+        raise typer.Exit(1)
+
+
+def default_playbook_missing(settings: Settings) -> bool:
+    return settings.playbook == Path("playbook.toml") and not settings.playbook.exists()
