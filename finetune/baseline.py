@@ -20,7 +20,7 @@ MEMORY_PER_INTENT = 20
 
 
 def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
-    """Fit on features `[n, 2d]` of labelled rows; the head is not calibrated yet.
+    """Fit on features `[n, 2d]` of labelled rows; the head has no memory and is not calibrated yet.
 
     Raises FinetuneError with fewer than two intents.
     """
@@ -40,18 +40,17 @@ def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     if alike:
         weight = np.hstack([weight, weight]) / np.sqrt(np.float32(2))
-    names = tuple(map(str, labels))
-    return Head(names, weight, bias, remembered(rows, intents, seed))
+    memory = np.zeros((0, rows.shape[1]), np.float32)
+    return Head(tuple(map(str, labels)), weight, bias, memory)
 
 
-def remembered(rows: Floats, intents: Sequence[str], seed: int) -> Floats:
-    """Features of at most MEMORY_PER_INTENT in-scope training rows of each intent, drawn by the seed."""
-    order = np.random.default_rng(seed).permutation(len(rows))
+def memorable(intents: Sequence[str], seed: int) -> list[int]:
+    """Which training rows a head remembers to tell how near a question is: a few in-scope ones of each intent."""
     counts: dict[str, int] = {}
     kept = []
-    for index in order.tolist():
+    for index in np.random.default_rng(seed).permutation(len(intents)).tolist():
         intent = intents[index]
         counts[intent] = counts.get(intent, 0) + 1
         if intent and counts[intent] <= MEMORY_PER_INTENT:
             kept.append(index)
-    return rows[sorted(kept)].astype(np.float16).astype(np.float32)
+    return sorted(kept)

@@ -166,9 +166,9 @@ def clean_lines(value: object, name: str) -> tuple[tuple[str, str], ...]:
 
 
 def clean_speaker(value: object) -> str:
-    if value not in SPEAKERS:
+    if not isinstance(value, str) or value not in SPEAKERS:
         raise ValueError(f"speaker {value!r:.40} is none of {', '.join(SPEAKERS)}")
-    return cast(str, value)
+    return value
 
 
 def example_from(row: Mapping[str, object]) -> Example:
@@ -256,8 +256,7 @@ def prepare(examples: Sequence[Example]) -> Prepared:
 def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over the canonical rows, independent of their order: equal means trained on the same data."""
     rows = sorted(
-        json.dumps([e.text, e.intent, e.history, e.answer], ensure_ascii=False, separators=(",", ":"))
-        for e in examples
+        json.dumps([e.text, e.intent, e.history, e.answer], ensure_ascii=False, separators=(",", ":")) for e in examples
     )
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
 

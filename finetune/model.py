@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,12 @@ SIGNALS = ("max_logit", "energy", "nearest", "margin")
 """What speaks for a question being in scope: the best in-scope logit; the log-sum-exp of in-scope logits (Liu et al.
 2020); the mean cosine to the nearest training questions (Sun et al. 2022); and the best in-scope logit less that of
 the out-of-scope class, 0 where there is no such class."""
+SCOPE_PRIOR = (0.0, 0.5, 0.5, 0.0)
+SCOPE_PRIOR_CLASS = (0.0, 0.5, 0.5, 0.5)
+"""Weights of the signals before any out-of-scope row was seen; the second when there is an out-of-scope class."""
+
+
+UNFITTED = OutOfScope((0.0,) * 4, (1.0,) * 4, SCOPE_PRIOR, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,6 @@ class Readings:
 # --------------------------------------------------------------------------------------------------------- encoder
 
 
-class Tokenised(Protocol):
-    @property
-    def ids(self) -> list[int]: ...
-
-
 class Encoder:
     """A frozen base folder (sentence-transformers layout): text to token ids, token ids to pooled unit vectors.
 
@@ -74,7 +75,7 @@ class Encoder:
         self.folder = folder
         weights = sorted(folder.glob("model*.safetensors"))
         if not weights or not (folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file():
-            raise FinetuneError(f"{folder}: no base model (config.json, tokenizer.json, model.safetensors); set its path")
+            raise FinetuneError(f"{folder}: has no config.json, tokenizer.json and model.safetensors; set its path")
         digest = hashlib.sha256()
         for path in weights:
             digest.update(path.read_bytes())
@@ -91,8 +92,8 @@ class Encoder:
         self.frozen = self.module()
         self.dimension = int(self.frozen.config.hidden_size)
 
-    def module(self, attention: str = "sdpa") -> torch.nn.Module:
-        """A fresh copy of the base weights."""
+    def module(self, attention: str = "sdpa") -> Any:
+        """A fresh copy of the base weights, a transformers model on the device, frozen."""
         from transformers import AutoModel
         from transformers.utils import logging
 
@@ -109,8 +110,7 @@ class Encoder:
         except (OSError, ValueError, RuntimeError) as error:
             raise FinetuneError(f"{self.folder}: not a usable base model ({error})".splitlines()[0]) from error
         module.eval().requires_grad_(False)
-        result: torch.nn.Module = module.to(self.device)
-        return result
+        return module.to(self.device)
 
     def tokenise(self, questions: Sequence[Question]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of the last messages and of the windows, at most MAX_TOKENS each.
@@ -120,15 +120,15 @@ class Encoder:
         """
         texts = [text for text, _ in questions]
         lines = [line for _, history in questions for _, line in history[-WINDOW_LINES:]]
-        encoded: list[Tokenised] = self._tokenizer.encode_batch(texts + lines, add_special_tokens=False)
+        pieces = [e.ids for e in self._tokenizer.encode_batch(texts + lines, add_special_tokens=False)]
         room = MAX_TOKENS - len(self._prefix) - len(self._suffix)
         last, window = [], []
         cursor = len(texts)
         for index, (_, history) in enumerate(questions):
-            message = encoded[index].ids[:room]
+            message = pieces[index][:room]
             last.append([*self._prefix, *message, *self._suffix])
             count = min(len(history), WINDOW_LINES)
-            before = [token for line in encoded[cursor : cursor + count] for token in line.ids]
+            before = [token for line in pieces[cursor : cursor + count] for token in line]
             cursor += count
             kept = before[max(0, len(before) - (room - len(message))) :]
             window.append([*self._prefix, *kept, *message, *self._suffix] if kept else last[-1])
@@ -216,7 +216,7 @@ class Head:
     bias: Floats
     memory: Floats
     temperature: float = 1.0
-    scope: OutOfScope = OutOfScope((0.0,) * 4, (1.0,) * 4, (0.0, 0.5, 0.5, 0.0), 0.0)
+    scope: OutOfScope = UNFITTED
 
     @property
     def intents(self) -> tuple[str, ...]:
@@ -348,7 +348,7 @@ class QuestionModel:
         return features(*self.encoder.encode(self._adapted, batch, progress))
 
 
-def merged(encoder: Encoder, weights: bytes, config: bytes) -> torch.nn.Module:
+def merged(encoder: Encoder, weights: bytes, config: bytes) -> Any:
     """A copy of the base with a LoRA adapter added into its weights: W + alpha / r * B A.
 
     Written out rather than left to peft, so that serving does not import it; a test holds the two equal.

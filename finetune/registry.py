@@ -187,7 +187,7 @@ class Registry:
         """
         strange = set(files) - ALLOWED_FILES
         if strange:
-            raise FinetuneError(f"a version may not hold {', '.join(sorted(strange))}; allowed: {sorted(ALLOWED_FILES)}")
+            raise FinetuneError(f"a version may not hold {', '.join(sorted(strange))}; only {sorted(ALLOWED_FILES)}")
         for name, value in about.metrics.items():
             if value is not None and not math.isfinite(value):
                 raise FinetuneError(f"the metric {name} is {value}; a version must be measured before it is saved")
@@ -278,7 +278,7 @@ class Registry:
         """A promotion that died between its log line and the switch is noted as interrupted."""
         moves = [e for e in self.history() if e.action in ("promoted", "rolled back", "interrupted")]
         current = self.current() or ""
-        if moves and moves[-1].version != current and not (moves[-1].action == "interrupted"):
+        if moves and moves[-1].version != current and moves[-1].action != "interrupted":
             self._record("interrupted", moves[-1].version, current, "the program ended before the switch")
 
     def _sweep(self) -> None:
@@ -318,5 +318,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

@@ -11,14 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from finetune.baseline import fit_baseline, remembered
+from finetune.baseline import fit_baseline, memorable
 from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, prepare, split
-from finetune.model import Encoder, Head, QuestionModel, features
+from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Encoder, Head, QuestionModel, features
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +90,7 @@ def silent(_: Progress) -> None:
     """A report nobody reads."""
 
 
-def fit_versions(
-    examples: Sequence[Example], encoder: Encoder, config: TrainConfig, report: Report = silent
-) -> Fitted:
+def fit_versions(examples: Sequence[Example], encoder: Encoder, config: TrainConfig, report: Report = silent) -> Fitted:
     """Train the baseline and LoRA on the same split. Raises FinetuneError on rows nothing can be learnt from."""
     import torch
 
@@ -108,19 +106,19 @@ def fit_versions(
         report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
         known = [i for i, e in enumerate(rows.train) if e.intent is not None]
         names = [rows.train[i].intent or OUT_OF_SCOPE for i in known]
-        head = fit_baseline(features(*frozen)[known], names, config.seed)
-        baseline = _finished(encoder, calibrated(head, held, rows.held_out), {})
+        kept = [known[i] for i in memorable(names, config.seed)]
+        read = features(*frozen)
+        head = replace(fit_baseline(read[known], names, config.seed), memory=read[kept])
+        baseline = _model(encoder, calibrated(head, held, rows.held_out), {})
         baseline_seconds = time.perf_counter() - start
 
         start = time.perf_counter()
         adapter, head = adapt(rows.train, frozen, encoder, config, report)
         report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
-        draft = _finished(encoder, head, adapter)
-        learnt = draft.features(questions([rows.train[i] for i in _sample(known, names, config.seed)]))
-        sampled = [rows.train[i].intent or OUT_OF_SCOPE for i in _sample(known, names, config.seed)]
-        head = replace(head, memory=remembered(learnt, sampled, config.seed))
+        draft = _model(encoder, head, adapter)
+        head = replace(head, memory=draft.features(questions([rows.train[i] for i in kept])))
         head = calibrated(head, draft.features(questions(rows.held_out)), rows.held_out)
-        lora = QuestionModel(encoder, head.labels, {**adapter, "head.safetensors": head.to_bytes()}, "adapted")
+        lora = _model(encoder, head, adapter)
         seconds = time.perf_counter() - start + encoded
     finally:
         torch.set_num_threads(before)
@@ -141,30 +139,11 @@ def calibrated(head: Head, rows: Floats, examples: Sequence[Example]) -> Head:
     targets = np.array([head.intents.index(examples[i].intent or "") for i in inside], np.int64)
     temperature = fit_temperature(head.logits(rows[inside])[0], targets)
     prior = SCOPE_PRIOR_CLASS if OUT_OF_SCOPE in head.labels else SCOPE_PRIOR
-    return replace(
-        head, temperature=temperature, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior)
-    )
+    return replace(head, temperature=temperature, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
 
 
-SCOPE_PRIOR = (0.0, 0.5, 0.5, 0.0)
-SCOPE_PRIOR_CLASS = (0.0, 0.5, 0.5, 0.5)
-"""Weights of model.SIGNALS before any out-of-scope row was seen, without and with an out-of-scope class."""
-
-
-def _finished(encoder: Encoder, head: Head, adapter: dict[str, bytes]) -> QuestionModel:
+def _model(encoder: Encoder, head: Head, adapter: dict[str, bytes]) -> QuestionModel:
     return QuestionModel(encoder, head.labels, {**adapter, "head.safetensors": head.to_bytes()}, "adapted")
-
-
-def _sample(known: Sequence[int], names: Sequence[str], seed: int) -> list[int]:
-    """Positions of the rows worth encoding again for the memory: 20 of each intent."""
-    order = np.random.default_rng(seed).permutation(len(known)).tolist()
-    counts: dict[str, int] = {}
-    kept = []
-    for position in order:
-        counts[names[position]] = counts.get(names[position], 0) + 1
-        if counts[names[position]] <= 20 and names[position]:
-            kept.append(known[position])
-    return sorted(kept)
 
 
 def _encoding(report: Report, start: float) -> Callable[[int, int], None]:
@@ -231,7 +210,7 @@ def adapt(
                     f"lower learning_rate (now {config.learning_rate})"
                 )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(weights, config.clip)
             optimiser.step()
             schedule.step()
@@ -253,7 +232,7 @@ def _warm_up_then_decay(steps: int, share: float) -> Callable[[int], float]:
     return lambda step: min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
 
 
-def _with_lora(encoder: Encoder, config: TrainConfig) -> torch.nn.Module:
+def _with_lora(encoder: Encoder, config: TrainConfig) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -261,11 +240,10 @@ def _with_lora(encoder: Encoder, config: TrainConfig) -> torch.nn.Module:
     module = encoder.module("eager")
     linear = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Linear) and "pooler" not in n]
     settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=linear, lora_dropout=0.0)
-    adapted: torch.nn.Module = get_peft_model(module, settings)
-    return adapted
+    return get_peft_model(module, settings)
 
 
-def _adapter_files(lora: torch.nn.Module) -> dict[str, bytes]:
+def _adapter_files(lora: Any) -> dict[str, bytes]:
     """The files of a peft adapter folder, readable by any other peft program."""
     import json
 
@@ -343,9 +321,7 @@ class _Batches:
         numbers = {label: number for number, label in enumerate(self.labels)}
         self._targets = [-1 if e.intent is None else numbers[e.intent] for e in examples]
         self._answer, self._answers, self._hard = _answers(examples, frozen[0], encoder, config)
-        self._costs = [
-            len(a) + (len(b) if a is not b else 0) for a, b in zip(self._last, self._window, strict=True)
-        ]
+        self._costs = [len(a) + (len(b) if a is not b else 0) for a, b in zip(self._last, self._window, strict=True)]
         per_epoch = -(-len(examples) // config.batch)
         epochs = min(2 * config.epochs, max(config.epochs, -(-config.least_steps // per_epoch)))
         affordable = max(1, int(config.token_budget / (sum(self._costs) / per_epoch)))

@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -186,7 +187,7 @@ def _run(turns: tuple[Spoken, ...], start: int, customer: bool) -> tuple[tuple[S
 
 
 def answers(question: str, reply: str) -> bool:
-    """Whether the reply plausibly answers a question: no greeting, no counter-question, long enough to say something."""
+    """Whether the reply plausibly answers a question: no greeting, no counter-question, long enough."""
     return (
         _ASKS.search(question.strip()) is not None
         and _length(question) >= 4
@@ -206,7 +207,9 @@ def _length(text: str) -> int:
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
-_PHONE = re.compile(r"(?<![\w.-])(?:\+|00|\(?0)\d?[\d ()./-]{6,17}\d(?![\w-])|(?<![\w.-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b")
+_PHONE = re.compile(
+    r"(?<![\w.-])(?:\+|00|\(?0)\d?[\d ()./-]{6,17}\d(?![\w-])|(?<![\w.-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b"
+)
 
 
 def mask(text: str) -> tuple[str, dict[str, int]]:
@@ -217,32 +220,40 @@ def mask(text: str) -> tuple[str, dict[str, int]]:
     """
     found: dict[str, int] = {}
 
-    def replace(kind: str, pattern: re.Pattern[str], valid: re.Pattern[str] | None, text: str) -> str:
-        def put(match: re.Match[str]) -> str:
-            value = match.group()
-            if kind == "card" and not luhn(value) or kind == "iban" and not iban(value):
-                return value
-            if kind == "phone" and not 8 <= sum(c.isdigit() for c in value) <= 15:
-                return value
-            found[kind] = found.get(kind, 0) + 1
-            return f"[{kind}]"
+    def put(kind: str, holds: Callable[[str], bool], match: re.Match[str]) -> str:
+        if not holds(match.group()):
+            return match.group()
+        found[kind] = found.get(kind, 0) + 1
+        return f"[{kind}]"
 
-        return pattern.sub(put, text)
-
-    for kind, pattern in (("email", _EMAIL), ("iban", _IBAN), ("card", _CARD), ("phone", _PHONE)):
-        text = replace(kind, pattern, None, text)
+    for kind, pattern, holds in _PERSONAL:
+        text = pattern.sub(partial(put, kind, holds), text)
     return text, found
 
 
 def luhn(value: str) -> bool:
+    """Whether the digits of a card number check out."""
     digits = [int(c) for c in value if c.isdigit()][::-1]
     total = sum(digits[0::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
     return total % 10 == 0
 
 
 def iban(value: str) -> bool:
+    """Whether an international account number checks out."""
     compact = value.replace(" ", "")
     return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _phone(value: str) -> bool:
+    return 8 <= sum(c.isdigit() for c in value) <= 15
+
+
+_PERSONAL: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("email", _EMAIL, bool),
+    ("iban", _IBAN, iban),
+    ("card", _CARD, luhn),
+    ("phone", _PHONE, _phone),
+)
 
 
 # ---------------------------------------------------------------------------------------------------- storing
@@ -334,13 +345,6 @@ def _write_whole(file: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         staged.unlink(missing_ok=True)
-        raise FinetuneError(f"{file.parent}: cannot be written ({error.strerror}); free space or fix its rights") from error
-
-
-def label_counts(examples: Iterable[Example]) -> dict[str, int]:
-    """Rows per intent, most frequent first; rows without a label are left out."""
-    counts: dict[str, int] = {}
-    for example in examples:
-        if example.intent is not None:
-            counts[example.intent] = counts.get(example.intent, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        raise FinetuneError(
+            f"{file.parent}: cannot be written ({error.strerror}); free space or fix its rights"
+        ) from error

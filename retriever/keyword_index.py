@@ -29,6 +29,7 @@ _UNSPACED: Final = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff"
 _RUN = re.compile(
     rf"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[^\W_{_UNSPACED}]+(?:[-.'’/&][^\W_{_UNSPACED}]+)*)"
 )
+_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _JOINT = re.compile(r"[-.'’/&]")
 _CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
 _LONGEST: Final = 64
@@ -40,7 +41,7 @@ _GRAMMAR: Final = frozenset(
     "may might must and or but if so as than then of in on at by for to from with about into over up down out off "
     "not no nor what which who whom whose when where why how any some all each both more most other such only own "
     "too very just also again please want need like get got know tell let ok okay yes hi hello hey thanks thank "
-    "don doesn didn isn aren wasn weren won wouldn shouldn couldn can't "
+    "won don doesn didn isn aren wasn weren won wouldn shouldn couldn "
     "的 了 吗 呢 吧 啊 呀 我 你 您 他 她 它 我们 你们 他们 是 在 有 和 与 或 也 都 就 还 要 想 会 能 可以 可 以 "
     "请 请问 问 什么 怎么 怎样 如何 哪 哪里 哪个 这 那 这个 那个 个 一下 不 没 没有 被 把 给 对 到 吗 么 谢谢 您好 你好 "
     "嗎 們 個 這 還 請 請問 什麼 怎麼 沒 沒有 會".split()
@@ -67,6 +68,12 @@ def weighty(found: Iterable[str]) -> list[str]:
     """`found` without words of pure grammar; all of it when nothing else is left."""
     kept = [term for term in found if term not in _grammar()]
     return kept or list(found)
+
+
+def unspaced_share(text: str) -> float:
+    """The share, 0 to 1, of the letters of `text` that belong to scripts written without spaces."""
+    letters = sum(c.isalpha() for c in text)
+    return len(_UNSPACED_LETTER.findall(text)) / letters if letters else 0.0
 
 
 def _unspaced(run: str) -> list[str]:

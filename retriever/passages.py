@@ -78,6 +78,8 @@ class Why:
     """Share of the question's word weight (inverse document frequency) that the passage contains, 0 to 1."""
     subject: float
     """How well the passage fits what the conversation is about, 0 to 1."""
+    margin: float = 0.0
+    """How much higher it scores than the best passage of another source; negative behind it."""
 
 
 @dataclass(frozen=True, slots=True)

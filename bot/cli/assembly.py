@@ -20,13 +20,14 @@ from retriever.passages import RetrieverError
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from retriever.knowledge_base import Knowledge, KnowledgeBase
+
     from bot.conversation.assistant import Assistant
     from bot.conversation.playbook import Playbook
     from bot.conversation.understanding import Reader, Searcher
     from finetune.model import QuestionModel
     from finetune.registry import Manifest
     from retriever.encoders import FrozenEncoder
-    from retriever.knowledge_base import Knowledge, KnowledgeBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,9 @@ def build_assistant(
 
     known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
     messages = [
-        Phrase(row.text, row.intent) for row in labelled_rows(settings) if row.intent is not None and row.intent in known
+        Phrase(row.text, row.intent)
+        for row in labelled_rows(settings)
+        if row.intent is not None and row.intent in known
     ]
     return Assistant(reader, searcher, playbook, phrase_book(playbook, messages), thresholds)
 

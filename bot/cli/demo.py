@@ -37,7 +37,9 @@ def demo(
 ) -> None:
     """The sample company end to end: ingest, train, serve, open the page. Example: frontdesk demo --check"""
     if not SAMPLE.is_file():
-        raise FrontdeskError(f"{SAMPLE}: not here; run the demo in the folder that holds Frontdesk's data/ and README.md")
+        raise FrontdeskError(
+            f"{SAMPLE}: not here; run the demo in the folder that holds Frontdesk's data/ and README.md"
+        )
     config = str(SAMPLE)
     settings = load_settings(config)
     note("1/3 reading the sample company's articles")

@@ -24,7 +24,9 @@ def register(commands: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Folders or files; default: `knowledge` of settings.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Folders or files; default: `knowledge` of settings.")
+    ] = None,
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:

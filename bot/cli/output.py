@@ -65,4 +65,6 @@ class Progress:
         left = (total - done) / rate if rate else 0.0
         text = f"{self.what}: {done}/{total}, {rate:,.0f}/s, {left:.0f} s left"
         end = "\n" if done >= total or not self.live else ""
-        print(f"\r{text:<78}" if self.live else text, end=end or ("" if self.live else "\n"), file=sys.stderr, flush=True)
+        print(
+            f"\r{text:<78}" if self.live else text, end=end or ("" if self.live else "\n"), file=sys.stderr, flush=True
+        )

@@ -43,8 +43,8 @@ def serve(
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
     from bot.channels.web.pages import Storefront
-    from bot.server import create_application, listen
     from bot.server import Service as WebService
+    from bot.server import create_application, listen
     from bot.serving import Desk
     from bot.storage.database import Database
 
@@ -145,10 +145,11 @@ def chat(config: ConfigOption = None) -> None:
 
 def status(json: JsonFlag = False, config: ConfigOption = None) -> None:
     """What is live and what is recorded. Example: frontdesk status --json"""
+    from retriever.knowledge_base import current_version
+
     from bot.storage.conversations import count
     from bot.storage.database import Database
     from finetune.registry import Registry
-    from retriever.knowledge_base import current_version
 
     settings = load_settings(config)
     home = settings.home_folder

@@ -74,9 +74,9 @@ class Writer:
         chunks: list[str] = []
         citations: list[Citation] = []
         for number, part in enumerate(parts):
-            text, cited = self._say(part, texts, state, len(parts) > 1)
-            if not text:
+            if number and self._announced(parts[number - 1]):
                 continue
+            text, cited = self._say(part, texts, state, len(parts) > 1)
             lead = f"{texts.also} " if number and not isinstance(part.decision, NotKnown | HandOver) else ""
             chunks.append(("\n\n" if chunks else "") + lead + text)
             citations += [one for one in cited if one not in citations]
@@ -84,7 +84,12 @@ class Writer:
         suggestions = (
             self._suggestions(parts, texts, language) if status not in ("handed_over", "waiting", "asked") else ()
         )
-        return Answer(tuple(chunks) or (texts.handed_over,), tuple(citations), suggestions, status)
+        return Answer(tuple(chunks), tuple(citations), suggestions, status)
+
+    def _announced(self, before: Part) -> bool:
+        """Whether the hand-over that follows was announced: an approved answer with `then` is worded to end in it."""
+        intent = self.playbook.intent(before.decision.intent) if isinstance(before.decision, Approved) else None
+        return intent is not None and intent.then == "hand_over"
 
     def _say(self, part: Part, texts: Texts, state: State, several: bool) -> tuple[str, tuple[Citation, ...]]:
         decision = part.decision
@@ -113,7 +118,7 @@ class Writer:
     def _approved(self, decision: Approved, part: Part, language: str) -> tuple[str, tuple[Citation, ...]]:
         intent = self.playbook.intent(decision.intent)
         if intent is None:
-            return "", ()
+            return self.playbook.texts_in(language).not_known, ()
         values = dict(decision.slots)
         text = PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), intent.answer.in_language(language))
         return text, self._article(intent.article, intent.title.in_language(language), part.hits, language)
@@ -149,16 +154,13 @@ class Writer:
     def _ask(self, decision: AskFor, language: str) -> str:
         slot = self.playbook.slot(decision.slot)
         if slot is None:
-            return ""
+            return self.playbook.texts_in(language).not_known
         return (slot.invalid if decision.problem else slot.ask).in_language(language)
 
     def _hand_over(self, decision: HandOver, part: Part, texts: Texts, state: State) -> str:
         if state.waiting is not None:
             return texts.waiting
         intent = self.playbook.intent(part.understanding.intent or "")
-        if intent is not None and intent.then == "hand_over":
-            # The approved answer, said just before, is worded to end in the hand-over.
-            return ""
         if (
             intent is not None
             and intent.kind == "hand_over"
@@ -181,6 +183,8 @@ class Writer:
                     names.append(TALK_TO_PERSON)
                 case _:
                     pass
+            if any(entity.kind == "angry" for entity in part.understanding.entities):
+                names.insert(0, TALK_TO_PERSON)
         answered = {part.decision.intent for part in parts if isinstance(part.decision, Approved)}
         wanted = [name for name in dict.fromkeys(names) if name not in answered][:MOST_SUGGESTIONS]
         return tuple(

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from bot import FrontdeskError
 from bot.conversation.answers import Answer, Link, Writer, article_link
 from bot.conversation.dialogue import Matter, decide_all
-from bot.conversation.entities import EntityKind, find_entities
+from bot.conversation.entities import find_entities
 from bot.conversation.language import language_of
-from bot.conversation.messages import Entity, Message, Part, Thresholds, Turn, Understanding, Versions, readable
+from bot.conversation.messages import Message, Part, Thresholds, Turn, Understanding, Versions, readable
 from bot.conversation.phrases import PhraseBook
 from bot.conversation.playbook import Playbook
 from bot.conversation.questions import questions_of
@@ -61,75 +62,84 @@ class Assistant:
         `history` is the conversation's turns, oldest first; `returned_at` is when a person last gave it back to the
         bot. A failing model or index never raises: the turn is answered without it or handed over, and recorded.
         """
-        watch = _Stopwatch()
+        trace = _Trace()
         state = state_of(history, returned_at)
         message = replace(message, text=readable(message.text))
 
-        asked = self._understand(message, state)
-        watch.lap("understand")
-        hits, index_version = self._search(asked)
-        watch.lap("search")
-        degraded = index_version == UNAVAILABLE or any(one.reading is None for one in asked)
-        parts = self._decide(asked, hits, state, message.received_at, degraded)
-        watch.lap("decide")
-        answer = self._writer.answer(parts, state)
-        watch.lap("answer")
+        asked = self._understand(message, state, trace)
+        hits = self._search(asked, trace)
+        parts = self._decide(asked, hits, state, message.received_at, trace)
+        answer = self._answer(parts, state, trace)
         yield from answer.chunks
-        yield self._turn(message, parts, answer, index_version, watch)
+        yield self._turn(message, parts, answer, trace)
 
-    def _understand(self, message: Message, state: State) -> tuple[_Asked, ...]:
+    def _understand(self, message: Message, state: State, trace: _Trace) -> tuple[_Asked, ...]:
         """The message's questions with what the reader, the phrase book and the patterns make of them."""
         questions = questions_of(message.text, state.lines)
         language = language_of(message.text, state.language, self._playbook.languages)
-        readings = self._read(questions)
-        expected = self._expected(state)
+        slot = self._playbook.slot(state.pending.slot) if state.pending else None
         asked = []
-        for query, reading in zip(questions, readings, strict=True):
-            found = find_entities(query.text, message.received_at, self._playbook.patterns(), expected)
-            entities = (*found, *find_signals(query.text))
-            asked.append(_Asked(query, reading, self._meaning(query, reading, entities, language)))
+        for query, reading in zip(questions, self._read(questions, trace), strict=True):
+            entities = find_entities(
+                query.text, message.received_at, self._playbook.patterns(), slot.kind if slot else None
+            )
+            meaning = understand(
+                query,
+                reading,
+                self._phrases,
+                (*entities, *find_signals(query.text)),
+                language,
+                self._thresholds,
+                self._reader.version,
+            )
+            asked.append(_Asked(query, reading, meaning))
+        trace.lap("understand")
         return tuple(asked)
 
-    def _meaning(
-        self, query: Query, reading: Reading | None, entities: tuple[Entity, ...], language: str
-    ) -> Understanding:
-        return understand(query, reading, self._phrases, entities, language, self._thresholds, self._reader.version)
-
-    def _read(self, questions: Sequence[Query]) -> Sequence[Reading | None]:
+    def _read(self, questions: Sequence[Query], trace: _Trace) -> Sequence[Reading | None]:
+        if not _has_words(questions[0]):
+            return [Reading((), 0.0)]
         try:
             readings = self._reader.read(questions)
             if len(readings) != len(questions):
                 raise ValueError(f"{len(questions)} questions were read as {len(readings)}")
-        except Exception:
-            _log.exception("the reader failed; answering without it")
+        except Exception as error:
+            trace.failed("reader", error)
             return [None] * len(questions)
         return readings
 
-    def _search(self, asked: Sequence[_Asked]) -> tuple[list[tuple[Hit, ...]], str]:
-        """Hits for every question, and the version of the index that gave them."""
+    def _search(self, asked: Sequence[_Asked], trace: _Trace) -> Sequence[tuple[Hit, ...]]:
+        """Hits for every question, best first."""
         try:
-            hits = [self._searcher.search(one.query, one.reading, HITS) for one in asked]
-        except Exception:
-            _log.exception("the search failed; answering without it")
-            return [()] * len(asked), UNAVAILABLE
-        return hits, self._searcher.version
+            hits = [
+                self._searcher.search(one.query, one.reading, HITS) if _has_words(one.query) else () for one in asked
+            ]
+            trace.index = self._searcher.version
+        except Exception as error:
+            trace.failed("search", error)
+            hits = [()] * len(asked)
+        trace.lap("search")
+        return hits
 
     def _decide(
-        self, asked: Sequence[_Asked], hits: Sequence[tuple[Hit, ...]], state: State, now: datetime, degraded: bool
+        self, asked: Sequence[_Asked], hits: Sequence[tuple[Hit, ...]], state: State, now: datetime, trace: _Trace
     ) -> tuple[Part, ...]:
         matters = [
-            Matter(one.query.text, one.meaning, found, state, self._playbook, self._thresholds, now, degraded)
+            Matter(one.query.text, one.meaning, found, state, self._playbook, self._thresholds, now, trace.degraded)
             for one, found in zip(asked, hits, strict=True)
         ]
-        return decide_all(matters)
+        parts = decide_all(matters)
+        trace.lap("decide")
+        return parts
 
-    def _expected(self, state: State) -> EntityKind | None:
-        slot = self._playbook.slot(state.pending.slot) if state.pending else None
-        return slot.kind if slot else None
+    def _answer(self, parts: tuple[Part, ...], state: State, trace: _Trace) -> Answer:
+        answer = self._writer.answer(parts, state)
+        trace.lap("answer")
+        return answer
 
-    def _turn(self, message: Message, parts: tuple[Part, ...], answer: Answer, index: str, watch: _Stopwatch) -> Turn:
-        versions = Versions(self._reader.version, index, self._playbook.version)
-        return Turn(turn_id(message), message, parts, answer.reply(), versions, self._thresholds, tuple(watch.laps))
+    def _turn(self, message: Message, parts: tuple[Part, ...], answer: Answer, trace: _Trace) -> Turn:
+        versions = Versions(self._reader.version, trace.index, self._playbook.version)
+        return Turn(turn_id(message), message, parts, answer.reply(), versions, self._thresholds, tuple(trace.laps))
 
 
 def turn_id(message: Message) -> str:
@@ -144,17 +154,31 @@ class _Asked:
     meaning: Understanding
 
 
-class _Stopwatch:
-    """Milliseconds of each step."""
+class _Trace:
+    """How one turn went: milliseconds of each step, the index that was searched, and whether a part broke."""
 
     def __init__(self) -> None:
         self.laps: list[tuple[str, float]] = []
+        self.index = UNAVAILABLE
+        self.degraded = False
         self._since = time.perf_counter()
 
-    def lap(self, name: str) -> None:
+    def lap(self, step: str) -> None:
         now = time.perf_counter()
-        self.laps.append((name, round((now - self._since) * 1000, 3)))
+        self.laps.append((step, round((now - self._since) * 1000, 3)))
         self._since = now
+
+    def failed(self, part: str, error: Exception) -> None:
+        """A part that the company does not have yet is no fault; anything else is ours, and the customer is told."""
+        if isinstance(error, FrontdeskError):
+            _log.warning("answering without the %s: %s", part, error)
+        else:
+            _log.error("the %s failed; answering without it", part, exc_info=error)
+            self.degraded = True
+
+
+def _has_words(query: Query) -> bool:
+    return any(character.isalnum() for character in query.text)
 
 
 def _forgiving(scorer: SentenceScorer | None) -> SentenceScorer | None:

@@ -30,6 +30,7 @@ from bot.conversation.phrases import plain
 from bot.conversation.playbook import TALK_TO_PERSON, Intent, Playbook, Slot
 from bot.conversation.questions import is_question
 from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
+from bot.conversation.words import content_words
 from retriever.passages import Hit
 
 REFUSALS = 2
@@ -75,20 +76,7 @@ class Matter:
 
 def decide(matter: Matter) -> Decision:
     """The decision for one question. The rules stand in the order in which they win."""
-    rules = (
-        _waits,
-        _person,
-        _says_nothing,
-        _takes_back,
-        _picks,
-        _fills,
-        _small_talk,
-        _approves,
-        _quotes,
-        _resumes,
-        _offers,
-    )
-    decision = next((found for rule in rules if (found := rule(matter)) is not None), None)
+    decision = next((found for rule in ORDER_OF_ANSWERING if (found := rule(matter)) is not None), None)
     return _misses(matter) if decision is None else decision
 
 
@@ -109,7 +97,8 @@ def decide_all(matters: Sequence[Matter]) -> tuple[Part, ...]:
 def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
     """The pieces of a message when each got something of its own, else the whole.
 
-    Cutting a message is a guess. It holds when at least two pieces are met differently, small talk not counted.
+    Cutting a message is a guess. It holds when at least two pieces are met differently, or one is met and another
+    is a full question that is not; small talk does not count.
     """
     told = [part for part in pieces if not isinstance(part.decision, SmallTalk)]
     for part in told:
@@ -117,10 +106,20 @@ def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
             return (part,)
     met = [part for part in told if not isinstance(part.decision, NotKnown | Clarify | HandOver)]
     different = [part for number, part in enumerate(met) if not any(_same(part, other) for other in met[:number])]
-    missed = [replace(part, decision=NotKnown()) for part in told if part not in met and is_question(part.question)]
-    if len(different) >= 2 or (different and isinstance(whole.decision, NotKnown | Clarify | HandOver)):
+    missed = [_as_missed(part) for part in told if part not in met and _deserves_mention(part.question)]
+    whole_met = not isinstance(whole.decision, NotKnown | Clarify | HandOver)
+    if len(different) >= 2 or (different and (missed or not whole_met)):
         return (*different, *missed)
     return (whole,)
+
+
+def _as_missed(part: Part) -> Part:
+    return part if isinstance(part.decision, Clarify) else replace(part, decision=NotKnown())
+
+
+def _deserves_mention(question: str) -> bool:
+    """A question of its own that stays open is named in the reply; "can you check please?" is not one."""
+    return is_question(question) and len(set(content_words(question))) >= 2
 
 
 def _goes_on(decision: Decision, intent: str) -> bool:
@@ -251,8 +250,12 @@ def _resumes(matter: Matter) -> Decision | None:
     slot = matter.playbook.slot(asked.slot) if asked else None
     if asked is None or intent is None or slot is None:
         return None
+    # A reader that reads the conversation may still hear the topic that was just dealt with.
+    elsewhere = matter.intent is not None and matter.intent.name not in (asked.intent, *matter.state.answered)
     value = next((entity.value for entity in matter.meaning.entities if entity.kind == slot.kind), "")
-    return _act(matter, intent, (*asked.filled, (slot.name, value))) if value else None
+    if not value or elsewhere or is_question(matter.text):
+        return None
+    return _act(matter, intent, (*asked.filled, (slot.name, value)))
 
 
 def _small_talk(matter: Matter) -> Decision | None:
@@ -290,7 +293,7 @@ def _says_the_same(hit: Hit, intent: Intent) -> bool:
 
 
 def _quotes(matter: Matter) -> Decision | None:
-    if matter.meaning.out_of_scope > matter.thresholds.out_of_scope or _bare_value(matter):
+    if matter.meaning.out_of_scope > matter.thresholds.out_of_scope:
         return None
     hits = _good_hits(matter)
     return Grounded(hits) if hits else None
@@ -304,12 +307,17 @@ def _good_hits(matter: Matter) -> tuple[Hit, ...]:
     return tuple(hit for hit in best if hit.answers >= NEARLY_AS_GOOD * best[0].answers)[:MOST_HITS]
 
 
-def _bare_value(matter: Matter) -> bool:
-    """A message that is nothing but, say, an order number asks nothing that a passage could answer."""
-    covered = sum(
-        entity.end - entity.start for entity in matter.meaning.entities if entity.score >= ACCEPTED and entity.value
-    )
-    return covered >= 0.8 * len(matter.text.strip()) and not is_question(matter.text)
+def _explores(matter: Matter) -> Decision | None:
+    """A message that is nothing but, say, an order number: what could be done with it?"""
+    values = [entity for entity in matter.meaning.entities if entity.score >= ACCEPTED and entity.value]
+    covered = sum(entity.end - entity.start for entity in values)
+    if not values or covered < 0.8 * len(matter.text.strip()) or is_question(matter.text):
+        return None
+    slots = {slot.name for slot in matter.playbook.slots if slot.kind == values[0].kind}
+    fitting = [intent for intent in matter.playbook.intents if slots.intersection(intent.slots)]
+    if len(fitting) == 1:
+        return _act(matter, fitting[0])
+    return Clarify(tuple(intent.name for intent in fitting[:MOST_OPTIONS])) if fitting else None
 
 
 def _offers(matter: Matter) -> Decision | None:
@@ -361,3 +369,20 @@ def _known_value(matter: Matter, slot: Slot) -> str:
     told = next((value for name, value in reversed(matter.state.told) if name == slot.name), "")
     earlier = (entity.value for entity in reversed(matter.state.entities) if entity.kind == slot.kind)
     return next(earlier, "") or told
+
+
+ORDER_OF_ANSWERING = (
+    _waits,
+    _person,
+    _says_nothing,
+    _takes_back,
+    _picks,
+    _fills,
+    _small_talk,
+    _resumes,
+    _approves,
+    _explores,
+    _quotes,
+    _offers,
+)
+"""The first rule that has a decision wins; when none has, nothing is known."""

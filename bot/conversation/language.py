@@ -23,7 +23,10 @@ _SCRIPTS = (
 )
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]{2,}")
 
+FEW_WORDS = 2
+"""Below this ("ok", an order number) a message keeps the conversation's language, whatever its letters."""
 ENOUGH_WORDS = 5
+"""From this many words the detector is right often enough to be asked."""
 SURE = 0.7
 """Below this the detector's guess does not overrule the conversation's language."""
 
@@ -42,9 +45,11 @@ def language_of(text: str, spoken: str, known: tuple[str, ...]) -> str:
     # One Chinese character says about as much as half an English word.
     if most and most / 2 >= len(latin) / 2:
         return name
+    if len(latin) < FEW_WORDS and spoken:
+        return spoken
     if len(latin) < ENOUGH_WORDS:
-        latin_known = next((one for one in (spoken, *known) if one and one not in dict(_SCRIPTS)), "en")
-        return latin_known if latin else (spoken or known[0])
+        with_letters = next((one for one in (spoken, *known) if one and one not in dict(_SCRIPTS)), "en")
+        return with_letters if latin else known[0]
     return _detected(" ".join(latin)) or spoken or known[0]
 
 

@@ -296,7 +296,7 @@ def _intent(value: object, number: int, languages: tuple[str, ...], check: _Chec
     name = check.text(table, "name", f"{key}.name")
     if name and not _NAME.fullmatch(name):
         check.report(f"{key}.name", f"{name!r} must have only a-z, 0-9 and _")
-    kind = check.text(table, "kind", f"{key}.kind") or "answer"
+    kind = check.text(table, "kind", f"{key}.kind", required="kind" in table) or "answer"
     found: IntentKind | None = next((known for known in get_args(IntentKind) if known == kind), None)
     if found is None:
         check.report(f"{key}.kind", f"{kind!r} must be one of {', '.join(get_args(IntentKind))}")

@@ -23,7 +23,7 @@ _OPENING = (
     r"|guys|team|(?:one more|another) (?:thing|question)|second(?:ly)?|first(?:ly)?|by the way|btw)\b)*+\W*"
 )
 _ASKING_WORDS = (
-    "how what when where why who which whose can could do does did is are was were am will would should may has have any"
+    "how what when where why who which whose can could do does did is are was were am will would should may has have"
 ).replace(" ", "|")
 _ORDERING_WORDS = (
     "tell me,let me know,cancel,change,update,send,show,check,track,return,refund,give,stop,remove,add,explain"

@@ -130,11 +130,12 @@ def _refused(decisions: Sequence[Sequence[Decision]], asked: AskFor | None) -> i
 
 
 def _misses(turns: Sequence[Turn]) -> int:
+    """Options offered neither count nor break the row: the customer may not have found theirs among them."""
     count = 0
     for turn in reversed(turns):
         if not turn.parts or any(not isinstance(part.decision, NotKnown | Clarify) for part in turn.parts):
             break
-        count += 1
+        count += all(isinstance(part.decision, NotKnown) for part in turn.parts)
     return count
 
 

@@ -22,6 +22,12 @@ EXACT = 0.99
 
 RUNNERS_UP = 4
 
+SHORT_FOLLOW_UP = 14
+"""Characters up to which a message may lean on the one before it."""
+
+IN_CONTEXT = 0.9
+"""What is left of a confidence that rests on the message before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -75,7 +81,7 @@ def understand(
     if exact is not None:
         candidates, out_of_scope = ((Candidate(exact, EXACT),), 0.0) if exact else ((), 1.0)
     elif by_phrases:
-        candidates, out_of_scope = phrases.match(query)
+        candidates, out_of_scope = _by_phrases(query, phrases)
     elif reading is not None:
         candidates, out_of_scope = reading.candidates, reading.out_of_scope
     best = candidates[0] if candidates else None
@@ -90,3 +96,13 @@ def understand(
         language=language,
         model_version=model_version if reading is not None else UNAVAILABLE,
     )
+
+
+def _by_phrases(query: Query, phrases: PhraseBook) -> tuple[tuple[Candidate, ...], float]:
+    """A short message that resembles nothing is read again behind the customer's last one: "那到加拿大呢？"."""
+    candidates, out_of_scope = phrases.match(query.text)
+    before = next((line.text for line in reversed(query.history) if line.speaker == "customer"), "")
+    if not before or len(query.text) > SHORT_FOLLOW_UP or (candidates and candidates[0].confidence >= 0.5):
+        return candidates, out_of_scope
+    together, _ = phrases.match(f"{before} {query.text}")
+    return tuple(Candidate(one.intent, IN_CONTEXT * one.confidence) for one in together), out_of_scope

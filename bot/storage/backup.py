@@ -16,7 +16,7 @@ from pysqlite3 import dbapi2 as sqlite
 from bot import FrontdeskError
 from bot.storage.faults import BUSY_SECONDS, plainly
 from bot.storage.lock import FileLock
-from bot.storage.migrations import REVISIONS
+from bot.storage.migrations import revision_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,9 @@ def _copy(source: Path, to: Path) -> Copied:
     staging = to.with_name(f".{to.name}.partial")
     staging.unlink(missing_ok=True)
     try:
-        with plainly(source), closing(_connect(source)) as connection:
-            _check_is_ours(source, connection)
+        with plainly(source):
+            if not revision_of(source):
+                raise FrontdeskError(f"{source} is empty; give a record or a copy that `frontdesk backup` made")
         with plainly(to), closing(_connect(source)) as connection:
             # Reads one snapshot, so it neither waits for the writer nor sees half of what it does.
             connection.execute("VACUUM INTO ?", (str(staging),))
@@ -85,15 +86,6 @@ def _copy(source: Path, to: Path) -> Copied:
     finally:
         staging.unlink(missing_ok=True)
     return Copied(to, to.stat().st_size, turns)
-
-
-def _check_is_ours(path: Path, connection: Any) -> None:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"alembic_version", "turns", "audit"} <= tables:
-        raise FrontdeskError(f"{path} is not a record of Frontdesk; give a copy that `frontdesk backup` made")
-    (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if revision not in REVISIONS:
-        raise FrontdeskError(f"{path} was written by a newer Frontdesk (revision {revision}): install that one")
 
 
 def _check_is_whole(path: Path, connection: Any) -> int:

@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pysqlite3 import dbapi2 as sqlite
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from bot import FrontdeskError
-from bot.storage.faults import BUSY_SECONDS, is_disk_fault, is_of_the_disk, plainly
+from bot.storage.faults import BUSY_SECONDS, DiskFault, is_of_the_disk, plainly
 from bot.storage.faults import RecordUnavailable as RecordUnavailable  # part of what callers of a database meet
 from bot.storage.lock import FileLock
 from bot.storage.migrations import bring_up_to_date
@@ -86,7 +86,8 @@ class Database:
             yield connection
 
     def submit(self, unit: Unit[T]) -> Future[T]:
-        """Queues `unit`; its future resolves once it is durable, or fails and then nothing of it was stored.
+        """Queues `unit`; its future resolves once it is durable, or fails: then none of it was stored (after a
+        DiskFault it may yet turn up when the file is opened anew).
 
         Units run in the order submitted. Raises RecordUnavailable when `most_waiting` units are queued.
         """
@@ -149,12 +150,13 @@ class Database:
         outcomes: list[tuple[_Waiting, Any, BaseException | None]] = []
         try:
             if self._broken:
-                raise RecordUnavailable(self._broken)
+                raise DiskFault(self._broken)
             with plainly(self.path), self._writers.begin() as connection:
                 for waiting in batch:
                     outcomes.append(_run(waiting, connection))
         except BaseException as error:  # whatever it was, nobody in this batch may be told "stored"
-            self._note_fault(error)
+            if isinstance(error, DiskFault):
+                self._broken = str(error)
             for waiting in batch:
                 waiting.future.set_exception(error)
             return
@@ -163,10 +165,6 @@ class Database:
                 waiting.future.set_result(value)
             else:
                 waiting.future.set_exception(problem)
-
-    def _note_fault(self, error: BaseException) -> None:
-        if is_disk_fault(error):
-            self._broken = f"{error} (nothing is stored until then)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,7 @@ def _run(waiting: _Waiting, connection: Connection) -> tuple[_Waiting, Any, Base
 def open_engine(path: Path, begin: str) -> Engine:
     """An engine whose transactions start with `begin`: the driver's own guessing about transactions is off."""
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),  # a path may hold what a URL string would misread
         module=sqlite,
         pool_size=8,
         max_overflow=-1,

@@ -5,6 +5,7 @@ Owns the meaning of SQLite's result codes. Knows nothing about what was being st
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,7 @@ BUSY_SECONDS = 5
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
-# Growing the WAL index on a full disk fails with one of these instead of SQLITE_FULL.
-_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMMAP")
-# After one of these the kernel may have dropped what we wrote, so a later fsync that succeeds proves nothing.
-_LOST = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_IOERR_WRITE")
+_LITTLE_ROOM = 2**20
 
 
 class RecordUnavailable(FrontdeskError):
@@ -46,18 +44,19 @@ def plainly(path: Path) -> Iterator[None]:
 
 def is_of_the_disk(error: BaseException) -> bool:
     """True if the disk, the file or a lock is at fault; false for what a statement did wrong."""
-    return _code(error).startswith(("SQLITE_IOERR", "SQLITE_BUSY", *_FULL, *_NOT_WRITABLE, *_DAMAGED))
+    return _code(error).startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", *_NOT_WRITABLE, *_DAMAGED))
 
 
-def is_disk_fault(error: BaseException) -> bool:
-    """True if `error`, or what it explains, means that no later success on this file can be trusted."""
-    return any(each is not None and _code(each).startswith(_LOST) for each in (error, error.__cause__))
+class DiskFault(RecordUnavailable):
+    """Writing or syncing failed on a disk that has room. The kernel may have dropped what was written, so a later
+    sync that succeeds proves nothing: nothing more may be acknowledged until the file was opened anew."""
 
 
 def _explained(path: Path, error: DBAPIError | sqlite.Error) -> FrontdeskError | None:
     code = _code(error)
     said = error.orig if isinstance(error, DBAPIError) else error
-    if code.startswith(_FULL):
+    # Growing the index of the WAL on a full disk is an I/O error too, and the driver does not tell which one.
+    if code.startswith("SQLITE_FULL") or (code.startswith("SQLITE_IOERR") and _is_full(path)):
         return RecordUnavailable(f"{path}: the disk is full, nothing was stored; free some space")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return RecordUnavailable(
@@ -68,8 +67,16 @@ def _explained(path: Path, error: DBAPIError | sqlite.Error) -> FrontdeskError |
     if code.startswith(_NOT_WRITABLE):
         return FrontdeskError(f"{path} cannot be written ({said}); give this user write access to {path.parent}")
     if code.startswith("SQLITE_IOERR"):
-        return RecordUnavailable(f"{path}: the disk reported an error ({code}); check the disk, then restart")
+        return DiskFault(f"{path}: the disk failed ({said}), nothing is stored; check the disk, then restart")
     return None
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        room = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < _LITTLE_ROOM
 
 
 def _code(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from bot.channels.web.bodies import (
     Rating,
     StatusBody,
     TurnBody,
+    turn_body,
 )
 from bot.channels.web.door import TheDoor
 from bot.channels.web.events import respond
@@ -50,7 +51,7 @@ async def json_only(request: Request) -> None:
 api = APIRouter(prefix="/api/v1", dependencies=[Depends(json_only)], responses=PROBLEMS)
 
 
-@api.post("/conversations", status_code=201, response_model_exclude_none=True)
+@api.post("/conversations", status_code=201)
 async def open_conversation(door: TheDoor, body: NewConversation | None = None) -> Opened:
     """Open a conversation; with a `message`, ask its first question too and get the turn with it."""
     asked = body or NewConversation()
@@ -58,7 +59,7 @@ async def open_conversation(door: TheDoor, body: NewConversation | None = None) 
     opened = Opened(conversation_id=started.id, token=started.token)
     if asked.message is not None:
         conversation = await run_in_threadpool(find_conversation, door.database, started.id)
-        opened.turn = TurnBody.of(await door.streams.turn(_said(conversation, asked.message)))
+        opened.turn = turn_body(await door.streams.turn(_said(conversation, asked.message)))
     return opened
 
 
@@ -78,12 +79,12 @@ async def send_message(
     if "text/event-stream" in request.headers.get("accept", ""):
         return respond(door.streams.answer_as_events(message))
     if wait:
-        return JSONResponse(TurnBody.of(await door.streams.turn(message)).model_dump())
+        return JSONResponse(turn_body(await door.streams.turn(message)).model_dump())
     await run_in_threadpool(door.desk.accept, message)
     return JSONResponse(Accepted(message_id=message.id).model_dump(), status_code=202)
 
 
-@api.get("/conversations/{conversation_id}", response_model_exclude_none=True)
+@api.get("/conversations/{conversation_id}")
 def read_conversation(door: TheDoor, conversation: OwnConversation) -> ConversationBody:
     """Everything said so far, and where its events go on."""
     return ConversationBody.of(conversation.status, entries(door.database, conversation.id))

@@ -25,10 +25,9 @@ from retriever.passages import Document, Passage
 LONGEST_MARKDOWN = 40_000
 """Markdown's worst case grows faster than its input; longer documents are rendered a passage at a time."""
 
-TAGS = (
-    {"section", "span", "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code"}
-    | {"em", "strong", "s", "a", "hr", "br", "table", "thead", "tbody", "tr", "th", "td"}
-)
+BLOCKS = {"section", "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "hr", "br"}
+INLINE = {"span", "code", "em", "strong", "s", "a"}
+TABLE = {"table", "thead", "tbody", "tr", "th", "td"}
 PLACE = re.compile(r"p-[A-Za-z0-9_-]{1,80}")
 
 
@@ -68,8 +67,21 @@ def _render(text: str, passages: Sequence[Passage], offset: int) -> str:
     markdown = _markdown()
     tokens = markdown.parse(text)
     line_starts = [0, *(m.end() for m in re.finditer("\n", text))]
-    places = [(bisect_right(line_starts, p.start - offset) - 1, anchor(p.id)) for p in passages]
+
+    def line(position: int) -> int:
+        return bisect_right(line_starts, position - offset) - 1
+
+    places = [_Place(line(p.start), line(max(p.start, p.end - 1)) + 1, anchor(p.id)) for p in passages]
     return str(markdown.renderer.render(_with_places(tokens, places), markdown.options, {}))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """The lines of a passage, `last` excluded, and the name of its anchor."""
+
+    first: int
+    last: int
+    name: str
 
 
 @cache
@@ -77,27 +89,29 @@ def _markdown() -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
 
 
-def _with_places(tokens: list[Token], places: Sequence[tuple[int, str]]) -> list[Token]:
+def _with_places(tokens: list[Token], places: Sequence[_Place]) -> list[Token]:
     """Wrap the top-level blocks of each passage in a section whose anchors carry the passages' ids.
 
-    A passage may begin inside a list or a table: then the anchor stands at the block that holds its first line, so a
+    A passage may begin inside a list or a table: then its anchor stands at the block that holds its first line, so a
     citation opens at most one block early.
     """
     waiting = sorted(places)
     result: list[Token] = []
-    in_section = False
+    until = 0  # the line behind the open section, 0 when none is open
     for token in tokens:
         if token.level == 0 and token.nesting >= 0 and token.map is not None:
-            here = [name for line, name in waiting if line < token.map[1]]
+            first, last = token.map
+            here = [place for place in waiting if place.first < last]
             waiting = waiting[len(here) :]
+            if until and (here or first >= until):
+                result.append(_html("</section>"))
+                until = 0
             if here:
-                if in_section:
-                    result.append(_html("</section>"))
-                spans = "".join(f'<span class="anchor" id="{name}"></span>' for name in here)
+                spans = "".join(f'<span class="anchor" id="{place.name}"></span>' for place in here)
                 result.append(_html(f'<section class="passage">{spans}'))
-                in_section = True
+                until = max(place.last for place in here)
         result.append(token)
-    if in_section:
+    if until:
         result.append(_html("</section>"))
     return result
 
@@ -116,7 +130,7 @@ def _clean(html: str, source: str, exists: Callable[[str], bool]) -> str:
 
     return nh3.clean(
         html,
-        tags=TAGS,
+        tags=BLOCKS | INLINE | TABLE,
         attributes={"a": {"href"}, "span": {"id"}, "ol": {"start"}},
         allowed_classes={"section": {"passage"}, "span": {"anchor"}},
         attribute_filter=keep,

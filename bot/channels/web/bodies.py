@@ -95,21 +95,25 @@ class TurnBody(BaseModel):
     index_version: str
     ms: float
 
-    @classmethod
-    def of(cls, turn: Turn) -> TurnBody:
-        understanding = turn.parts[0].understanding if turn.parts else None
-        return cls(
-            id=turn.id,
-            status=turn.reply.status,
-            text=turn.reply.text,
-            citations=[CitationBody(title=c.title, url=c.url, quote=c.quote) for c in turn.reply.citations],
-            suggestions=list(turn.reply.suggestions),
-            intent=understanding.intent if understanding else None,
-            confidence=round(understanding.confidence, 4) if understanding else 0.0,
-            model_version=turn.versions.model,
-            index_version=turn.versions.index,
-            ms=round(sum(ms for _, ms in turn.milliseconds), 2),
-        )
+
+def turn_body(turn: Turn) -> TurnBody:
+    understanding = turn.parts[0].understanding if turn.parts else None
+    return TurnBody(
+        id=turn.id,
+        status=turn.reply.status,
+        text=turn.reply.text,
+        citations=[CitationBody(title=c.title, url=c.url, quote=c.quote) for c in turn.reply.citations],
+        suggestions=list(turn.reply.suggestions),
+        intent=understanding.intent if understanding else None,
+        confidence=round(understanding.confidence, 4) if understanding else 0.0,
+        model_version=turn.versions.model,
+        index_version=turn.versions.index,
+        ms=round(sum(ms for _, ms in turn.milliseconds), 2),
+    )
+
+
+MaybeTurn = Annotated[TurnBody | None, Field(exclude_if=lambda turn: turn is None)]
+"""Left out where there is none, instead of null."""
 
 
 class Accepted(BaseModel):
@@ -121,7 +125,7 @@ class Opened(BaseModel):
 
     conversation_id: str
     token: str
-    turn: TurnBody | None = None
+    turn: MaybeTurn = None
 
 
 class MessageBody(BaseModel):
@@ -129,7 +133,7 @@ class MessageBody(BaseModel):
     from_: Annotated[Literal["customer", "bot", "agent"], Field(serialization_alias="from")]
     text: str
     at: datetime
-    turn: TurnBody | None = None
+    turn: MaybeTurn = None
 
 
 class ConversationBody(BaseModel):
@@ -156,7 +160,7 @@ def _lines(entry: Entry) -> list[MessageBody]:
     lines = [MessageBody(id=message.id, from_="customer", text=message.text, at=message.received_at)]
     if turn is not None:
         at = entry.answered_at or message.received_at
-        lines.append(MessageBody(id=turn.id, from_="bot", text=turn.reply.text, at=at, turn=TurnBody.of(turn)))
+        lines.append(MessageBody(id=turn.id, from_="bot", text=turn.reply.text, at=at, turn=turn_body(turn)))
     return lines
 
 

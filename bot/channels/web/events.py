@@ -15,7 +15,7 @@ from typing import assert_never
 from anyio import to_thread
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from bot.channels.web.bodies import TurnBody
+from bot.channels.web.bodies import turn_body
 from bot.channels.web.problems import Problem, not_stored, problem_of
 from bot.conversation.messages import Message, Turn
 from bot.events import BLOCK, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent, turn_event
@@ -169,7 +169,7 @@ def encode(event: Event) -> ServerSentEvent:
         case TokenEvent(message_id=message_id, text=text):
             return _sse("token", {"message_id": message_id, "text": text}, event.id)
         case TurnEvent(turn=turn):
-            return _sse("turn", TurnBody.of(turn).model_dump(), event.id)
+            return _sse("turn", turn_body(turn).model_dump(), event.id)
         case StatusEvent(status=status):
             return _sse("status", {"status": status}, event.id)
         case ErrorEvent(message_id=message_id):

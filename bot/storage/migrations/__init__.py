@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 
+from pysqlite3 import dbapi2 as sqlite
 from sqlalchemy import Connection, Engine
 
 from bot import FrontdeskError
+from bot.storage.faults import BUSY_SECONDS
 from bot.storage.lock import FileLock
 
 HEAD = "0001"
@@ -29,9 +32,9 @@ def bring_up_to_date(path: Path, lock: FileLock, engine: Engine) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if lock.share():
-            if revision_of(path, engine) == HEAD:
+            if revision_of(path) == HEAD:
                 return
-            if lock.own() and revision_of(path, engine) != HEAD:
+            if lock.own() and revision_of(path) != HEAD:
                 _upgrade(engine)
         engine.dispose()  # the file may be replaced while we do not hold the lock
         time.sleep(0.02)
@@ -40,18 +43,19 @@ def bring_up_to_date(path: Path, lock: FileLock, engine: Engine) -> None:
     )
 
 
-def revision_of(path: Path, engine: Engine) -> str:
-    """The revision the file is at, empty for a new file. Refuses files this program did not write."""
-    with engine.connect() as connection:
-        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+def revision_of(path: Path) -> str:
+    """The revision the file is at, empty for a new file. Refuses files this program did not write, untouched."""
+    with closing(sqlite.connect(str(path), isolation_level=None, timeout=BUSY_SECONDS)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
             return ""
         if "alembic_version" not in tables:
             raise FrontdeskError(f"{path} is a database of another program; set FRONTDESK_HOME to a folder of its own")
-        revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or ""
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    revision = str(found[0]) if found else ""
     if revision and revision not in REVISIONS:
         raise FrontdeskError(f"{path} was written by a newer Frontdesk (revision {revision}): install that one")
-    return str(revision)
+    return revision
 
 
 def upgrade(connection: Connection, revision: str = HEAD) -> None:

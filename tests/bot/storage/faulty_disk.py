@@ -46,18 +46,18 @@ class FaultyDisk:
 class _Methods(ctypes.Structure):
     """The start of sqlite3_io_methods; what follows is copied as it is."""
 
-    _fields_ = [("version", ctypes.c_int)] + [  # noqa: RUF012
+    _fields_ = [("version", ctypes.c_int)] + [
         (name, ctypes.c_void_p)
         for name in ("close", "read", "write", "truncate", "sync", *(f"rest{n}" for n in range(13)))
     ]
 
 
 class _File(ctypes.Structure):
-    _fields_ = [("methods", ctypes.POINTER(_Methods))]  # noqa: RUF012
+    _fields_ = [("methods", ctypes.POINTER(_Methods))]
 
 
 class _Vfs(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("version", ctypes.c_int),
         ("file_size", ctypes.c_int),
         ("path_size", ctypes.c_int),

@@ -77,7 +77,7 @@ class Answer {
     const { line, body } = otherLine("bot");
     this.line = line;
     this.body = body;
-    this.text = make("p", { className: "text" });
+    this.text = make("div", { className: "text" });
     this.dots = make("div", { className: "typing" }, make("i"), make("i"), make("i"));
     this.dots.append(make("span", { className: "unseen", textContent: words.writing }));
     body.append(this.dots);
@@ -94,7 +94,7 @@ class Answer {
     this.line.dataset.turn = turn.id;
     this.line.dataset.status = turn.status;
     this.text.lang = languageOf(turn.text);
-    this.text.replaceChildren(...withMarks(spoken(turn), turn, act));
+    this.text.replaceChildren(...paragraphs(spoken(turn), turn, act));
     this.body.append(this.text);
     if (turn.citations.length) this.body.append(sources(turn, act));
     if (JUDGED.has(turn.status)) this.body.append(verdict(turn, act));
@@ -116,9 +116,11 @@ function spoken(turn) {
   return lines.join("\n").trim() || turn.text;
 }
 
+const paragraphs = (text, turn, act) => text.split(/\n{2,}/).map((part) => make("p", {}, ...withMarks(part, turn, act)));
+
 /** The text with its marks like [1] as links to the sources they number. */
 function withMarks(text, turn, act) {
-  return text.split(/(\[\d{1,2}\])/).map((piece) => {
+  return text.split(/ ?(\[\d{1,2}\])/).map((piece) => {
     const number = /^\[(\d{1,2})\]$/.exec(piece)?.[1];
     const citation = number && turn.citations[number - 1];
     const href = citation && safe(citation.url);
@@ -204,6 +206,7 @@ function reasons(send) {
 function next(turn, act) {
   const options = turn.status === "clarified";
   const row = make("div", { className: options ? "next options" : "next", role: "group" });
+  row.dataset.full = turn.text;
   row.ariaLabel = options ? words.options : words.suggestions;
   for (const suggestion of turn.suggestions) {
     const pill = make("button", { type: "button", className: "pill", lang: languageOf(suggestion), textContent: suggestion });
@@ -281,7 +284,11 @@ class Page {
 
   #expect(id, text) {
     at("welcome").classList.add("small");
-    for (const old of this.#log.querySelectorAll(".next")) old.remove();
+    for (const old of this.#log.querySelectorAll(".next")) {
+      // options that can no longer be chosen are still part of what was said
+      if (old.matches(".options")) old.parentElement.querySelector(".text").textContent = old.dataset.full;
+      old.remove();
+    }
     const entry = { id, text, line: customerLine(text), answer: new Answer() };
     this.#waiting.push(entry);
     this.#log.append(entry.line, entry.answer.line);

@@ -1,0 +1,186 @@
+"""Commands that measure: intents, retrieval, and the whole bot on golden questions; and the thresholds that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bot.cli import assembly
+from bot.cli.output import ConfigOption, JsonFlag, emit, note
+from bot.settings import Settings, load_settings
+from finetune.examples import read_examples
+
+if TYPE_CHECKING:
+    from retriever.knowledge_base import Knowledge
+
+    from bot.conversation.messages import Thresholds
+    from bot.conversation.understanding import Reader, Reading, Searcher
+    from bot.golden import Outcome, Score
+    from finetune.model import QuestionModel
+    from retriever.passages import Hit, Query
+
+evaluate = typer.Typer(help="Measure understanding, retrieval or the whole bot.", no_args_is_help=True)
+
+
+def register(commands: typer.Typer) -> None:
+    evaluate.command()(intents)
+    evaluate.command()(retrieval)
+    evaluate.command()(golden)
+    commands.add_typer(evaluate, name="evaluate")
+
+
+def intents(
+    train: Annotated[Path, typer.Option(help='Rows {"text", "intent"}; intent null is out of scope.')],
+    test: Annotated[Path, typer.Option(help="Rows of the same form; they choose nothing.")],
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """LoRA beside its baseline. Example: frontdesk evaluate intents --train train.jsonl --test test.jsonl"""
+    from bot.cli.learning import report_training
+    from finetune.evaluate import evaluate_intents
+    from finetune.train import TrainConfig
+
+    settings = load_settings(config)
+    train_rows, test_rows = read_examples(train), read_examples(test)
+    report = evaluate_intents(
+        train_rows.examples,
+        test_rows.examples,
+        assembly.base_folder(settings),
+        TrainConfig(seed=settings.seed),
+        report_training,
+    )
+    for warning in report.warnings[:20]:
+        note(f"warning: {warning}")
+    lines = []
+    for name, system in (("LoRA", report.lora), ("baseline", report.baseline)):
+        scope = "" if system.auroc is None else f", AUROC {system.auroc:.4f}, OOS recall {system.oos_recall_at_5:.3f}"
+        lines.append(
+            f"{name:9} accuracy {system.accuracy:.4f}, macro F1 {system.macro_f1:.4f}{scope}, "
+            f"{system.seconds:.0f} s, {system.adapter_bytes / 1e6:.1f} MB"
+        )
+    emit(json, report.to_json(), lines)
+
+
+def retrieval(
+    knowledge: Annotated[Path, typer.Option(help='Rows {"id", "question"?, "answer" or "text", "entity"?}.')],
+    queries: Annotated[Path, typer.Option(help='Rows {"history" or "query", "relevant"}.')],
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """Does the right passage come first? Example: frontdesk evaluate retrieval --knowledge k.jsonl --queries q.jsonl"""
+    from retriever.evaluate import evaluate_retrieval
+
+    report = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
+    for problem in report.problems[:20]:
+        note(f"skipped {problem}")
+    emit(
+        json,
+        report.to_json(),
+        [
+            f"R@1 {report.recall_at_1:.4f}, R@5 {report.recall_at_5:.4f}, MRR@5 {report.mrr_at_5:.4f}, p50 {report.p50_ms:.1f} ms"
+        ],
+    )
+
+
+def golden(
+    questions: Annotated[
+        Path | None, typer.Option(help="Golden questions; default: evaluation.jsonl by validation.")
+    ] = None,
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """The whole bot on questions with known answers. Example: frontdesk evaluate golden --questions data/evaluation.jsonl"""
+    from bot.golden import ask_all, read_golden, score
+
+    settings = load_settings(config)
+    if questions is None:
+        assembly.require_settings_file(settings.validation, "validation")
+        assert settings.validation is not None
+        questions = settings.validation.with_name("evaluation.jsonl")
+    rows = read_golden(questions)
+    parts = assembly.open_parts(settings)
+    for shortcoming in parts.shortcomings:
+        note(f"degraded: {shortcoming}")
+    outcomes = ask_all(assembly.assistant_of(settings, parts), rows)
+    languages = sorted({row.language for row in rows})
+    scores = {name: score(o for o in outcomes if o.row.language == name) for name in languages}
+    scores["all"] = score(outcomes)
+    missed = [_miss(outcome) for outcome in outcomes if outcome.verdict not in ("right", "refused")]
+    value = {"scores": {name: _numbers(s) for name, s in scores.items()}, "missed": missed}
+    lines = [
+        f"{name:4} answered right {s.right}/{s.answerable} ({s.answered_right:.1%}), wrong {s.wrong}, "
+        f"abstained {s.abstained}; unanswerable answered {s.leaked}/{s.unanswerable} ({s.leak_rate:.1%})"
+        for name, s in scores.items()
+    ]
+    lines += [f"  {miss['verdict']:9} {miss['id']:8} {miss['said']:32} {miss['text']}" for miss in missed]
+    emit(json, value, lines)
+
+
+def _numbers(counts: Score) -> dict[str, float]:
+    return {
+        "answerable": counts.answerable,
+        "right": counts.right,
+        "wrong": counts.wrong,
+        "abstained": counts.abstained,
+        "unanswerable": counts.unanswerable,
+        "leaked": counts.leaked,
+        "answered_right": counts.answered_right,
+        "leak_rate": counts.leak_rate,
+    }
+
+
+def _miss(outcome: Outcome) -> dict[str, str]:
+    part = outcome.turn.parts[0]
+    return {
+        "verdict": outcome.verdict,
+        "id": outcome.row.id,
+        "text": outcome.row.text,
+        "said": f"{outcome.turn.reply.status}:{part.understanding.intent or ''}",
+    }
+
+
+class _Remembering:
+    """Answers a repeated question from memory, so that thresholds can be searched without encoding again."""
+
+    def __init__(self, reader: Reader, searcher: Searcher) -> None:
+        self._reader = reader
+        self._searcher = searcher
+        self._readings: dict[Query, Reading] = {}
+        self._hits: dict[tuple[Query, int], tuple[Hit, ...]] = {}
+        self.version = reader.version
+
+    def read(self, questions: Sequence[Query]) -> list[Reading]:
+        new = [question for question in dict.fromkeys(questions) if question not in self._readings]
+        if new:
+            self._readings.update(zip(new, self._reader.read(new), strict=True))
+        return [self._readings[question] for question in questions]
+
+    def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
+        if (query, k) not in self._hits:
+            self._hits[query, k] = self._searcher.search(query, reading, k)
+        return self._hits[query, k]
+
+
+def validated_thresholds(settings: Settings, model: QuestionModel, knowledge: Knowledge) -> Mapping[str, float]:
+    """Thresholds for a version that is not saved yet, chosen on the company's validation questions."""
+    from bot.golden import choose_thresholds, read_golden
+    from bot.readers import KnowledgeSearcher, ModelReader
+
+    assert settings.validation is not None
+    rows = read_golden(settings.validation)
+    playbook = assembly.open_playbook(settings)
+    remembering = _Remembering(ModelReader(model, "candidate"), KnowledgeSearcher(knowledge))
+    template = assembly.build_assistant(settings, playbook, remembering, remembering, assembly.thresholds_of(None))
+
+    def build(thresholds: Thresholds) -> object:
+        return template.with_thresholds(thresholds)
+
+    chosen, counts = choose_thresholds(build, rows, settings.max_error_rate)
+    note(
+        f"thresholds on {len(rows)} validation questions: answered right {counts.right}/{counts.answerable}, wrong "
+        f"{counts.wrong}, unanswerable answered {counts.leaked}/{counts.unanswerable}"
+    )
+    return {name: getattr(chosen, name) for name in type(chosen).__dataclass_fields__}

@@ -1,0 +1,207 @@
+"""Ranking: which passages answer a question asked in the middle of a conversation, and why.
+
+Owns how meaning, words and subject are weighed, and the chance that a hit answers. Pure: works on one loaded version
+and changes nothing. Knows nothing about files, encoders or what is done with the hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.keyword_index import KeywordIndex, Rows, terms, unspaced_share, weighty
+from retriever.passages import Hit, Passage, Query, RetrieverError, Vectors, Why
+from retriever.subjects import Subjects
+from retriever.vector_index import VectorIndex
+
+BY_MEANING: Final = 100
+BY_WORDS: Final = 100
+BY_SUBJECT: Final = 30
+CONTEXT_LINES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each signal counts. All signals lie in 0 to 1 (cosines may be below 0)."""
+
+    last: float
+    """Cosine of the last message."""
+    window: float
+    """Cosine of the last lines together."""
+    words: float
+    """Share of the last message's word weight."""
+    context: float
+    """Share of the word weight of the lines before it."""
+    entity: float
+    title: float
+    domain: float
+
+
+# Chosen on the even queries of dstc9_faq and the sample company's messages: docs/decisions.md has the numbers.
+SPACED: Final = Weights(last=1.0, window=0.3, words=0.1, context=0.0, entity=0.5, title=0.2, domain=0.25)
+# The default encoder reads English only: a Chinese question is found by its words.
+UNSPACED: Final = Weights(last=0.1, window=0.0, words=1.0, context=0.3, entity=0.5, title=0.2, domain=0.25)
+
+Features = NDArray[np.float64]
+FEATURES: Final = ("meaning", "words", "margin", "subject")
+"""For text in scripts with spaces, then the same again for scripts without; then 1 for the latter."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """A logistic curve from a hit's signals to the chance that it answers. The default is a careful guess; `fit` it."""
+
+    coefficients: tuple[float, ...] = (9.0, 2.0, 3.0, 0.5, 1.0, 7.0, 3.0, 0.5, 0.9)
+    intercept: float = -6.2
+
+    def chances(self, table: Features) -> Features:
+        """One chance, 0 to 1, for each row of `features`."""
+        z = np.clip(table @ np.array(self.coefficients) + self.intercept, -40, 40)
+        chances: Features = 1 / (1 + np.exp(-z))
+        return chances
+
+    @classmethod
+    def fit(cls, table: Features, labels: Sequence[bool] | NDArray[np.bool_], strength: float = 1e-2) -> AnswerScore:
+        """Logistic regression by Newton's method with a ridge of `strength`, on rows of `features` and whether each
+        answered. No signal may speak against itself: a coefficient that would turn negative is held at 0.
+
+        Raises RetrieverError unless both answers occur.
+        """
+        y = np.asarray(labels, dtype=np.float64)
+        if len(y) != len(table) or not 0 < y.sum() < len(y):
+            raise RetrieverError("calibration needs hits that answer and hits that do not; label more questions")
+        free = np.ones(table.shape[1] + 1, dtype=bool)
+        while True:
+            solution = np.zeros(len(free))
+            solution[free] = _newton(np.column_stack([table, np.ones(len(y))])[:, free], y, strength)
+            # The flag for scripts without spaces and the intercept may have either sign.
+            wrong = free & (solution < 0) & (np.arange(len(free)) < 2 * len(FEATURES))
+            if not wrong.any():
+                return cls(tuple(float(c) for c in solution[:-1]), float(solution[-1]))
+            free &= ~wrong
+
+
+def _newton(x: Features, y: Features, strength: float) -> Features:
+    solution = np.zeros(x.shape[1])
+    ridge = strength * len(y) / 100 * np.eye(x.shape[1])
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(x @ solution, -40, 40)))
+        step: Features = np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, x.T @ (y - p) - ridge @ solution)
+        # A full step may overshoot where classes separate; a bounded one still converges.
+        solution += step / max(1.0, float(np.abs(step).max()) / 4)
+        if np.abs(step).max() < 1e-8:
+            break
+    return solution
+
+
+def features(hits: Sequence[Hit]) -> Features:
+    """What `AnswerScore` judges, `[len(hits), 9]`: see `FEATURES`."""
+    table = np.zeros((len(hits), 2 * len(FEATURES) + 1))
+    for row, hit in enumerate(hits):
+        why = hit.why
+        unspaced = unspaced_share(hit.passage.text) > 0.3
+        at = len(FEATURES) if unspaced else 0
+        table[row, at : at + len(FEATURES)] = (max(why.meaning, 0.0), why.words, why.margin, why.subject)
+        table[row, -1] = unspaced
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Indexes:
+    """One loaded version: row `i` of each part is `passages[i]`."""
+
+    passages: tuple[Passage, ...]
+    vectors: VectorIndex
+    keywords: KeywordIndex
+    subjects: Subjects
+
+
+def search(
+    query: Query,
+    vectors: tuple[Vectors, Vectors] | None,
+    indexes: Indexes,
+    k: int,
+    *,
+    score: AnswerScore,
+    audiences: frozenset[str] = frozenset({"public"}),
+) -> list[Hit]:
+    """The best `k` passages, best first, each with the signals that found it.
+
+    `vectors` are `(last, window)` of this one query, `[1, d]` each; None ranks by words and subject alone.
+    """
+    if not indexes.passages or k <= 0:
+        return []
+    asked = weighty(terms(query.text))
+    before = weighty(terms(" ".join(line.text for line in query.history[-CONTEXT_LINES:])))
+    subject = indexes.subjects.read(query)
+    rows = _candidates(asked + before, vectors, indexes, indexes.subjects.rows(subject))
+    rows = rows[[indexes.passages[row].audience in audiences for row in rows]]
+    if not len(rows):
+        return []
+    unspaced = unspaced_share(query.text) > 0.3
+    weights = UNSPACED if unspaced or vectors is None else SPACED
+    stored = indexes.vectors.vectors(rows)
+    last, window = (stored @ v[0] for v in vectors) if vectors is not None else (np.zeros(len(rows)),) * 2
+    words = _coverage(indexes.keywords, asked, rows)
+    context = _coverage(indexes.keywords, before, rows)
+    entity, title, domain = indexes.subjects.fit(subject, rows)
+    total = (
+        weights.last * last + weights.window * window + weights.words * words + weights.context * context
+        + weights.entity * entity + weights.title * title + weights.domain * domain
+    )  # fmt: skip
+    fit = (weights.entity * entity + weights.title * title + weights.domain * domain) / (
+        weights.entity + weights.title + weights.domain
+    )
+    order = np.lexsort((rows, -total))
+    best = _hits(indexes.passages, rows[order], *(part[order] for part in (total, last, words, fit)), k=k)
+    chances = score.chances(features(best))
+    return [
+        Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)
+    ]
+
+
+def _candidates(
+    wanted: Sequence[str], vectors: tuple[Vectors, Vectors] | None, indexes: Indexes, of_subject: Sequence[Rows]
+) -> Rows:
+    found = [indexes.keywords.search(wanted, BY_WORDS)[1]]
+    if vectors is not None:
+        both = np.concatenate([v[:1] for v in vectors])
+        found.append(indexes.vectors.search(both, BY_MEANING)[1].ravel())
+        found += [indexes.vectors.search(both[:1], BY_SUBJECT, rows)[1].ravel() for rows in of_subject]
+    else:
+        found += [rows[:BY_SUBJECT] for rows in of_subject]
+    return np.unique(np.concatenate(found))
+
+
+def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDArray[np.float32]:
+    return keywords.coverage({term: keywords.weight(term) for term in wanted}, rows)
+
+
+def _hits(
+    passages: Sequence[Passage],
+    rows: Rows,
+    total: NDArray[np.float32],
+    meaning: NDArray[np.float32],
+    words: NDArray[np.float32],
+    fit: NDArray[np.float32],
+    *,
+    k: int,
+) -> list[Hit]:
+    """The first `k` rows as hits; `margin` is against the best passage of another source, also beyond `k`."""
+    leader = passages[rows[0]].source
+    rival = next((float(total[i]) for i, row in enumerate(rows) if passages[row].source != leader), None)
+    hits = []
+    for i, row in enumerate(rows[:k]):
+        against = rival if passages[row].source == leader else float(total[0])
+        why = Why(
+            meaning=float(meaning[i]),
+            words=float(words[i]),
+            subject=float(fit[i]),
+            margin=0.0 if against is None else float(np.clip(float(total[i]) - against, -1.0, 1.0)),
+        )
+        hits.append(Hit(passages[row], float(total[i]), 0.0, why))
+    return hits

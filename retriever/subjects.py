@@ -1,0 +1,162 @@
+"""What a conversation is about: which entity, document or domain its lines name, and how lately.
+
+Owns finding names in running text. Knows no list of names but those of the passages, and nothing about ranking: it
+says how well a passage fits, search says how much that counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.keyword_index import terms
+from retriever.passages import Passage, Query
+
+MENTIONED: Final = 0.6
+"""A line names a subject when it holds this share of the name's weight: `Ember 1` names `Ember 1 stove (ST-101)`."""
+OLDER: Final = 0.6
+"""What a subject still counts once a later line has named another one. Lines that name nothing do not age it."""
+NEUTRAL: Final = 0.5
+"""The fit of what has no name, and of everything while nothing is named: it neither helps nor hurts."""
+LINES: Final = 30
+SPELLED: Final = 5
+"""Names' words of at least this many characters are also found one edit away."""
+
+_BRACKETS = re.compile(r"[(（【\[](.*?)[)）】\]]")
+_Named = dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is named, by number: entities, titles and domains, each with its fit above 0 and up to 1."""
+
+    entities: _Named
+    titles: _Named
+    domains: _Named
+
+
+class Subjects:
+    """The names of a knowledge base. Built once for a version; read-only, so threads may share it."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        # A passage's subject is the entity it is filed under; without one, the title of its document.
+        # A question-and-answer pair without an entity has no subject: its title is its question.
+        self._entities = _Names(p.entity for p in passages if p.entity)
+        self._titles = _Names(p.title for p in passages if not p.entity and not p.question)
+        self._domains = _Names(p.domain for p in passages if p.domain)
+        self._entity = self._entities.numbers(p.entity for p in passages)
+        self._title = self._titles.numbers("" if p.entity or p.question else p.title for p in passages)
+        self._domain = self._domains.numbers(p.domain for p in passages)
+
+    def read(self, query: Query) -> Subject:
+        """The subjects that the conversation names, the last message first."""
+        newest_first = [terms(line)[:400] for line in (query.text, *(l.text for l in reversed(query.history)))][:LINES]
+        return Subject(*(names.named(newest_first) for names in (self._entities, self._titles, self._domains)))
+
+    def rows(self, subject: Subject, most: int = 3) -> list[NDArray[np.int64]]:
+        """The rows of each of the `most` best fitting entities and titles: candidates whatever their wording."""
+        found = [(fit, i, self._entity) for i, fit in subject.entities.items()]
+        found += [(fit, i, self._title) for i, fit in subject.titles.items()]
+        found.sort(key=lambda item: -item[0])
+        return [np.flatnonzero(numbers == i) for _, i, numbers in found[:most]]
+
+    def fit(self, subject: Subject, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        """`(entity, title, domain)` fit of each row, 0 to 1."""
+        return (
+            _fit(subject.entities, self._entity[rows]),
+            _fit(subject.titles, self._title[rows]),
+            _fit(subject.domains, self._domain[rows]),
+        )
+
+
+def _fit(named: _Named, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    if not named:
+        return np.full(len(numbers), NEUTRAL, np.float32)
+    return np.array([NEUTRAL if i < 0 else named.get(int(i), 0.0) for i in numbers], np.float32)
+
+
+class _Names:
+    """Distinct names, found in text by their weightiest words. A name may have several forms."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        forms = [(i, frozenset(terms(form))) for name, i in self._number.items() for form in _forms(name)]
+        forms = [(i, words) for i, words in forms if words]
+        held = Counter(word for _, word in {(i, word) for i, words in forms for word in words})
+        total = len(self._number)
+        self._weight = {word: math.log(1 + (total - n + 0.5) / (n + 0.5)) for word, n in held.items()}
+        self._name_of = [i for i, _ in forms]
+        self._whole = [sum(self._weight[word] for word in words) for _, words in forms]
+        self._forms_with: dict[str, list[int]] = defaultdict(list)
+        for form, (_, words) in enumerate(forms):
+            for word in words:
+                self._forms_with[word].append(form)
+        self._spelling: dict[str, str] = {}
+        for word in self._weight:
+            if len(word) >= SPELLED:
+                self._spelling.update((cut, word) for cut in _deletions(word))
+
+    def numbers(self, names: Iterable[str]) -> NDArray[np.int64]:
+        return np.array([self._number.get(name, -1) for name in names], np.int64)
+
+    def named(self, newest_first: Sequence[Sequence[str]]) -> _Named:
+        """Names to fit: 1 for those the newest naming line holds whole, `OLDER` times less for each that is older."""
+        found: _Named = {}
+        level = 1.0
+        if not self._weight:
+            return found
+        for line in newest_first:
+            here = self._in_line(line)
+            fresh = here.keys() - found.keys()
+            for name, share in here.items():
+                found[name] = max(found.get(name, 0.0), level * share * share)
+            if fresh:
+                level *= OLDER
+        return found
+
+    def _in_line(self, line: Sequence[str]) -> _Named:
+        # Pairs of words also count as one: "guest house" names "guesthouse".
+        words = {*line, *(a + b for a, b in zip(line, line[1:], strict=False))}
+        words = {word if word in self._weight else self._respelled(word) for word in words}
+        matched: dict[int, float] = defaultdict(float)
+        for word in words:
+            for form in self._forms_with.get(word, ()):
+                matched[form] += self._weight[word]
+        shares: _Named = {}
+        for form, weight in matched.items():
+            share = weight / self._whole[form]
+            if share >= MENTIONED:
+                name = self._name_of[form]
+                shares[name] = max(shares.get(name, 0.0), share)
+        return shares
+
+    def _respelled(self, word: str) -> str:
+        if len(word) < SPELLED or any(c.isdigit() for c in word):
+            return word
+        if word in self._spelling:
+            return self._spelling[word]
+        return next((self._spelling[cut] for cut in _deletions(word) if cut in self._spelling), word)
+
+
+def _deletions(word: str) -> Iterable[str]:
+    """`word` and every string one deletion away: two words within one edit share one of these."""
+    yield word
+    if not any(c.isdigit() for c in word):
+        yield from (word[:i] + word[i + 1 :] for i in range(len(word)))
+
+
+def _forms(name: str) -> Iterable[str]:
+    """How people shorten a name: without its brackets, by the code in them, by what stands before a colon."""
+    bare = _BRACKETS.sub(" ", name)
+    yield bare
+    yield from _BRACKETS.findall(name)
+    head = re.split(r"[:：]", bare)[0]
+    if head != bare:
+        yield head
