@@ -24,6 +24,8 @@ BLOCK = 10_000
 
 _logger = logging.getLogger(__name__)
 _TURN = 9_000
+_TEXT = 8_900
+"""Up to here text may come; the ids from here to the turn are kept for errors, which must not get lost."""
 _KEPT_PER_CONVERSATION = 512
 _KEPT_CONVERSATIONS = 2_048
 
@@ -78,11 +80,13 @@ class EventLog:
         self._logs: OrderedDict[str, _Log] = OrderedDict()
 
     def token(self, conversation: str, sequence: int, message_id: str, text: str) -> None:
-        """A chunk of text. Beyond 8,999 chunks of one reply the rest comes with the turn alone."""
-        self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), below=sequence * BLOCK + _TURN)
+        """A chunk of text. Beyond 8,900 chunks of one reply the rest comes with the turn alone."""
+        self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), most=sequence * BLOCK + _TEXT)
 
     def error(self, conversation: str, sequence: int, message_id: str, problem: str) -> None:
-        self._publish(conversation, ErrorEvent(sequence * BLOCK, message_id, problem), below=sequence * BLOCK + _TURN)
+        self._publish(
+            conversation, ErrorEvent(sequence * BLOCK, message_id, problem), most=sequence * BLOCK + _TURN - 1
+        )
 
     def turn(self, entry: Entry) -> None:
         """A stored turn; its text so far is forgotten, since the turn holds all of it."""
@@ -96,7 +100,7 @@ class EventLog:
 
     def status(self, conversation: str, sequence: int, status: ConversationStatus) -> None:
         """`sequence` is the place of the last message of the conversation."""
-        self._publish(conversation, StatusEvent(sequence * BLOCK + _TURN, status), below=None)
+        self._publish(conversation, StatusEvent(sequence * BLOCK + _TURN, status), most=None)
 
     def last(self, conversation: str) -> int:
         """The highest id given out here since the start, 0 if nothing happened."""
@@ -136,18 +140,17 @@ class EventLog:
         return detach
 
     def forget(self, conversation: str) -> None:
-        """Lets go of a conversation; whoever listens to it hears nothing more."""
+        """Lets go of what was said. Listeners stay: whoever waits for an answer must hear that it will not come."""
         with self._lock:
-            log = self._logs.pop(conversation, None)
-            if log is not None:
-                log.listeners.clear()
+            if conversation in self._logs:
+                self._logs[conversation].events.clear()
 
-    def _publish(self, conversation: str, event: TokenEvent | ErrorEvent | StatusEvent, below: int | None) -> None:
-        """Gives the event the next id above its own and all others; drops it if that is not `below`."""
+    def _publish(self, conversation: str, event: TokenEvent | ErrorEvent | StatusEvent, most: int | None) -> None:
+        """Gives the event the next id above its own and all others; drops it if that is over `most`."""
         with self._lock:
             log = self._log(conversation)
             number = max(log.last, event.id) + 1
-            if below is not None and number >= below:
+            if most is not None and number > most:
                 return
             log.last = number
             numbered = replace(event, id=number)

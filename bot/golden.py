@@ -191,7 +191,7 @@ def choose_thresholds(
     best_value = value(best)
     for _ in range(3):
         before = best
-        for name in ("intent", "out_of_scope", "passage"):
+        for name in ("intent", "out_of_scope", "passage", "phrase"):
             for level in GRID:
                 candidate = replace(best, **{name: level})
                 if (candidate_value := value(candidate)) > best_value:

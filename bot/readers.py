@@ -124,7 +124,7 @@ class KnowledgeSearcher:
         return self._knowledge.version
 
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
-        """By meaning and words; by words alone when there is no reading."""
+        """With the vectors of the reading; without one the knowledge base encodes the question itself."""
         vectors = reading.vectors if reading is not None and isinstance(reading.vectors, tuple) else None
         return tuple(self._knowledge.search(query, vectors, k))
 

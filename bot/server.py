@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import FrameType
 
-import uvicorn
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from bot import FrontdeskError
 from bot.channels.web.api import api
 from bot.channels.web.door import Articles, Door
-from bot.channels.web.guards import Guard, RequestLog
+from bot.channels.web.guards import BodyLimit, Guard, RequestLog
 from bot.channels.web.logbook import configure_logging
 from bot.channels.web.pages import Storefront, create_pages, health
 from bot.channels.web.problems import answer_problems
@@ -42,6 +41,7 @@ SILENT: TelemetryConfig = {
 DRAIN_SECONDS = 3.0
 """How long a stopping service still takes requests, closing each connection, so that none is cut at a bad moment."""
 
+QUIET_SECONDS = 0.4
 LAST_ANSWERS_SECONDS = 20.0
 
 
@@ -72,7 +72,6 @@ def create_application(
         redoc_url=None,
         lifespan=lifespan,
         telemetry=SILENT,
-        max_body_size=LARGEST_BODY,
         redirect_slashes=False,
     )
     application.state.door = door
@@ -80,6 +79,8 @@ def create_application(
     application.include_router(health)
     application.include_router(create_pages(storefront))
     answer_problems(application)
+    # The last one added is the first one passed.
+    application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
     application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining)
     application.add_middleware(RequestLog)
     return application
@@ -117,6 +118,8 @@ class Service:
         self._door: Door = application.state.door
         self._listener = listener
         self._drain_seconds = drain_seconds
+        import uvicorn  # costs a tenth of a second that only a running service needs
+
         self._server = uvicorn.Server(
             uvicorn.Config(
                 application,
@@ -141,6 +144,11 @@ class Service:
     def started(self) -> bool:
         return bool(self._server.started)
 
+    @property
+    def stopping(self) -> bool:
+        """Drained: no new connection is taken, what is under way is finished."""
+        return bool(self._server.should_exit)
+
     def run(self) -> None:
         configure_logging()
         asyncio.run(self._run())
@@ -164,9 +172,13 @@ class Service:
         self._drain = self._loop.create_task(self._wait_and_exit())
 
     async def _wait_and_exit(self) -> None:
-        until = self._loop.time() + self._drain_seconds
-        while self._server.server_state.connections and self._loop.time() < until:
-            await asyncio.sleep(0.05)
+        """Wait for the time to drain, or until it has been quiet for a while: an idle service stops at once."""
+        busy_until = self._loop.time() + self._drain_seconds
+        quiet_since = self._loop.time()
+        while self._loop.time() < min(busy_until, quiet_since + QUIET_SECONDS):
+            if self._server.server_state.connections:
+                quiet_since = self._loop.time()
+            await asyncio.sleep(0.02)
         self._server.should_exit = True
 
 

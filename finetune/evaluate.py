@@ -227,9 +227,7 @@ def train_and_register(
     baseline_scores, lora_scores = (measure(t.model, fitted.rows.held_out) for t in (fitted.baseline, fitted.lora))
     verdict = gate(lora_scores, baseline_scores)
     live = registry.current() or ""
-    baseline = _save(
-        registry, "baseline", fitted.baseline, fitted, baseline_scores, settings, live, choose_thresholds
-    )
+    baseline = _save(registry, "baseline", fitted.baseline, fitted, baseline_scores, settings, live, choose_thresholds)
     lora = _save(registry, "lora", fitted.lora, fitted, lora_scores, settings, live, choose_thresholds)
     if verdict.accepted:
         registry.promote(lora.version, verdict.reason, encoder.fingerprint)

@@ -275,6 +275,8 @@ def leak_groups(examples: Sequence[Example]) -> list[int]:
     A conversation is compared as a whole: "yes please" or "my name is Ann" occur in every second one and must not
     tie all conversations together. Near copies are found with MinHash bands (Broder 1997), then checked exactly.
     """
+    if not examples:
+        return []
     units: dict[tuple[str, int], list[int]] = {}
     for index, example in enumerate(examples):
         key = (example.group, -1) if example.group else ("", index)

@@ -26,6 +26,8 @@ Question = tuple[str, Sequence[tuple[str, str]]]
 """The last message, and the `(speaker, text)` lines before it, oldest first."""
 
 MAX_TOKENS = 128
+MAX_CHARACTERS = 8_000
+"""A text is cut here before tokenising: beyond any MAX_TOKENS, and short of what stalls the tokenizer."""
 WINDOW_LINES = 3
 """Lines of history that the window holds besides the message. Search's frozen window is cut the same way."""
 BATCH = 64
@@ -82,13 +84,16 @@ class Encoder:
         self.fingerprint = digest.hexdigest()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = torch.bfloat16 if self.device == "cuda" or _cpu_has_bf16() else torch.float32
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise FinetuneError(f"{folder / 'tokenizer.json'}: not a tokenizer ({error}); copy it again") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         special = self._tokenizer.encode("").ids
         self._prefix, self._suffix = special[:1], special[1:]
         pooling = folder / "1_Pooling" / "config.json"
-        self._first_token = pooling.is_file() and json.loads(pooling.read_bytes()).get("pooling_mode_cls_token") is True
+        self._first_token = pooling.is_file() and b'"pooling_mode_cls_token": true' in pooling.read_bytes()
         self.frozen = self.module()
         self.dimension = int(self.frozen.config.hidden_size)
 
@@ -107,8 +112,9 @@ class Encoder:
                 trust_remote_code=False,
                 local_files_only=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise FinetuneError(f"{self.folder}: not a usable base model ({error})".splitlines()[0]) from error
+        except Exception as error:  # anything from safetensors to a missing architecture
+            reason = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
+            raise FinetuneError(f"{self.folder}: not a usable base model ({reason}); copy it again") from error
         module.eval().requires_grad_(False)
         return module.to(self.device)
 
@@ -118,8 +124,8 @@ class Encoder:
         A window is the last lines and the message; when it is too long its oldest tokens go. Without history the two
         are the same list object, so that callers encode it once.
         """
-        texts = [text for text, _ in questions]
-        lines = [line for _, history in questions for _, line in history[-WINDOW_LINES:]]
+        texts = [_encodable(text[:MAX_CHARACTERS]) for text, _ in questions]
+        lines = [_encodable(line[-MAX_CHARACTERS:]) for _, history in questions for _, line in history[-WINDOW_LINES:]]
         pieces = [e.ids for e in self._tokenizer.encode_batch(texts + lines, add_special_tokens=False)]
         room = MAX_TOKENS - len(self._prefix) - len(self._suffix)
         last, window = [], []
@@ -186,6 +192,11 @@ class Encoder:
         windows = vectors[: len(last)].copy()
         windows[longer] = vectors[len(last) :]
         return vectors[: len(last)], windows
+
+
+def _encodable(text: str) -> str:
+    """A lone surrogate is a valid str but not valid UTF-8; the tokenizer would raise on it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _cpu_has_bf16() -> bool:

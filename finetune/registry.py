@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,14 +108,15 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a version, its seal and its file names checked. Raises FinetuneError."""
     path = folder / MANIFEST
     try:
-        value = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        value = json.loads(content)
         files = {name: Stored(str(f["sha256"]), int(f["bytes"])) for name, f in value.pop("files").items()}
         manifest = Manifest(**{**value, "labels": tuple(value["labels"])}, files=files)
     except OSError as error:
         raise FinetuneError(f"{path}: cannot be read ({error.strerror}); the version is not whole") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FinetuneError(f"{path}: is not a manifest of this program; train again") from error
-    if manifest.seal != _seal(manifest):
+    if manifest.seal != _seal(manifest) or content != _json(manifest):
         raise FinetuneError(f"{path}: was changed after it was written; roll back or train again")
     strange = set(manifest.files) - ALLOWED_FILES
     if strange:
@@ -158,11 +159,11 @@ class Registry:
     def list(self) -> tuple[Manifest, ...]:
         """All whole versions, oldest first; a damaged one is left out (`show` says what is wrong with it)."""
         found = []
-        for path in sorted(self._versions.glob("*-*-*")) if self._versions.is_dir() else ():
-            try:
-                found.append(read_manifest(path))
-            except FinetuneError:
-                continue
+        for path in self._versions.iterdir() if self._versions.is_dir() else ():
+            # What a killed writer left in staging is no version, however whole it looks.
+            with suppress(FinetuneError):
+                if _ID.fullmatch(path.name):
+                    found.append(read_manifest(path))
         return tuple(sorted(found, key=lambda m: (m.created, m.version)))
 
     def show(self, version: str) -> Manifest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -240,7 +241,10 @@ def _with_lora(encoder: Encoder, config: TrainConfig) -> Any:
     module = encoder.module("eager")
     linear = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Linear) and "pooler" not in n]
     settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=linear, lora_dropout=0.0)
-    return get_peft_model(module, settings)
+    with warnings.catch_warnings():
+        # peft asks transformers whether it checkpoints gradients by a name that is going away.
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(module, settings)
 
 
 def _adapter_files(lora: Any) -> dict[str, bytes]:

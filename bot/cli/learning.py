@@ -53,9 +53,10 @@ def import_transcripts(
         note(f"skipped {problem}")
     if len(imported.problems) > 20:
         note(f"skipped {len(imported.problems) - 20} more")
-    masked = ", ".join(f"{count} {kind}" for kind, count in sorted(imported.masked.items())) or "nothing"
+    masked = ", ".join(f"{count} {kind}" for kind, count in imported.masked) or "nothing"
     line = (
-        f"{imported.dialogues} conversations with {imported.turns} turns became {imported.rows} training rows in "
+        f"{imported.dialogues} conversations with {imported.turns} turns became {imported.labelled} labelled and "
+        f"{imported.paired} paired rows in "
         f"{imported.file}; masked: {masked}; skipped: {len(imported.problems)}"
     )
     emit(json, imported, [line])

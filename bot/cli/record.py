@@ -119,7 +119,7 @@ def restore(
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
-    """Bring a copy back; what was there is kept beside it. Example: frontdesk restore .frontdesk/backups/20260105T090000Z"""
+    """Bring a copy back; what was there is kept beside it. Example: frontdesk restore /mnt/copies/today"""
     import shutil
 
     from bot.storage.backup import restore_database

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as jsonlib
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,7 +94,7 @@ def ask(
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
-    """Ask one question: through the running service, or in this process. Example: frontdesk ask "how long do refunds take?" """
+    """Ask one question, of the running service if there is one. Example: frontdesk ask "how long do refunds take" """
     if config:
         os.environ["FRONTDESK_CONFIG"] = config
     if ask_running_service([text, "--json"] if json else [text]) is not None:
@@ -119,9 +118,9 @@ def _answer(settings: Settings, parts: Parts, text: str) -> Turn:
 
 def turn_body(turn: Turn) -> dict[str, object]:
     """A turn in the shape of the HTTP contract."""
-    from bot.channels.web.bodies import turn_body as body
+    from bot.channels.web.bodies import TurnBody
 
-    return dict(body(turn).model_dump())
+    return dict(TurnBody.of(turn).model_dump())
 
 
 def chat(config: ConfigOption = None) -> None:
@@ -190,7 +189,3 @@ def doctor(json: JsonFlag = False, config: ConfigOption = None) -> None:
     emit(json, {"ok": not sick, "findings": findings}, lines)
     if sick:
         raise typer.Exit(1)
-
-
-def default_playbook_missing(settings: Settings) -> bool:
-    return settings.playbook == Path("playbook.toml") and not settings.playbook.exists()

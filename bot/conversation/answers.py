@@ -77,8 +77,9 @@ class Writer:
             if number and self._announced(parts[number - 1]):
                 continue
             text, cited = self._say(part, texts, state, len(parts) > 1)
-            lead = f"{texts.also} " if number and not isinstance(part.decision, NotKnown | HandOver) else ""
-            chunks.append(("\n\n" if chunks else "") + lead + text)
+            if number and not isinstance(part.decision, NotKnown | HandOver):
+                text = _after(texts.also, text)
+            chunks.append(("\n\n" if chunks else "") + text)
             citations += [one for one in cited if one not in citations]
         status = min((_status(part.decision, state) for part in parts), key=_STATUSES.index)
         suggestions = (
@@ -111,7 +112,7 @@ class Writer:
                 if several:
                     return texts.not_known_part.replace("{question}", _short(part.question)), ()
                 said = texts.not_known
-                return said if texts.offer_person in said else f"{said} {texts.offer_person}", ()
+                return said if texts.offer_person in said else _after(said, texts.offer_person), ()
             case _:
                 assert_never(decision)
 
@@ -220,6 +221,11 @@ def _status(decision: Decision, state: State) -> Status:
 def _quoted(one: Quote, number: int, count: int) -> str:
     mark = f" [{number}]" if count > 1 else ""
     return (f"{one.heading}: " if one.heading else "") + one.text + mark
+
+
+def _after(first: str, second: str) -> str:
+    """Two sentences in a row, with a space where their writing has one."""
+    return first + ("" if first.endswith(("。", "！", "？", "：")) else " ") + second
 
 
 def _short(question: str) -> str:

@@ -39,8 +39,6 @@ MISSES = 2
 """Turns in a row without an answer before a person is brought."""
 MOST_OPTIONS = 3
 MOST_HITS = 3
-MUCH_BETTER = 0.2
-"""How much a passage's chance of answering must exceed an intent's confidence to be quoted instead of it."""
 NEARLY_AS_GOOD = 0.75
 """Share of the best passage's chance from which another passage is quoted beside it."""
 REMEMBERED_KINDS = ("order_number", "email", "phone")
@@ -119,7 +117,7 @@ def _as_missed(part: Part) -> Part:
 
 def _deserves_mention(question: str) -> bool:
     """A question of its own that stays open is named in the reply; "can you check please?" is not one."""
-    return is_question(question) and len(set(content_words(question))) >= 2
+    return is_question(question) and bool(content_words(question))
 
 
 def _goes_on(decision: Decision, intent: str) -> bool:
@@ -277,15 +275,23 @@ def _approves(matter: Matter) -> Decision | None:
 def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
     """Passages to quote although an approved answer is at hand.
 
-    Both chances are calibrated, so they compare. And an approved answer that was just given does not answer a
-    follow-up to it ("and for Canada?").
+    A classifier knows only the intents it was taught, so it is sure of the nearest one also when an article answers
+    the very question. A passage that may be quoted, from another article than the intent's own, therefore goes first;
+    where the approved answer begins with asking the customer for something, only one that is nearly certain. And where
+    the intent may be an echo of what was just said (its answer given, or its slot asked for), a follow-up such as
+    "and for Canada?" wants something else.
     """
     hits = _good_hits(matter)
     if not hits:
         return ()
-    repeated = intent.name in matter.state.answered and matter.signals("follow_up")
-    much_better = hits[0].answers > matter.meaning.confidence + MUCH_BETTER and not _says_the_same(hits[0], intent)
-    return hits if repeated or much_better else ()
+    if intent.name in matter.state.answered and matter.signals("follow_up"):
+        return hits
+    if _says_the_same(hits[0], intent):
+        return ()
+    pending = matter.state.pending
+    echo = pending is not None and pending.intent == intent.name and is_question(matter.text)
+    needed = (1 + matter.thresholds.passage) / 2 if intent.slots else matter.thresholds.passage
+    return hits if echo or hits[0].answers >= needed else ()
 
 
 def _says_the_same(hit: Hit, intent: Intent) -> bool:
@@ -293,8 +299,7 @@ def _says_the_same(hit: Hit, intent: Intent) -> bool:
 
 
 def _quotes(matter: Matter) -> Decision | None:
-    if matter.meaning.out_of_scope > matter.thresholds.out_of_scope:
-        return None
+    """Passages likely to answer. The out-of-scope score has no say: it knows intents, and articles know more."""
     hits = _good_hits(matter)
     return Grounded(hits) if hits else None
 
@@ -321,15 +326,18 @@ def _explores(matter: Matter) -> Decision | None:
 
 
 def _offers(matter: Matter) -> Decision | None:
-    """Two or three intents that could be meant; offering the same options twice helps nobody."""
+    """Two or three intents, one of which is likely meant; offering the same options twice helps nobody."""
     if matter.meaning.out_of_scope > matter.thresholds.out_of_scope or matter.angry or matter.degraded:
         return None
-    options = tuple(
-        candidate.intent
+    likely = [
+        candidate
         for candidate in matter.meaning.runners_up
         if candidate.confidence >= matter.thresholds.clarify and _can_be_offered(candidate, matter.playbook)
-    )[:MOST_OPTIONS]
-    return Clarify(options) if len(options) >= 2 and options != matter.state.offered else None
+    ][:MOST_OPTIONS]
+    options = tuple(candidate.intent for candidate in likely)
+    together = sum(candidate.confidence for candidate in likely)
+    worth_offering = len(options) >= 2 and together >= matter.thresholds.intent and options != matter.state.offered
+    return Clarify(options) if worth_offering else None
 
 
 def _can_be_offered(candidate: Candidate, playbook: Playbook) -> bool:

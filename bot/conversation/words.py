@@ -15,6 +15,7 @@ _TOKEN = re.compile(rf"[{CJK}]+|[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 _LETTER = re.compile(r"[^\W\d_]")
 
 _STOP = """
+advise assist assistance check confirm happen happened happening
 a about actually again all also always am an and another any anyone anything anyway are as ask at back be
 because been being but by bye can cannot can't could couldn't did didn't do does doesn't doing don't done each
 else even ever every for from get gets getting give go going gonna got guys had has have haven't having hello

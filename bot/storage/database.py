@@ -175,20 +175,20 @@ class _Waiting:
 
 def _run(waiting: _Waiting, connection: Connection) -> tuple[_Waiting, Any, BaseException | None]:
     """One unit in its own savepoint: a unit that fails takes nobody with it."""
-    savepoint = connection.begin_nested()
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    driver.execute("SAVEPOINT unit")
     try:
         value = waiting.unit(connection)
-        savepoint.commit()
+        driver.execute("RELEASE unit")
         return waiting, value, None
     except Exception as error:
         # Disk full and its like make SQLite roll back the whole transaction: then there is no savepoint to go
         # back to, and every unit of the batch is gone with it.
-        driver = connection.connection.dbapi_connection
-        if driver is None or not driver.in_transaction:
+        if is_of_the_disk(error) or not driver.in_transaction:
             raise
-        if is_of_the_disk(error):
-            raise
-        savepoint.rollback()
+        driver.execute("ROLLBACK TO unit")
+        driver.execute("RELEASE unit")
         return waiting, None, error
 
 
@@ -197,6 +197,7 @@ def open_engine(path: Path, begin: str) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),  # a path may hold what a URL string would misread
         module=sqlite,
+        hide_parameters=True,  # an error in the log must not quote a customer
         pool_size=8,
         max_overflow=-1,
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_SECONDS},

@@ -10,21 +10,73 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from bot import FrontdeskError
 from bot.conversation.messages import Channel, Citation, Message, Part, Reply, Status, Thresholds, Turn, Versions
-from bot.storage.conversations import ConversationStatus, require_conversation
+from bot.storage.conversations import ConversationStatus, UnknownConversation
 from bot.storage.database import Database
 from bot.storage.encoding import FORMAT, check_format, from_json, to_json
 from bot.storage.tables import ConversationRow, MessageRow, TurnRow
 
-_PAGE = 500
-Said = Select[*tuple[Any, ...]]
+T = TypeVar("T")
 Found = Row[*tuple[Any, ...]]
+
+_PAGE = 500
+
+# Statements are built once: building one anew costs five times what running it does.
+_SAID: Select[*tuple[Any, ...]] = select(
+    MessageRow.conversation_id,
+    MessageRow.id.label("message_id"),
+    MessageRow.sequence,
+    MessageRow.sender,
+    MessageRow.channel,
+    MessageRow.text,
+    MessageRow.received_at,
+    TurnRow.id.label("turn_id"),
+    TurnRow.status,
+    TurnRow.reply,
+    TurnRow.citations,
+    TurnRow.suggestions,
+    TurnRow.parts,
+    TurnRow.model_version,
+    TurnRow.index_version,
+    TurnRow.playbook_version,
+    TurnRow.thresholds,
+    TurnRow.milliseconds,
+    TurnRow.format,
+    TurnRow.stored_at,
+).outerjoin(TurnRow, (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id))
+"""Messages with their turns, if any: the columns that `_entry` reads."""
+_ANSWERED = _SAID.where(TurnRow.id.is_not(None))
+_OF_CONVERSATION = MessageRow.conversation_id == bindparam("conversation")
+_FROM_PLACE = _SAID.where(_OF_CONVERSATION, MessageRow.sequence > bindparam("after")).order_by(MessageRow.sequence)
+_HISTORY = _ANSWERED.where(_OF_CONVERSATION).order_by(MessageRow.sequence)
+_BY_MESSAGE = _SAID.where(_OF_CONVERSATION, MessageRow.id == bindparam("message"))
+_BY_TURN = _ANSWERED.where(TurnRow.id == bindparam("turn"))
+_OWED = _SAID.where(TurnRow.id.is_(None)).order_by(MessageRow.conversation_id, MessageRow.sequence)
+_CONVERSATION_OF = select(TurnRow.conversation_id).where(TurnRow.id == bindparam("turn"))
+_IN_CONVERSATION = MessageRow.conversation_id == ConversationRow.id
+_STANDING = select(
+    ConversationRow.status,
+    select(func.max(MessageRow.sequence)).where(_IN_CONVERSATION).scalar_subquery().label("last"),
+    select(MessageRow.sequence)
+    .where(_IN_CONVERSATION, MessageRow.id == bindparam("message"))
+    .scalar_subquery()
+    .label("place"),
+    select(MessageRow.id)
+    .where(_IN_CONVERSATION, MessageRow.sequence == bindparam("sequence"))
+    .scalar_subquery()
+    .label("occupant"),
+).where(ConversationRow.id == bindparam("conversation"))
+_ADD_MESSAGE = insert(MessageRow)
+_ADD_TURN = insert_or(TurnRow).on_conflict_do_nothing(index_elements=["conversation_id", "message_id"])
+_SET_STATUS = (
+    update(ConversationRow).where(ConversationRow.id == bindparam("conversation")).values(status=bindparam("after"))
+)
 
 
 class UnknownTurn(FrontdeskError, LookupError):
@@ -55,11 +107,7 @@ def accept_message(database: Database, message: Message, sequence: int | None = 
     """Makes a message durable before it is answered; returns its place. Raises UnknownConversation."""
     check_message(message)
 
-    def accept(connection: Connection) -> int:
-        require_conversation(connection, message.conversation)
-        return _place(connection, message, sequence)
-
-    return database.write(accept)
+    return database.write(lambda connection: _place(connection, message, sequence)[0])
 
 
 def store_turn(database: Database, turn: Turn, sequence: int | None = None) -> Stored:
@@ -71,20 +119,16 @@ def store_turn(database: Database, turn: Turn, sequence: int | None = None) -> S
     row = _row_of(turn)  # encoded here, so that the one writer only writes
 
     def store(connection: Connection) -> Stored:
-        status = require_conversation(connection, turn.message.conversation)
-        place = _place(connection, turn.message, sequence)
-        if not connection.execute(
-            insert_or(TurnRow).on_conflict_do_nothing(index_elements=["conversation_id", "message_id"]), row
-        ).rowcount:
-            entry = _entries(connection, _answered().where(MessageRow.sequence == place), turn.message.conversation)[0]
-            assert entry.turn is not None
+        place, status = _place(connection, turn.message, sequence)
+        if not connection.execute(_ADD_TURN, row).rowcount:
+            entry = _by_message(connection, turn.message.conversation, turn.message.id)
+            assert entry is not None and entry.turn is not None
             return Stored(entry.turn, place, False, None)
         after = _status_after(status, turn.reply.status)
-        if after != status:
-            connection.execute(
-                update(ConversationRow).where(ConversationRow.id == turn.message.conversation).values(status=after)
-            )
-        return Stored(turn, place, True, after if after != status else None)
+        if after == status:
+            return Stored(turn, place, True, None)
+        connection.execute(_SET_STATUS, {"conversation": turn.message.conversation, "after": after})
+        return Stored(turn, place, True, after)
 
     return database.write(store)
 
@@ -95,44 +139,41 @@ def look_up(database: Database, conversation: str, message_id: str) -> tuple[int
     Raises UnknownConversation.
     """
     with database.read() as connection:
-        require_conversation(connection, conversation)
-        found = _entries(connection, _said().where(MessageRow.id == message_id), conversation)
-        return _last(connection, conversation), found[0] if found else None
+        standing = _standing(connection, conversation, message_id)
+        known = standing.place is not None
+        return standing.last, _by_message(connection, conversation, message_id) if known else None
 
 
 def find_entry(database: Database, conversation: str, message_id: str) -> Entry | None:
     """The message with this id and its turn, or None if it never arrived."""
     with database.read() as connection:
-        found = _entries(connection, _said().where(MessageRow.id == message_id), conversation)
-    return found[0] if found else None
+        return _by_message(connection, conversation, message_id)
 
 
 def last_sequence(database: Database, conversation: str) -> int:
     """The place of the last message, 0 if nothing was said. Raises UnknownConversation."""
     with database.read() as connection:
-        require_conversation(connection, conversation)
-        return _last(connection, conversation)
+        return _standing(connection, conversation).last
 
 
 def entries(database: Database, conversation: str, *, after: int = 0) -> tuple[Entry, ...]:
     """The conversation in order, answered or not, from the place behind `after`. Empty if there is none."""
     with database.read() as connection:
-        return _entries(connection, _said().where(MessageRow.sequence > after), conversation)
+        rows = connection.execute(_FROM_PLACE, {"conversation": conversation, "after": after}).all()
+    return tuple(_entry(row) for row in rows)
 
 
 def history(database: Database, conversation: str) -> tuple[Turn, ...]:
     """The turns of a conversation, oldest first, each equal to what was stored."""
     with database.read() as connection:
-        found = _entries(connection, _answered(), conversation)
-    return tuple(entry.turn for entry in found if entry.turn is not None)
+        rows = connection.execute(_HISTORY, {"conversation": conversation}).all()
+    return tuple(_turn(row) for row in rows)
 
 
 def owed(database: Database) -> tuple[Entry, ...]:
     """Messages accepted and not answered, oldest first within each conversation: what a restart must answer."""
     with database.read() as connection:
-        rows = connection.execute(
-            _said().where(TurnRow.id.is_(None)).order_by(MessageRow.conversation_id, MessageRow.sequence)
-        ).all()
+        rows = connection.execute(_OWED).all()
     return tuple(_entry(row) for row in rows)
 
 
@@ -140,7 +181,7 @@ def all_turns(database: Database, *, since: datetime | None = None) -> Iterator[
     """Every turn in the order stored, a page at a time: for export and training. Later turns may be missed."""
     position: tuple[datetime, str] | None = None
     while True:
-        page = _answered().order_by(TurnRow.stored_at, TurnRow.id).limit(_PAGE)
+        page = _ANSWERED.order_by(TurnRow.stored_at, TurnRow.id).limit(_PAGE)
         if since is not None:
             page = page.where(TurnRow.stored_at >= since)
         if position is not None:
@@ -158,7 +199,7 @@ def all_turns(database: Database, *, since: datetime | None = None) -> Iterator[
 def placed_turn(database: Database, turn_id: str) -> Entry:
     """A turn by its id, in its place. Raises UnknownTurn."""
     with database.read() as connection:
-        row = connection.execute(_answered().where(TurnRow.id == turn_id)).one_or_none()
+        row = connection.execute(_BY_TURN, {"turn": turn_id}).one_or_none()
     if row is None:
         raise UnknownTurn(f"there is no turn {turn_id!r}: take the id from a reply")
     return _entry(row)
@@ -167,7 +208,7 @@ def placed_turn(database: Database, turn_id: str) -> Entry:
 def conversation_of(database: Database, turn_id: str) -> str:
     """Which conversation a turn belongs to, so that a channel can check whose it is. Raises UnknownTurn."""
     with database.read() as connection:
-        found = connection.scalar(select(TurnRow.conversation_id).where(TurnRow.id == turn_id))
+        found = connection.scalar(_CONVERSATION_OF, {"turn": turn_id})
     if found is None:
         raise UnknownTurn(f"there is no turn {turn_id!r}")
     return found
@@ -176,41 +217,9 @@ def conversation_of(database: Database, turn_id: str) -> str:
 # -- rows and values ------------------------------------------------------------------------------------------------
 
 
-def _said() -> Said:
-    """Messages with their turns, if any, in columns that `_entry` reads."""
-    return select(
-        MessageRow.conversation_id,
-        MessageRow.id.label("message_id"),
-        MessageRow.sequence,
-        MessageRow.sender,
-        MessageRow.channel,
-        MessageRow.text,
-        MessageRow.received_at,
-        TurnRow.id.label("turn_id"),
-        TurnRow.status,
-        TurnRow.reply,
-        TurnRow.citations,
-        TurnRow.suggestions,
-        TurnRow.parts,
-        TurnRow.model_version,
-        TurnRow.index_version,
-        TurnRow.playbook_version,
-        TurnRow.thresholds,
-        TurnRow.milliseconds,
-        TurnRow.format,
-        TurnRow.stored_at,
-    ).outerjoin(
-        TurnRow, (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id)
-    )
-
-
-def _answered() -> Said:
-    return _said().where(TurnRow.id.is_not(None))
-
-
-def _entries(connection: Connection, said: Said, conversation: str) -> tuple[Entry, ...]:
-    rows = connection.execute(said.where(MessageRow.conversation_id == conversation).order_by(MessageRow.sequence))
-    return tuple(_entry(row) for row in rows)
+def _by_message(connection: Connection, conversation: str, message_id: str) -> Entry | None:
+    row = connection.execute(_BY_MESSAGE, {"conversation": conversation, "message": message_id}).one_or_none()
+    return None if row is None else _entry(row)
 
 
 def _entry(row: Found) -> Entry:
@@ -235,23 +244,23 @@ def _turn(row: Found) -> Turn:
     return Turn(
         id=row.turn_id,
         message=_message(row),
-        parts=_parts(row.parts),
+        parts=_value(tuple[Part, ...], row.parts),
         reply=Reply(
             text=row.reply,
-            citations=from_json(tuple[Citation, ...], row.citations),
-            suggestions=from_json(tuple[str, ...], row.suggestions),
+            citations=_value(tuple[Citation, ...], row.citations),
+            suggestions=_value(tuple[str, ...], row.suggestions),
             status=cast(Status, row.status),
         ),
         versions=Versions(row.model_version, row.index_version, row.playbook_version),
-        thresholds=from_json(Thresholds, row.thresholds),
-        milliseconds=from_json(tuple[tuple[str, float], ...], row.milliseconds),
+        thresholds=_value(Thresholds, row.thresholds),
+        milliseconds=_value(tuple[tuple[str, float], ...], row.milliseconds),
     )
 
 
-@lru_cache(maxsize=1024)
-def _parts(text: str) -> tuple[Part, ...]:
+@lru_cache(maxsize=2048)
+def _value(annotation: type[T], text: str) -> T:
     # Every message of a conversation reads its whole history; the values are frozen, so they can be shared.
-    return from_json(tuple[Part, ...], text)
+    return from_json(annotation, text)
 
 
 def _row_of(turn: Turn) -> dict[str, object]:
@@ -274,20 +283,33 @@ def _row_of(turn: Turn) -> dict[str, object]:
     }
 
 
-def _place(connection: Connection, message: Message, sequence: int | None) -> int:
-    """The place of a message: where it already is, else `sequence` if free, else the next."""
-    rows = connection.execute(
-        select(MessageRow.id, MessageRow.sequence).where(
-            MessageRow.conversation_id == message.conversation,
-            (MessageRow.id == message.id) | (MessageRow.sequence == (sequence or 0)),
-        )
-    ).all()
-    for row in rows:
-        if row.id == message.id:
-            return cast(int, row.sequence)
-    place = _last(connection, message.conversation) + 1 if sequence is None or rows else sequence
+class _Standing(NamedTuple):
+    """Where a conversation is: its status, the place of its last message, the place of the one asked for, and which
+    message has the place asked for."""
+
+    status: ConversationStatus
+    last: int
+    place: int | None
+    occupant: str | None
+
+
+def _standing(connection: Connection, conversation: str, message_id: str = "", sequence: int = 0) -> _Standing:
+    row = connection.execute(
+        _STANDING, {"conversation": conversation, "message": message_id, "sequence": sequence}
+    ).one_or_none()
+    if row is None:
+        raise UnknownConversation(f"there is no conversation {conversation!r}")
+    return _Standing(cast(ConversationStatus, row.status), row.last or 0, row.place, row.occupant)
+
+
+def _place(connection: Connection, message: Message, sequence: int | None) -> tuple[int, ConversationStatus]:
+    """The place of a message, where it already is, else `sequence` if free, else the next; and the status."""
+    standing = _standing(connection, message.conversation, message.id, sequence or 0)
+    if standing.place is not None:
+        return standing.place, standing.status
+    place = standing.last + 1 if sequence is None or standing.occupant is not None else sequence
     connection.execute(
-        insert(MessageRow),
+        _ADD_MESSAGE,
         {
             "conversation_id": message.conversation,
             "id": message.id,
@@ -298,13 +320,7 @@ def _place(connection: Connection, message: Message, sequence: int | None) -> in
             "received_at": message.received_at.isoformat(),
         },
     )
-    return place
-
-
-def _last(connection: Connection, conversation: str) -> int:
-    return (
-        connection.scalar(select(func.max(MessageRow.sequence)).where(MessageRow.conversation_id == conversation)) or 0
-    )
+    return place, standing.status
 
 
 def _status_after(status: ConversationStatus, reply: Status) -> ConversationStatus:

@@ -71,7 +71,11 @@ def _render(text: str, passages: Sequence[Passage], offset: int) -> str:
     def line(position: int) -> int:
         return bisect_right(line_starts, position - offset) - 1
 
-    places = [_Place(line(p.start), line(max(p.start, p.end - 1)) + 1, anchor(p.id)) for p in passages]
+    places = [
+        _Place(line(p.start), line(max(p.start, p.end - 1)) + 1, anchor(p.id))
+        for p in passages
+        if PLACE.fullmatch(anchor(p.id))
+    ]
     return str(markdown.renderer.render(_with_places(tokens, places), markdown.options, {}))
 
 

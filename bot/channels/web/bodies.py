@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bot.conversation.messages import Status, Turn
+from bot.conversation.messages import Status, Turn, readable
 from bot.events import BLOCK, turn_event
 from bot.storage.conversations import ConversationStatus
 from bot.storage.turns import Entry
@@ -22,15 +22,17 @@ LONGEST_TEXT = 4_000
 def _sayable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("holds a null character; remove it")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds half of a surrogate pair; send well-formed Unicode")
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"has {len(text):,} characters, at most {LONGEST_TEXT:,} fit; shorten it")
     return text
 
 
 def _said(text: str) -> str:
-    if not text.strip():
+    if not readable(_sayable(text)):
         raise ValueError("is empty; write something")
-    return _sayable(text)
+    return text
 
 
 Text = Annotated[str, AfterValidator(_said)]

@@ -179,9 +179,8 @@ def encode(event: Event) -> ServerSentEvent:
 
 
 def _sse(name: str, data: dict[str, object], number: int | None) -> ServerSentEvent:
-    return ServerSentEvent(
-        json.dumps(data, ensure_ascii=False), event=name, id=str(number) if number is not None else None
-    )
+    # In ASCII, because many clients end lines at characters like U+2028 that the standard leaves alone.
+    return ServerSentEvent(json.dumps(data), event=name, id=str(number) if number is not None else None)
 
 
 def respond(stream: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:

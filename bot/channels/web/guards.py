@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Collection
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bot.channels.web.problems import Problem
+from bot.channels.web.problems import Problem, too_large
 
 log = structlog.get_logger("frontdesk.web")
 
@@ -32,6 +34,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
+HOST = re.compile(r"(?:\[(?P<number>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::[0-9]{1,5})?")
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -100,11 +103,37 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """The host without its port: 'Example.org:8080' is 'example.org', '[::1]:80' is '::1'."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    name, _, port = host.rpartition(":") if ":" in host else (host, "", "")
-    return name.lower() if not port or port.isdigit() else ""
+    """The host without its port: 'Example.org:8080' is 'example.org', '[::1]:80' is '::1'; empty for what is none."""
+    match = HOST.fullmatch(host)
+    return (match["number"] or match["name"]).lower() if match else ""
+
+
+class BodyLimit:
+    """Refuses a body that is larger than `bytes_allowed`, by what it says of itself and by what comes."""
+
+    def __init__(self, app: ASGIApp, bytes_allowed: int) -> None:
+        self.app = app
+        self.bytes_allowed = bytes_allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if not declared.isdigit() or len(declared) > 12 or int(declared) > self.bytes_allowed:
+            await too_large().response()(scope, receive, send)
+            return
+        came = 0
+
+        async def counting_receive() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > self.bytes_allowed:
+                raise HTTPException(413)
+            return message
+
+        await self.app(scope, counting_receive, send)
 
 
 class RequestLog:

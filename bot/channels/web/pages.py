@@ -13,7 +13,6 @@ from pathlib import Path
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from jinja2 import Environment, FileSystemLoader
 
 from bot.channels.web.articles import render
 from bot.channels.web.bodies import LiveBody, ReadyBody
@@ -56,6 +55,8 @@ def load_assets() -> dict[str, Asset]:
 
 def create_pages(storefront: Storefront) -> APIRouter:
     """The chat page, the articles and the files they need."""
+    from jinja2 import Environment, FileSystemLoader
+
     router = APIRouter(include_in_schema=False)
     templates = Environment(loader=FileSystemLoader(FOLDER), autoescape=True)
     assets = load_assets()

@@ -82,10 +82,13 @@ def not_stored() -> Problem:
     )
 
 
+def too_large() -> Problem:
+    return Problem(413, "Too large", "The body is larger than this service accepts; a message has 4,000 characters.")
+
+
 CURES: Mapping[int, str] = {
     404: "There is no such page; the addresses are listed in /openapi.json.",
     405: "This address does not take that method; /openapi.json lists those it takes.",
-    413: "The body is larger than this service accepts; a message has at most 4,000 characters.",
 }
 
 
@@ -104,6 +107,8 @@ def answer_problems(application: FastAPI) -> None:
     def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
             return unreadable_body().response()
+        if error.status_code == 413:
+            return too_large().response()
         title = HTTPStatus(error.status_code).phrase
         detail = CURES.get(error.status_code, f"{title}.")
         return Problem(error.status_code, title, detail, error.headers).response()
@@ -166,7 +171,7 @@ def _sentence(error: Mapping[str, object]) -> str:
     where = ".".join(parts[1:]) or "the body"
     kind = str(error["type"])
     if kind == "missing":
-        return f"{where}: is missing"
+        return f"{where}: is missing; send it"
     if kind == "extra_forbidden":
         # the name of an unknown field is the sender's own text: say where to look instead of repeating it
         return "a field that this address does not know; /openapi.json lists those it does"

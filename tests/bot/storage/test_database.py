@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.bot.storage.faulty_disk import IOERR_FSYNC, IOERR_WRITE, faulty_disk
 from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
 
 
-def add(subject: str) -> object:
+def add(subject: str) -> Callable[[Connection], str]:
     def unit(connection: Connection) -> str:
         note(connection, actor="test", action="add", subject=subject)
         return subject
@@ -115,7 +115,7 @@ def test_a_result_comes_only_after_another_connection_can_see_it(database: Datab
     seen: list[list[str]] = []
     with held(database):
         for number in range(3):
-            future: Future[object] = database.submit(add(str(number)))
+            future: Future[str] = database.submit(add(str(number)))
             future.add_done_callback(lambda _: seen.append(subjects(database.path)))
         assert subjects(database.path) == []
     database.write(add("later"))  # the callbacks before it are done

@@ -1,0 +1,373 @@
+"""The knowledge base: from files to a version that is searched, touching only what changed.
+
+Owns what an ingest adds, keeps and drops, and which version is loaded when one is damaged. Knows nothing about how a
+format is read, how a version gets on disk whole, or how passages are ranked: readers, versions and search do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from retriever.passages import Document, Hit, Passage, Query, RetrieverError, Section, Vectors
+from retriever.readers import FileRead, Skipped, read_path
+from retriever.search import AnswerScore, Indexes, search
+from retriever.split import embedded_text, split
+from retriever.subjects import Subjects
+from retriever.versions import Version, VersionStore, disk_errors
+
+Progress = Callable[[int, int], None]
+
+
+class PassageEncoder(Protocol):
+    """What ingest and search need of an encoder; `retriever.encoders.FrozenEncoder` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors: ...
+
+    def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, Vectors]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest did, counted in sources. `skipped` holds `(file or file:line, reason)`."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+    version: str
+    embedded: int
+    """Passages that went through the encoder; the others kept their vectors."""
+
+
+class Knowledge:
+    """One loaded version, immutable: threads may share it, and it serves on while newer versions are made."""
+
+    def __init__(
+        self,
+        version: str,
+        documents: Iterable[Document],
+        indexes: Indexes,
+        encoder: PassageEncoder,
+        *,
+        score: AnswerScore,
+        warning: str = "",
+    ) -> None:
+        self.version = version
+        self.encoder = encoder.name
+        self.passages = indexes.passages
+        self.warning = warning
+        """Why an older version than the current one was loaded; empty when all is well."""
+        self._documents = {document.source: document for document in documents}
+        self._indexes = indexes
+        self._encoder = encoder
+        self._score = score
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return tuple(self._documents.values())
+
+    def document(self, source: str) -> Document | None:
+        """The whole text of `source`, for its page; None when this version has no such source."""
+        return self._documents.get(source)
+
+    def search(
+        self,
+        query: Query,
+        vectors: tuple[Vectors, Vectors] | None = None,
+        k: int = 5,
+        *,
+        audiences: frozenset[str] = frozenset({"public"}),
+    ) -> list[Hit]:
+        """The best `k` passages for `query`, best first.
+
+        `vectors` are `(last, window)` of the query, `[1, d]` each, in the space of `encoder`; None encodes it here.
+        Raises RetrieverError when they are of another size.
+        """
+        if vectors is None:
+            vectors = self._encoder.encode_queries([query])
+        if any(v.shape != (1, self._encoder.dimension) for v in vectors):
+            raise RetrieverError(
+                f"query vectors of shape {[v.shape for v in vectors]} do not fit the index of {self.encoder}; "
+                "search with the encoder that made it"
+            )
+        return search(query, vectors, self._indexes, k, score=self._score, audiences=audiences)
+
+    def calibrated(self, score: AnswerScore) -> Knowledge:
+        """The same version, judging answers by `score`."""
+        return Knowledge(
+            self.version, self.documents, self._indexes, self._encoder, score=score, warning=self.warning
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A document and the file it came from: `root` and `file` are absolute paths."""
+
+    root: str
+    file: str
+    digest: str
+    document: Document
+
+
+class KnowledgeBase:
+    """The knowledge of one company, kept as versions under `folder`, in the space of one encoder."""
+
+    def __init__(self, folder: Path, encoder: PassageEncoder) -> None:
+        self._store = VersionStore(folder)
+        self._encoder = encoder
+
+    def load(self, score: AnswerScore | None = None) -> Knowledge:
+        """The current version, or the newest sound one before it with the reason in `warning`.
+
+        Every file is compared with its checksum before anything parses it. Raises RetrieverError when there is
+        nothing to serve.
+        """
+        problems: list[str] = []
+        for name in self._store.candidates():
+            try:
+                version = self._check(name)
+                stored, passages = self._read(version)
+                return Knowledge(
+                    name,
+                    (item.document for item in stored),
+                    self._open(version, passages),
+                    self._encoder,
+                    score=score or AnswerScore(),
+                    warning=f"{problems[0]}; serving version {name} instead" if problems else "",
+                )
+            except RetrieverError as error:
+                problems.append(str(error))
+        if problems:
+            raise RetrieverError(problems[0])
+        raise RetrieverError(f"{self._store.folder}: the knowledge base is empty; run: frontdesk ingest FOLDER")
+
+    def ingest(self, paths: Sequence[Path | str], progress: Progress | None = None) -> IngestReport:
+        """Bring the knowledge base up to date with `paths`: files and folders.
+
+        A path's earlier content is replaced: what is gone from a folder is gone from the knowledge. Files that cannot
+        be read are skipped and reported; a file named in `paths` itself is refused instead. Nothing changes on disk
+        until everything was read and embedded. Raises RetrieverError, and then the old version is still live.
+        """
+        chosen = [Path(path).expanduser().resolve() for path in paths]
+        for given, path in zip(paths, chosen, strict=True):
+            if not path.exists():
+                raise RetrieverError(f"{given}: no such file or folder")
+        with self._store.locked():
+            base, old, vector_of = self._base()
+            kept = [item for item in old if not any(_within(item.file, path) for path in chosen)]
+            before = {(item.file, item.digest): [] for item in old}
+            for item in old:
+                before[item.file, item.digest].append(item.document)
+            fresh: list[_Stored] = []
+            skipped: list[Skipped] = []
+            for path in dict.fromkeys(chosen):
+                root = _root(path, kept)
+                for found in read_path(path, root, before):
+                    if isinstance(found, FileRead):
+                        fresh += [_Stored(str(root), str(found.file), found.digest, d) for d in found.documents]
+                    elif path.is_file():
+                        raise RetrieverError(f"{found[0]}: {found[1]}")
+                    else:
+                        skipped.append(found)
+            items = _settle(kept, fresh)
+            if not items:
+                reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
+                raise RetrieverError(
+                    f"{', '.join(map(str, paths))}: nothing readable in it{reasons}; give Markdown, HTML, text, PDF, "
+                    "DOCX, CSV or JSONL files (the version in service is unchanged)"
+                )
+            counts = _compare(old, items)
+            if base is not None and items == old and vector_of:
+                return IngestReport(*counts, tuple(skipped), base.version, 0)
+            passages = tuple(chain.from_iterable(split(item.document) for item in items))
+            texts = [embedded_text(passage) for passage in passages]
+            missing = list(dict.fromkeys(text for text in texts if text not in vector_of))
+            made = self._encoder.encode(missing, progress)
+            vector_of = {**vector_of, **dict(zip(missing, made, strict=True))}
+            with disk_errors(self._store.folder):
+                version = self._write(items, passages, texts, vector_of)
+            return IngestReport(*counts, tuple(skipped), version, len(missing))
+
+    def versions(self) -> list[Version]:
+        """What is on disk, newest first."""
+        return self._store.list()
+
+    def check(self) -> list[tuple[str, str]]:
+        """Every version on disk with what is wrong with it, empty when it is sound; newest first."""
+        found = []
+        for name in reversed(self._store.names()):
+            try:
+                self._check(name)
+                found.append((name, ""))
+            except RetrieverError as error:
+                found.append((name, str(error)))
+        return found
+
+    def rollback(self) -> str:
+        """Make the previous sound version live; returns its name."""
+        with self._store.locked():
+            return self._store.rollback()
+
+    def _check(self, name: str) -> Version:
+        version = self._store.check(name)
+        if version.encoder != self._encoder.name or version.dimension != self._encoder.dimension:
+            raise RetrieverError(
+                f"{self._store.path(name)}: made with encoder {version.encoder}, this is {self._encoder.name}; "
+                "ingest the articles again"
+            )
+        return version
+
+    def _base(self) -> tuple[Version | None, list[_Stored], Mapping[str, Vectors]]:
+        """What to build on: the newest sound version's documents, and the vectors that can be kept, by text."""
+        for name in self._store.candidates():
+            try:
+                version = self._store.check(name)
+                stored, passages = self._read(version)
+                if version.encoder != self._encoder.name:
+                    return version, stored, {}
+                vectors = self._open_vectors(version).vectors(range(len(passages)))
+                return version, stored, {embedded_text(p): vectors[i] for i, p in enumerate(passages)}
+            except RetrieverError:
+                continue
+        return None, [], {}
+
+    def _read(self, version: Version) -> tuple[list[_Stored], tuple[Passage, ...]]:
+        folder = self._store.path(version.version)
+        try:
+            stored = [_stored(json.loads(line)) for line in _lines(folder / "documents.jsonl")]
+            passages = tuple(_passage(json.loads(line)) for line in _lines(folder / "passages.jsonl"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RetrieverError(f"{folder}: not readable by this program ({error}); ingest again") from None
+        if (len(stored), len(passages)) != (version.documents, version.passages):
+            raise RetrieverError(f"{folder}: holds another number of passages than it says; ingest again or roll back")
+        return stored, passages
+
+    def _open(self, version: Version, passages: tuple[Passage, ...]) -> Indexes:
+        from retriever.keyword_index import KeywordIndex
+
+        keywords = KeywordIndex(self._store.path(version.version) / "keywords")
+        if keywords.size != len(passages):
+            raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
+        return Indexes(passages, self._open_vectors(version), keywords, Subjects(passages))
+
+    def _open_vectors(self, version: Version):  # type: ignore[no-untyped-def]
+        from retriever.vector_index import ExactIndex
+
+        path = self._store.path(version.version) / "vectors.faiss"
+        return ExactIndex.load(path, rows=version.passages, dimension=version.dimension)
+
+    def _write(
+        self,
+        items: Sequence[_Stored],
+        passages: Sequence[Passage],
+        texts: Sequence[str],
+        vector_of: Mapping[str, Vectors],
+    ) -> str:
+        from retriever.keyword_index import KeywordIndex
+        from retriever.vector_index import ExactIndex
+
+        with self._store.staging() as folder:
+            _write_lines(folder / "documents.jsonl", map(asdict, items))
+            _write_lines(folder / "passages.jsonl", map(asdict, passages))
+            ExactIndex(np.stack([vector_of[text] for text in texts])).save(folder / "vectors.faiss")
+            KeywordIndex.build(folder / "keywords", texts)
+            return self._store.publish(
+                folder,
+                {
+                    "encoder": self._encoder.name,
+                    "dimension": self._encoder.dimension,
+                    "documents": len(items),
+                    "passages": len(passages),
+                },
+            )
+
+
+def current_version(folder: Path) -> str | None:
+    """The name of the live version under `folder` without loading it; None when there is none."""
+    return VersionStore(folder).current()
+
+
+def _within(file: str, path: Path) -> bool:
+    return file == str(path) or file.startswith(f"{path}/")
+
+
+def _root(path: Path, kept: Sequence[_Stored]) -> Path:
+    """What sources are relative to: a folder ingested before that holds `path`, else `path` or a file's folder."""
+    known = {item.root for item in kept if _within(str(path), Path(item.root))}
+    if known:
+        return Path(min(known, key=len))
+    return path if path.is_dir() else path.parent
+
+
+def _settle(kept: Sequence[_Stored], fresh: Sequence[_Stored]) -> list[_Stored]:
+    """All documents under unique sources, in order of source.
+
+    Where two folders hold the same relative path: an earlier folder that is no longer there gives way (it was moved),
+    else the newcomer is named with its folder in front.
+    """
+    taken = {item.document.source: item for item in kept}
+    moved = {taken[s].root for item in fresh if (s := item.document.source) in taken}
+    moved = {root for root in moved if not Path(root).exists()}
+    taken = {source: item for source, item in taken.items() if item.root not in moved}
+    for item in fresh:
+        source = item.document.source
+        for front in (Path(item.root).name, item.root.strip("/").replace("/", "-")):
+            if source in taken:
+                source = f"{front}/{item.document.source}"
+        number = 2
+        while source in taken:
+            source, number = f"{item.document.source} ({number})", number + 1
+        taken[source] = replace(item, document=replace(item.document, source=source))
+    return [taken[source] for source in sorted(taken)]
+
+
+def _compare(old: Sequence[_Stored], new: Sequence[_Stored]) -> tuple[int, int, int, int]:
+    """`(added, changed, removed, unchanged)` sources."""
+    before = {item.document.source: item.document for item in old}
+    after = {item.document.source: item.document for item in new}
+    both = before.keys() & after.keys()
+    same = sum(before[source] == after[source] for source in both)
+    return len(after) - len(both), len(both) - same, len(before) - len(both), same
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines: a text may hold other characters that Unicode calls line breaks.
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def _write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _stored(row: dict[str, str]) -> _Stored:
+    value = dict(row.pop("document"))  # type: ignore[arg-type]
+    return _Stored(**row, document=_document(value))  # type: ignore[arg-type]
+
+
+def _document(value: dict[str, object]) -> Document:
+    sections = tuple(
+        Section(tuple(section["heading"]), section["start"], section["end"])
+        for section in value.pop("sections")  # type: ignore[attr-defined]
+    )
+    return Document(**value, sections=sections)  # type: ignore[arg-type]
+
+
+def _passage(value: dict[str, object]) -> Passage:
+    heading = tuple(value.pop("heading"))  # type: ignore[arg-type,var-annotated]
+    return Passage(**value, heading=heading)  # type: ignore[arg-type]

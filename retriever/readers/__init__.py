@@ -1,0 +1,180 @@
+"""From files to documents: Markdown, HTML, text, PDF, DOCX, and question-and-answer rows in CSV or JSON Lines.
+
+Owns which files of a folder are read and why the others are not. Knows nothing about passages or indexes. A file that
+cannot be read never stops the others: it becomes a reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from retriever.passages import Document, RetrieverError
+from retriever.readers.languages import language_of
+from retriever.readers.markup import read_html, read_markdown
+from retriever.readers.office import read_office
+from retriever.readers.outline import Block, Outline, outline
+from retriever.readers.rows import LONGEST_LINE, read_csv, read_jsonl
+
+Skipped = tuple[str, str]
+"""`(file or file:line, reason with its cure)`."""
+
+MOST_BYTES: Final = 10_000_000
+"""Of one article. Files of rows are read line by line and may hold ten times as much."""
+_KINDS: Final[dict[str, str]] = {
+    ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".txt": "text", ".pdf": "pdf",
+    ".docx": "docx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
+}  # fmt: skip
+_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """One file that was read. `digest` is the SHA-256 of its bytes."""
+
+    file: Path
+    digest: str
+    documents: tuple[Document, ...]
+
+
+def read_path(
+    path: Path, root: Path, known: Mapping[tuple[str, str], Sequence[Document]]
+) -> Iterator[FileRead | Skipped]:
+    """Every readable file at or under `path`, in order of name; sources are relative to `root`.
+
+    `known` maps `(absolute file, digest)` to the documents read from those bytes before: they are not parsed again.
+    """
+    for file in _walk(path):
+        if isinstance(file, tuple):
+            yield file
+            continue
+        source = _relative(file, root)
+        try:
+            digest = _checked_digest(file, path)
+            documents = known.get((str(file), digest), ())
+            if documents and all(d.source.partition("#")[0] == source for d in documents):
+                yield FileRead(file, digest, tuple(documents))
+                continue
+            read: list[Document] = []
+            for found in _read_file(file, source):
+                if isinstance(found, Document):
+                    read.append(found)
+                else:
+                    yield f"{source}:{found[0]}", found[1]
+            if read:
+                yield FileRead(file, digest, tuple(read))
+            else:
+                yield source, "nothing to read in it; add text or remove the file"
+        except RetrieverError as error:
+            reason = str(error)
+            place, _, rest = reason.partition(": ")
+            yield (place, rest) if place.startswith(source) else (source, reason)
+        except (OSError, RecursionError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            yield source, f"cannot be read ({reason}); check the file and its permissions"
+
+
+def _walk(path: Path) -> Iterator[Path | Skipped]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path, onerror=None, followlinks=False):
+        for name in sorted(folders):
+            linked = Path(folder, name)
+            if linked.is_symlink() and not name.startswith("."):
+                yield _relative(linked, path), "a link to a folder; ingest that folder itself"
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _relative(file: Path, root: Path) -> str:
+    """With `/` on every system, and printable whatever bytes the name holds."""
+    return os.path.relpath(file, root).replace(os.sep, "/").encode("utf-8", "replace").decode("utf-8")
+
+
+def _checked_digest(file: Path, path: Path) -> str:
+    """The digest of a file that may be read; raises RetrieverError with the reason for one that may not."""
+    kind = _KINDS.get(file.suffix.lower())
+    if kind is None:
+        kinds = " ".join(sorted(_KINDS))
+        raise RetrieverError(f"type {file.suffix or 'without a suffix'} is not read; give one of {kinds}")
+    target = file.resolve()
+    if path.is_dir() and not target.is_relative_to(path.resolve()):
+        raise RetrieverError("a link that leads out of the folder; copy the file into it")
+    status = target.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise RetrieverError("not a regular file; remove it")
+    most = MOST_BYTES * (10 if kind in ("csv", "jsonl", "pdf", "docx") else 1)
+    if status.st_size > most:
+        raise RetrieverError(f"{status.st_size / 1e6:.0f} MB is more than {most / 1e6:.0f} MB; split it")
+    if not status.st_size:
+        raise RetrieverError("empty; add text or remove the file")
+    with target.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read_file(file: Path, source: str) -> Iterator[Document | tuple[int, str]]:
+    kind = _KINDS[file.suffix.lower()]
+    if kind == "jsonl":
+        yield from read_jsonl(file, source)
+    elif kind == "csv":
+        yield from read_csv(_text(file), source)
+    else:
+        office: dict[str, Literal["pdf", "docx"]] = {"pdf": "pdf", "docx": "docx"}
+        readers: dict[str, Callable[[str], Outline]] = {"markdown": read_markdown, "html": read_html, "text": _plain}
+        if kind in office:
+            found = read_office(file, office[kind])
+        else:
+            found = readers[kind](_text(file, html=kind == "html"))
+        if found.text:
+            yield _article(found, file, source)
+
+
+def _article(found: Outline, file: Path, source: str) -> Document:
+    url = found.facts.get("url", "")
+    folders = source.split("/")[:-1]
+    return Document(
+        source=source,
+        title=found.title or file.stem.replace("-", " ").replace("_", " ").strip().capitalize() or file.name,
+        text=found.text,
+        sections=found.sections,
+        language=found.facts.get("language", "")[:2].lower() or language_of(found.text),
+        url=url if url.startswith(("https://", "http://")) else "",
+        entity=found.facts.get("entity", ""),
+        domain=found.facts.get("domain", "") or (folders[-1].replace("-", " ") if folders else ""),
+        audience=found.facts.get("audience", "") or "public",
+    )
+
+
+def _plain(text: str) -> Outline:
+    return outline([Block(part) for part in re.split(r"\n[^\S\n]*\n", text)])
+
+
+def _text(file: Path, *, html: bool = False) -> str:
+    """The file as text: by its byte order mark, by what an HTML page declares, else UTF-8."""
+    raw = file.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif html and (declared := _CHARSET.search(raw[:4096])):
+        encoding = declared[1].decode("ascii")
+    else:
+        encoding = "utf-8-sig"
+    if encoding != "utf-16" and b"\x00" in raw:
+        raise RetrieverError(f"binary, not {file.suffix}; give it its real suffix or remove it")
+    try:
+        text = raw.decode(encoding)
+    except LookupError:
+        raise RetrieverError(f"declares the unknown encoding {encoding!r}; save it as UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise RetrieverError(f"line {line} is not {encoding.removesuffix('-sig').upper()}; save it as UTF-8") from None
+    longest = max(map(len, text.split("\n")))
+    if longest > LONGEST_LINE:
+        raise RetrieverError(f"one line has {longest:,} characters, more than {LONGEST_LINE:,}; break it up")
+    return text

@@ -1,0 +1,126 @@
+"""Question-and-answer pairs from CSV and JSON Lines: one document a row.
+
+Owns the columns and what is wrong with a row. Reads line by line, so that a giant line is named and not held.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from retriever.passages import Document, RetrieverError, Section
+from retriever.readers.languages import language_of
+from retriever.readers.outline import one_line, visible
+
+LONGEST_LINE: Final = 1_000_000
+COLUMNS: Final = ("id", "question", "answer", "entity", "domain")
+Problem = tuple[int, str]
+"""A line number and what is wrong there."""
+
+
+def read_jsonl(path: Path, source: str) -> Iterator[Document | Problem]:
+    """Rows `{"id", "question"?, "answer" or "text", "entity"?, "domain"?}`; a bad row is yielded as its problem."""
+    seen: dict[str, int] = {}
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                size = len(line) + _rest_of_line(file)
+                yield number, f"the line has {size:,} bytes, more than {LONGEST_LINE:,}; split the row"
+                continue
+            if line.strip():
+                yield _json_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number, source, seen)
+
+
+def _rest_of_line(file: io.BufferedReader) -> int:
+    size = 0
+    while piece := file.readline(1 << 20):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
+
+
+def _json_row(line: bytes, number: int, source: str, seen: dict[str, int]) -> Document | Problem:
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        return number, "not UTF-8; save the file as UTF-8"
+    except RecursionError:
+        return number, "nested too deep; give one flat JSON object a line"
+    except ValueError as error:
+        return number, f"not JSON ({error}); give one JSON object a line"
+    if not isinstance(row, dict):
+        return number, 'not a JSON object; give rows like {"id": ..., "question": ..., "answer": ...}'
+    if "answer" not in row and "text" in row:
+        row["answer"] = row["text"]
+    for name in COLUMNS:
+        if row.get(name) is not None and not isinstance(row[name], str | int):
+            return number, f'"{name}" must be text'
+    return _pair({name: str(row[name]) for name in COLUMNS if row.get(name) is not None}, number, source, seen)
+
+
+def read_csv(text: str, source: str) -> Iterator[Document | Problem]:
+    """Columns `question` and `answer`; `id`, `entity` and `domain` where there are. Comma, semicolon or tab.
+
+    Raises RetrieverError when a column is missing.
+    """
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    seen: dict[str, int] = {}
+    # The csv module's limit is for a process, not a reader: set it to what any row may have.
+    csv.field_size_limit(LONGEST_LINE)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    before = 0
+    try:
+        for row in reader:
+            number, before = before + 1, reader.line_num
+            if header is None:
+                header = _header(row, source)
+            elif any(field.strip() for field in row):
+                if len(row) != len(header):
+                    yield number, f"{len(row)} columns instead of {len(header)}; quote fields that hold {delimiter!r}"
+                    continue
+                yield _pair({n: v for n, v in zip(header, row, strict=True) if n in COLUMNS}, number, source, seen)
+    except csv.Error as error:
+        yield before + 1, f"not CSV ({error}); check the quotes"
+    if header is None:
+        raise RetrieverError(f"{source}: empty; give columns id, question, answer")
+
+
+def _header(row: list[str], source: str) -> list[str]:
+    header = [name.strip().lower() for name in row]
+    for name in ("question", "answer"):
+        if name not in header:
+            raise RetrieverError(
+                f"{source}:1: no column {name!r} (found: {', '.join(header)[:200]}); give columns id, question, answer"
+            )
+    return header
+
+
+def _pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int]) -> Document | Problem:
+    answer = visible(row.get("answer", "")).strip()
+    question = one_line(row.get("question", ""))
+    if not answer:
+        return number, "no answer; fill it in or remove the row"
+    name = one_line(row.get("id", "")) or str(number)
+    if name in seen:
+        return number, f"id {name!r} was used in line {seen[name]}; give each row its own"
+    seen[name] = number
+    entity = one_line(row.get("entity", ""))
+    return Document(
+        source=f"{source}#{name}",
+        title=question or entity or answer.split("\n")[0][:120],
+        text=answer,
+        sections=(Section((), 0, len(answer)),),
+        language=language_of(f"{question}\n{answer}"),
+        question=question,
+        entity="" if entity == "*" else entity,
+        domain=one_line(row.get("domain", "")),
+    )

@@ -1,0 +1,267 @@
+"""A small real office for the tests of the channels: real desk, real record, an assistant and articles by script."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from bot.channels.web.pages import Storefront
+from bot.conversation.messages import (
+    Approved,
+    Citation,
+    Message,
+    Part,
+    Reply,
+    Status,
+    Thresholds,
+    Turn,
+    Understanding,
+    Versions,
+)
+from bot.server import Service, create_application, listen
+from bot.serving import Desk
+from bot.storage.database import Database
+from retriever.passages import Document, Passage
+
+API = "/api/v1"
+PATIENCE = 10.0
+"""Seconds after which something that should have happened has not."""
+
+REFUNDS = """# Refunds
+
+When your return arrives we inspect it within 5 business days.
+
+## How the money comes back
+
+Credit cards take 3 to 7 business days, PayPal takes 1 to 2.
+
+See [returns](returns.md) first.
+"""
+
+
+def turn_to(
+    message: Message,
+    text: str,
+    *,
+    status: Status = "approved",
+    citations: tuple[Citation, ...] = (),
+    suggestions: tuple[str, ...] = (),
+) -> Turn:
+    understanding = Understanding("refund_time", 0.91234, (), 0.02, (), "en", "model-1")
+    return Turn(
+        id=uuid.uuid4().hex,
+        message=message,
+        parts=(Part(message.text, understanding, (), Approved("refund_time")),),
+        reply=Reply(text, citations, suggestions, status),
+        versions=Versions("model-1", "index-1", "playbook-1"),
+        thresholds=Thresholds(),
+        milliseconds=(("understand", 1.25), ("answer", 0.5)),
+    )
+
+
+class Scripted:
+    """Answers at once, by a few rules; says the text itself back when no rule fits. `fail` raises."""
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        text = message.text.lower()
+        if "refund" in text or "退款" in text:
+            said = ["We inspect it within 5 business days. [1]\n\n", "Credit cards take 3 to 7 business days. [2]"]
+            if "退款" in text:
+                said = ["我们会在5个工作日内检查。[1]\n\n", "信用卡需要3至7个工作日。[2]"]
+            place = "/articles/returns/refunds.md#p-"
+            cited = (
+                Citation("Refunds", f"{place}inspect", "we inspect it within 5 business days", "inspect"),
+                Citation("Refunds", f"{place}money", "Credit cards take 3 to 7 business days", "money"),
+            )
+            asked = ("我要怎么退货？",) if "退款" in text else ("How do I return something?", "Is a label free?")
+            yield from said
+            yield turn_to(message, "".join(said), status="grounded", citations=cited, suggestions=asked)
+        elif "order" in text and "my order" not in text:
+            options = ("Where is my order?", "Can I cancel my order?")
+            said = ["Did you mean:", *(f"\n{n}. {title}" for n, title in enumerate(options, 1))]
+            yield from said
+            yield turn_to(message, "".join(said), status="clarified", suggestions=options)
+        elif "person" in text:
+            yield "I have asked a colleague."
+            yield turn_to(message, "I have asked a colleague.", status="handed_over")
+        elif "fail" in text:
+            raise ValueError(f"a model fault that quotes {message.text}")
+        else:
+            yield message.text or "Nothing"
+            yield turn_to(message, message.text or "Nothing", suggestions=(message.text,) if message.text else ())
+
+
+class SlowSource:
+    """Chunks on command, for each conversation: `say` passes some on, `finish` ends the answer with all of them."""
+
+    def __init__(self) -> None:
+        self._chunks: defaultdict[str, queue.Queue[str | None]] = defaultdict(queue.Queue)
+
+    def say(self, who: Visitor, *chunks: str) -> None:
+        for chunk in chunks:
+            self._chunks[who.conversation].put(chunk)
+
+    def finish(self, who: Visitor) -> None:
+        self._chunks[who.conversation].put(None)
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        said: list[str] = []
+        while (chunk := self._chunks[message.conversation].get(timeout=PATIENCE)) is not None:
+            said.append(chunk)
+            yield chunk
+        yield turn_to(message, "".join(said))
+
+
+class Shelf:
+    """Articles by hand; passages are named and found by the words they begin and end with."""
+
+    def __init__(self) -> None:
+        self._documents: dict[str, Document] = {}
+        self._passages: dict[str, tuple[Passage, ...]] = {}
+        self.put("returns/refunds.md", "Refunds", REFUNDS, inspect="When your|days.", money="Credit cards|1 to 2.")
+        self.put("returns/returns.md", "Returns", "Send it back to us.\n")
+
+    def put(self, source: str, title: str, text: str, *, audience: str = "public", **spans: str) -> None:
+        document = Document(source, title, text, (), audience=audience)
+        self._documents[source] = document
+        self._passages[source] = tuple(
+            Passage(name, source, title, (), "", text.index(first), text.index(last) + len(last))
+            for name, (first, last) in ((name, span.split("|")) for name, span in spans.items())
+        )
+
+    def document(self, source: str) -> Document | None:
+        return self._documents.get(source)
+
+    def passages_of(self, source: str) -> Sequence[Passage]:
+        return self._passages.get(source, ())
+
+
+STOREFRONT = Storefront(
+    "Larkmoor Outfitters",
+    {
+        "en": ("When does my refund arrive?", "Where is my order?"),
+        "zh": ("我的退款什么时候到账？", "我的订单到哪里了？"),
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    desk: Desk
+    database: Database
+    shelf: Shelf
+    application: FastAPI
+
+    def client(self) -> TestClient:
+        return TestClient(self.application, base_url="http://localhost", raise_server_exceptions=False)
+
+
+@contextmanager
+def open_office(folder: Path, assistant: Scripted | SlowSource, **limits: int) -> Iterator[Office]:
+    with Database(folder / "record.sqlite3") as database:
+        desk = Desk(database, assistant, **limits)
+        shelf = Shelf()
+        try:
+            yield Office(desk, database, shelf, create_application(desk, database, shelf, STOREFRONT))
+        finally:
+            desk.close()
+
+
+@contextmanager
+def serving(application: FastAPI, drain_seconds: float = 1.0) -> Iterator[Service]:
+    """The application on a real socket, in a thread of this process."""
+    service = Service(application, listen("127.0.0.1", 0), drain_seconds)
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    wait_until(lambda: service.started)
+    try:
+        yield service
+    finally:
+        service.stop()
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the service did not stop"
+
+
+def wait_until(happened: object) -> None:
+    """Wait for a condition that another thread brings about."""
+    assert callable(happened)
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody with a conversation of their own."""
+
+    http: httpx.Client | TestClient
+    conversation: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def at(self, tail: str = "") -> str:
+        return f"{API}/conversations/{self.conversation}{tail}"
+
+    def ask(self, text: str, message_id: str | None = None) -> dict[str, object]:
+        """The turn that answers."""
+        body = {"id": message_id or str(uuid.uuid4()), "text": text}
+        answer = self.http.post(self.at("/messages"), params={"wait": "true"}, json=body, headers=self.headers)
+        assert answer.status_code == 200, answer.text
+        turn: dict[str, object] = answer.json()
+        return turn
+
+
+def visitor(http: httpx.Client | TestClient) -> Visitor:
+    opened = http.post(f"{API}/conversations", json={})
+    assert opened.status_code == 201, opened.text
+    return Visitor(http, opened.json()["conversation_id"], opened.json()["token"])
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One server-sent event as it came."""
+
+    name: str
+    id: int | None
+    data: dict[str, object]
+
+
+def hear(lines: Iterator[str]) -> Iterator[Heard]:
+    """Server-sent events of lines, parsed here and not by the code under test."""
+    name, number, data = "message", None, ""
+    for line in lines:
+        if line == "":
+            if data:
+                yield Heard(name, number, json.loads(data))
+            name, number, data = "message", None, ""
+        elif line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("id: "):
+            number = int(line.removeprefix("id: "))
+        elif line.startswith("data: "):
+            data += line.removeprefix("data: ")
+
+
+@contextmanager
+def listening(who: Visitor, after: int | None = None) -> Iterator[Iterator[Heard]]:
+    """The events of a conversation over a real connection."""
+    headers = who.headers | ({} if after is None else {"Last-Event-ID": str(after)})
+    with who.http.stream("GET", who.at("/events"), headers=headers, timeout=PATIENCE) as response:
+        assert response.status_code == 200, response.read()
+        yield hear(response.iter_lines())

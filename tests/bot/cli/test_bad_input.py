@@ -1,0 +1,194 @@
+"""Bad input: one line that names the file and the cure, exit 2, nothing half-written. Never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bot.cli.conftest import Ran, Run
+
+GOOD_LINE = json.dumps({"text": "where is my parcel", "intent": "order_status"})
+
+
+def refused(ran: Ran, *named: str) -> None:
+    """Exit 2, one line on stderr that names what is asked for, no traceback, nothing on stdout."""
+    assert ran.status == 2, ran.err
+    said = [line for line in ran.err.splitlines() if line.startswith("frontdesk: ")]
+    assert len(said) == 1, ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+    for name in named:
+        assert name in said[0], f"{name!r} is missing in: {said[0]}"
+
+
+def left_behind(home: Path) -> list[Path]:
+    return (
+        [path for path in home.rglob("*") if path.is_file() and not path.name.startswith(".")] if home.exists() else []
+    )
+
+
+def test_unknown_command_and_option_are_usage_errors(frontdesk: Run) -> None:
+    assert frontdesk("bogus").status == 2
+    assert frontdesk("status", "--bogus").status == 2
+
+
+def test_settings_problems_are_all_reported(frontdesk: Run, tmp_path: Path) -> None:
+    (tmp_path / "frontdesk.toml").write_text("prot = 1\nmax_error_rate = 7\n")
+    ran = frontdesk("status")
+    assert ran.status == 2
+    assert "unknown setting 'prot'" in ran.err
+    assert "max_error_rate = 7" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("{broken", "37"),
+        ('{"intent": "x"}', "37"),
+        ('{"text": "", "intent": "x"}', "37"),
+        ('{"text": 5, "intent": "x"}', "37"),
+    ],
+)
+def test_a_bad_training_row_is_named_with_its_line(
+    frontdesk: Run, home: Path, tmp_path: Path, line: str, named: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join([GOOD_LINE] * 36 + [line]))
+    refused(frontdesk("train", "--examples", path), "rows.jsonl", named)
+    assert left_behind(home) == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00bad", b"x" * 50_000_000], ids=["empty", "encoding", "50 MB line"]
+)
+def test_training_files_that_are_no_rows(frontdesk: Run, home: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    refused(frontdesk("train", "--examples", path), "rows.jsonl")
+    assert left_behind(home) == []
+
+
+def test_training_needs_rows_and_two_intents(frontdesk: Run, home: Path, tmp_path: Path) -> None:
+    refused(frontdesk("train"), "nothing to train on")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"where is parcel {n}", "intent": "only"}) for n in range(20)))
+    refused(frontdesk("train", "--examples", path), "intent")
+    assert left_behind(home) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.md", b""),
+        ("binary.md", bytes(range(256)) * 40),
+        ("broken.jsonl", b'{"id": "1", "answer": "yes"}\n' * 36 + b"{broken"),
+        ("columns.csv", b"a,b\n1,2\n"),
+        ("longline.jsonl", b'{"id": "' + b"x" * 50_000_000),
+        ("encoding.md", "# Größe".encode("utf-16")[3:] + b"\xff\xfe\xfa"),
+    ],
+)
+@pytest.mark.slow
+def test_an_article_that_cannot_be_read_is_named(
+    frontdesk: Run, home: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    refused(frontdesk("ingest", tmp_path / name), name, *(["37"] if name == "broken.jsonl" else []))
+    assert [path for path in left_behind(home) if path.name == "manifest.json"] == []
+
+
+@pytest.mark.slow
+def test_one_bad_file_does_not_stop_a_folder(frontdesk: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "articles"
+    folder.mkdir()
+    (folder / "good.md").write_text("# Parcels\n\nParcels leave on Monday.")
+    (folder / "bad.md").write_bytes(bytes(range(256)) * 40)
+    ran = frontdesk("ingest", folder, "--json")
+    assert ran.status == 0
+    report = json.loads(ran.out)
+    assert report["added"] == 1
+    assert "bad.md" in ran.err
+
+
+@pytest.mark.slow
+def test_searching_an_empty_knowledge_base_says_what_to_do(frontdesk: Run) -> None:
+    refused(frontdesk("search", "parcel"), "frontdesk ingest")
+
+
+def test_transcripts_in_an_unknown_format_or_file(frontdesk: Run, home: Path, tmp_path: Path) -> None:
+    refused(frontdesk("transcripts", "import", tmp_path / "none.jsonl"), "none.jsonl")
+    refused(frontdesk("transcripts", "import", tmp_path / "none.jsonl", "--format", "xml"), "xml", "jsonl")
+    assert left_behind(home) == []
+
+
+def test_explaining_before_anything_was_recorded(frontdesk: Run) -> None:
+    refused(frontdesk("explain", "t1"), "frontdesk serve")
+
+
+def test_restoring_what_is_no_backup(frontdesk: Run, tmp_path: Path) -> None:
+    refused(frontdesk("restore", tmp_path), "frontdesk backup")
+
+
+def test_unknown_model_and_nothing_to_roll_back_to(frontdesk: Run) -> None:
+    refused(frontdesk("models", "show"), "frontdesk train")
+    refused(frontdesk("models", "show", "nonsense"), "nonsense")
+
+
+def test_a_taken_port_is_named_before_anything_is_loaded(frontdesk: Run, tmp_path: Path) -> None:
+    (tmp_path / "playbook.toml").write_text("")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused(frontdesk("serve", "--port", str(port)), str(port), "taken")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB, so that a disk can be full."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine mounts nothing")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_nothing_half_written(
+    frontdesk: Run, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRONTDESK_HOME", str(small_disk / "home"))
+    path = tmp_path / "chats.jsonl"
+    turns = [
+        {"speaker": "customer", "text": "where is my parcel, it should be here?"},
+        {"speaker": "agent", "text": "x" * 900, "template": "t"},
+    ]
+    path.write_text("\n".join(json.dumps({"id": str(n), "turns": turns}) for n in range(2000)))
+    refused(frontdesk("transcripts", "import", path), "space")
+    assert [p for p in left_behind(small_disk) if p.stat().st_size] == []
+
+
+@pytest.mark.slow
+def test_a_read_only_home_is_named(
+    frontdesk: Run, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    monkeypatch.setenv("FRONTDESK_HOME", str(small_disk / "home"))
+    path = tmp_path / "chats.jsonl"
+    turns = [
+        {"speaker": "customer", "text": "where is my parcel?"},
+        {"speaker": "agent", "text": "on its way", "template": "t"},
+    ]
+    path.write_text(json.dumps({"id": "1", "turns": turns}))
+    refused(frontdesk("transcripts", "import", path), str(small_disk))

@@ -1,0 +1,230 @@
+"""The application as a whole: what importing it costs, listening, draining, and staying alive meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bot import FrontdeskError
+from bot.server import DRAIN_SECONDS, Service, create_application, listen
+from bot.storage.database import Database
+from tests.bot.channels.office import (
+    PATIENCE,
+    STOREFRONT,
+    Office,
+    Scripted,
+    SlowSource,
+    Visitor,
+    hear,
+    listening,
+    open_office,
+    serving,
+    visitor,
+    wait_until,
+)
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "faiss",
+    "sklearn",
+    "tantivy",
+    "peft",
+    "safetensors",
+    "sentence_transformers",
+    "finetune",
+)
+
+
+def test_importing_the_server_loads_no_model_library() -> None:
+    code = f"import sys, bot.server; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_importing_the_server_takes_less_than_a_second() -> None:
+    """CPU time, best of three: this machine may be busy with other things."""
+    code = "import time, bot.server; print(time.process_time())"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 1.0
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    with open_office(tmp_path, Scripted()) as office:
+        yield office
+
+
+def test_a_taken_port_is_one_line_with_the_cure() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(FrontdeskError, match=rf"^127\.0\.0\.1:{port}: the port is taken; .*choose another `port`$"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("host", "cure"), [("no-such-host.invalid", "set `host`"), ("192.0.2.1", "choose another `host`")]
+)
+def test_an_address_that_cannot_be_had_is_one_line_with_the_cure(host: str, cure: str) -> None:
+    with pytest.raises(FrontdeskError) as caught:
+        listen(host, 0)
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")]
+)
+def test_the_service_says_an_address_that_can_be_opened(office: Office, host: str, shown: str) -> None:
+    with listen(host, 0) as listener:
+        assert Service(office.application, listener).url.startswith(shown)
+
+
+def test_shortcomings_are_told_by_the_health_check(office: Office) -> None:
+    application = create_application(
+        office.desk, office.database, office.shelf, STOREFRONT, shortcomings=lambda: ["no model yet"]
+    )
+    with serving(application) as service:
+        answer = httpx.get(f"{service.url}/health/ready", trust_env=False)
+    assert (answer.status_code, answer.json()) == (
+        200, {"status": "ready", "degraded": True, "problems": ["no model yet"]},
+    )  # fmt: skip
+
+
+def test_a_draining_service_still_answers_but_closes_each_connection(office: Office) -> None:
+    with serving(office.application, drain_seconds=PATIENCE) as service, socket.socket() as idle:
+        address = httpx.URL(service.url)
+        # a client that connected and has not spoken yet: the drain waits for it
+        idle.connect((address.host, address.port or 0))
+        with httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE) as http:
+            who = visitor(http)
+            service.stop()
+            wait_until(lambda: http.get("/health/ready").status_code == 503)
+            ready, answer = http.get("/health/ready"), http.get(who.at(), headers=who.headers)
+            assert ready.json()["status"] == "draining"
+            assert ready.headers["connection"] == answer.headers["connection"] == "close"
+            assert who.ask("hello")["text"] == "hello"
+
+
+def test_streams_end_when_the_service_drains_and_resume_elsewhere(office: Office) -> None:
+    with serving(office.application) as service, httpx.Client(base_url=service.url, trust_env=False) as http:
+        who = visitor(http)
+        turn = who.ask("hello")
+        with listening(who) as heard:
+            first = next(heard)
+            service.stop()
+            assert list(heard) == []
+    again = create_application(office.desk, office.database, office.shelf, STOREFRONT)
+    with (
+        serving(again) as service,
+        httpx.Client(base_url=service.url, trust_env=False) as http,
+        listening(Visitor(http, who.conversation, who.token)) as heard,
+    ):
+        assert next(heard) == first
+    assert first.data["id"] == turn["id"]
+
+
+def test_an_answer_under_way_is_finished_before_the_service_stops(tmp_path: Path) -> None:
+    slow = SlowSource()
+    with (
+        open_office(tmp_path, slow) as office,
+        serving(office.application, drain_seconds=0.2) as service,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE) as http,
+    ):
+        who = visitor(http)
+        slow.say(who, "half ")
+        headers = who.headers | {"Accept": "text/event-stream"}
+        body = {"id": "m1", "text": "hello"}
+        with http.stream("POST", who.at("/messages"), json=body, headers=headers) as response:
+            own = hear(response.iter_lines())
+            next(own)
+            service.stop()
+            wait_until(lambda: service.stopping)
+            slow.say(who, "an answer")
+            slow.finish(who)
+            *_, last = own
+    assert (last.name, last.data["text"]) == ("turn", "half an answer")
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from bot.server import serve
+from tests.bot.channels.office import Scripted, open_office
+
+with open_office(Path(sys.argv[1]), Scripted()) as office:
+    serve(office.application, "127.0.0.1", 0, on_listening=lambda url: print(url, flush=True))
+print("stopped", flush=True)
+"""
+
+
+@contextmanager
+def own_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service in a process of its own, and its address."""
+    command = [sys.executable, "-c", SERVER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_process_in_order_and_no_request_is_lost(tmp_path: Path, number: signal.Signals) -> None:
+    answered: list[float] = []
+    failed: list[tuple[float, str]] = []
+
+    def keep_asking(url: str) -> None:
+        with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as http:
+            try:
+                while True:
+                    visitor(http).ask("hello")
+                    answered.append(time.monotonic())
+            except (httpx.HTTPError, AssertionError) as error:
+                failed.append((time.monotonic(), repr(error)))
+
+    with own_process(tmp_path) as (process, url):
+        askers = [threading.Thread(target=keep_asking, args=(url,)) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        wait_until(lambda: len(answered) > 10)
+        process.send_signal(number)
+        stopped_at = time.monotonic()
+        for asker in askers:
+            asker.join(PATIENCE)
+        assert process.stdout is not None
+        assert process.stdout.read().strip() == "stopped"
+        assert process.wait(PATIENCE) == 0
+    # Each asker goes on until the socket is closed under it, and that comes only after the drain.
+    early = [each for at, each in failed if at < stopped_at + DRAIN_SECONDS]
+    assert early == []
+    assert max(answered) > stopped_at, "a draining service still answers"
+    with Database(tmp_path / "record.sqlite3") as record, record.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM turns").scalar_one() >= len(answered)
+
+
+@pytest.mark.slow
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    with own_process(tmp_path) as (process, address):
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port or 0)):
+            assert httpx.get(url.join("/health/live"), trust_env=False).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: httpx.get(url.join("/health/ready"), trust_env=False).status_code == 503)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+    assert time.monotonic() - began < 2.0

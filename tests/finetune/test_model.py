@@ -1,0 +1,172 @@
+"""Reading a question: windows, parity of merged and unmerged adapters, saved-then-loaded, refusal of foreign files."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finetune.calibrate import OutOfScope
+from finetune.examples import OUT_OF_SCOPE, FinetuneError
+from finetune.model import MAX_TOKENS, NEIGHBOURS, Encoder, Head, QuestionModel, features, merged
+
+QUESTIONS = [
+    ("where is my order", ()),
+    ("no", (("agent", "please cancel"), ("customer", "hello"))),
+    ("", ()),
+    ("refund", (("agent", ""),)),
+]
+
+
+def test_a_window_holds_the_last_lines_and_the_message(tiny: Encoder) -> None:
+    lines = tuple(("agent", word) for word in ("refund", "card", "lost", "money"))
+    last, window = tiny.tokenise([("where is", lines)])
+    expected, _ = tiny.tokenise([("card lost money where is", ())])
+    assert window == expected and len(last[0]) == 4
+
+
+def test_a_long_window_keeps_its_newest_tokens_and_a_long_message_its_first(tiny: Encoder) -> None:
+    _, (window,) = tiny.tokenise([("card lost", (("agent", "refund " * 300), ("customer", "order")))])
+    _, (newest,) = tiny.tokenise([("refund refund order card lost", ())])
+    assert len(window) == MAX_TOKENS and window[-len(newest) + 1 :] == newest[1:]
+    (cut,), (same,) = tiny.tokenise([("card " + "lost " * 300, (("agent", "order"),))])
+    assert cut is same and len(cut) == MAX_TOKENS and cut[1] != cut[2]
+
+
+def test_without_history_both_vectors_are_the_same(tiny: Encoder) -> None:
+    last, window = tiny.encode(tiny.frozen, QUESTIONS)
+    assert np.array_equal(last[0], window[0]) and not np.allclose(last[1], window[1])
+    assert last.dtype == np.float32 and last.shape == (4, tiny.dimension)
+    assert np.allclose(np.linalg.norm(last, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(features(last, window), axis=1), 1, atol=1e-5)
+
+
+def test_pooling_is_the_mean_over_real_tokens_only(tiny: Encoder) -> None:
+    import torch
+
+    ids = tiny.tokenise([("where is my order", ())])[0][0]
+    with torch.inference_mode():
+        states = tiny.frozen(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
+    expected = states.mean(axis=0) / np.linalg.norm(states.mean(axis=0))
+    together = tiny.vectors(tiny.frozen, [ids, ids + ids[1:], ids[:3]])
+    assert np.allclose(together[0], expected, atol=1e-5)
+
+
+def test_text_that_is_not_valid_unicode_is_read(tiny: Encoder) -> None:
+    last, _ = tiny.encode(tiny.frozen, [("a\ud800b", (("customer", "\udfff"),)), ("x" * 100_000, ())])
+    assert np.isfinite(last).all()
+
+
+def test_a_model_made_from_its_files_reads_identically(
+    tiny: Encoder, base_folder: Path, trained: QuestionModel
+) -> None:
+    again = QuestionModel(Encoder(base_folder), trained.head.labels, trained.files, "adapted")
+    one, two = trained.read(QUESTIONS), again.read(QUESTIONS)
+    for name in ("probabilities", "out_of_scope", "last", "window"):
+        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+    assert one.labels == two.labels == ("cancel", "lost_card", "refund")
+    assert np.allclose(one.probabilities.sum(axis=1), 1)
+    assert ((one.out_of_scope >= 0) & (one.out_of_scope <= 1)).all()
+
+
+def test_merging_by_hand_equals_peft(tiny: Encoder, trained: QuestionModel, tmp_path: Path) -> None:
+    """The independent answer: peft loads the adapter folder itself, unmerged and merged."""
+    from peft import PeftModel
+
+    files = trained.files
+    ours = tiny.encode(merged(tiny, files["adapter_model.safetensors"], files["adapter_config.json"]), QUESTIONS)[1]
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (tmp_path / name).write_bytes(files[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        theirs = PeftModel.from_pretrained(tiny.module(), str(tmp_path)).eval()
+        unmerged = tiny.encode(theirs, QUESTIONS)[1]
+        joined = tiny.encode(theirs.merge_and_unload(), QUESTIONS)[1]
+    assert np.allclose(ours, unmerged, atol=1e-5) and np.allclose(ours, joined, atol=1e-5)
+    assert not np.allclose(ours, tiny.encode(tiny.frozen, QUESTIONS)[1], atol=1e-2), "the adapter does something"
+
+
+def test_frozen_search_vectors_leave_the_reading_alone(tiny: Encoder, trained: QuestionModel) -> None:
+    frozen = QuestionModel(tiny, trained.head.labels, trained.files, "frozen")
+    ours, theirs = trained.read(QUESTIONS), frozen.read(QUESTIONS)
+    assert np.array_equal(ours.probabilities, theirs.probabilities)
+    assert np.array_equal(theirs.window, tiny.encode(tiny.frozen, QUESTIONS)[1])
+    assert not np.allclose(ours.window, theirs.window, atol=1e-2)
+
+
+def test_an_empty_batch_is_no_error(tiny: Encoder, trained: QuestionModel) -> None:
+    read = trained.read([])
+    assert read.probabilities.shape == (0, 3) and read.last.shape == (0, tiny.dimension)
+
+
+def test_the_out_of_scope_class_is_never_an_answer_but_counts_in_the_score() -> None:
+    rows = np.eye(3, dtype=np.float32)
+    weight = np.array([[0, 0, 9], [5, 0, 0], [0, 5, 0]], np.float32)
+    scope = OutOfScope((0.0,) * 4, (1.0,) * 4, (0.0, 0.0, 0.0, 1.0), 0.0)
+    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), np.zeros((0, 3), np.float32), scope=scope)
+    assert head.intents == ("a", "b") and head.probabilities(rows).shape == (3, 2)
+    assert head.out_of_scope(rows).argmax() == 2
+    plain = replace(head, labels=("c", "a", "b"))
+    assert (plain.signals(rows)[:, 3] == 0).all()
+
+
+def test_nearness_is_the_mean_of_the_nearest_remembered_rows() -> None:
+    random = np.random.default_rng(0)
+    memory, rows = random.normal(size=(40, 6)).astype(np.float32), random.normal(size=(7, 6)).astype(np.float32)
+    head = Head(("a", "b"), np.zeros((2, 6), np.float32), np.zeros(2, np.float32), memory)
+    expected = [sorted((memory @ row).tolist())[-NEIGHBOURS:] for row in rows]
+    assert np.allclose(head.signals(rows)[:, 2], np.mean(expected, axis=1), atol=1e-5)
+
+
+def test_a_head_survives_its_bytes() -> None:
+    random = np.random.default_rng(1)
+    head = Head(
+        ("a", "b"),
+        random.normal(size=(2, 8)).astype(np.float32),
+        random.normal(size=2).astype(np.float32),
+        random.normal(size=(3, 8)).astype(np.float16).astype(np.float32),
+        0.7,
+        OutOfScope((1.0, 2.0, 3.0, 4.0), (1.0,) * 4, (0.1, 0.2, 0.3, 0.4), -1.5),
+    )
+    again = Head.from_bytes(head.to_bytes(), ("a", "b"), 4)
+    rows = random.normal(size=(5, 8)).astype(np.float32)
+    assert np.array_equal(again.probabilities(rows), head.probabilities(rows))
+    assert np.array_equal(again.out_of_scope(rows), head.out_of_scope(rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("head.safetensors", b"\x80\x04."),
+        ("head.safetensors", b""),
+        ("adapter_model.safetensors", b"junk"),
+        ("adapter_config.json", b"{}"),
+        ("adapter_config.json", b'{"r": 0, "lora_alpha": 1}'),
+        ("adapter_config.json", b"\xff"),
+    ],
+)
+def test_files_that_are_no_model_are_refused(tiny: Encoder, trained: QuestionModel, name: str, content: bytes) -> None:
+    with pytest.raises(FinetuneError, match=r"safetensors"):
+        QuestionModel(tiny, trained.head.labels, {**trained.files, name: content}, "adapted")
+
+
+def test_a_head_for_other_labels_is_refused(tiny: Encoder, trained: QuestionModel) -> None:
+    with pytest.raises(FinetuneError, match="shaped for another model"):
+        QuestionModel(tiny, trained.head.labels[:2], trained.files, "adapted")
+
+
+def test_a_folder_that_is_no_base_model_is_refused(tmp_path: Path, base_folder: Path) -> None:
+    with pytest.raises(FinetuneError, match="has no config"):
+        Encoder(tmp_path)
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((base_folder / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(FinetuneError, match="not a usable base model"):
+        Encoder(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
+    with pytest.raises(FinetuneError):
+        Encoder(tmp_path)

@@ -1,0 +1,125 @@
+"""The training loop on a tiny encoder: it learns, repeats itself, stays sane on odd data and stops on NaN."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from finetune.evaluate import measure
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
+from finetune.model import Encoder
+from finetune.train import Progress, TrainConfig, _Batches, adapt, fit_versions, questions
+from tests.finetune.conftest import VOCABULARY
+
+QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
+
+
+def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Example]) -> None:
+    fitted = fit_versions(examples, tiny, replace(QUICK, least_steps=60, epochs=8))
+    for trained in (fitted.baseline, fitted.lora):
+        scores = measure(trained.model, fitted.rows.held_out)
+        assert scores.accuracy > 0.7 and (scores.auroc or 0) > 0.7
+        assert trained.seconds > 0
+    assert fitted.baseline.model.adapter_bytes < fitted.lora.model.adapter_bytes
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tiny: Encoder, examples: list[Example]) -> None:
+    one, two, other = (fit_versions(examples, tiny, replace(QUICK, seed=s)).lora.model for s in (0, 0, 1))
+    assert one.files == two.files
+    assert one.files != other.files
+
+
+def test_training_leaves_the_frozen_encoder_and_global_random_numbers_alone(
+    tiny: Encoder, examples: list[Example]
+) -> None:
+    import torch
+
+    before = tiny.encode(tiny.frozen, questions(examples))[1]
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    fit_versions(examples, tiny, QUICK)
+    assert np.array_equal(before, tiny.encode(tiny.frozen, questions(examples))[1])
+    assert torch.equal(state, torch.random.get_rng_state()) and torch.get_num_threads() == threads
+
+
+def test_two_examples_an_intent_are_enough_to_train(tiny: Encoder) -> None:
+    rows = [
+        Example(text, intent) for intent, text in [("a", "refund"), ("a", "money back"), ("b", "card"), ("b", "lost")]
+    ]
+    fitted = fit_versions(rows, tiny, QUICK)
+    assert set(fitted.lora.model.head.labels) == {"a", "b"}
+    assert np.isfinite(fitted.lora.model.read(questions(rows)).probabilities).all()
+
+
+def test_intents_with_one_example_are_trained_and_reported(tiny: Encoder, examples: list[Example]) -> None:
+    fitted = fit_versions([*examples, Example("password reset login", "password")], tiny, QUICK)
+    assert "password" in fitted.lora.model.head.labels
+    assert any("one example" in w and "password" in w for w in fitted.warnings)
+    assert all(e.intent != "password" for e in fitted.rows.held_out)
+
+
+def test_many_intents_and_no_out_of_scope_rows(tiny: Encoder) -> None:
+    words = VOCABULARY.split()[4:18]
+    rows = [Example(f"{a} {b}", f"{a}_{b}") for a in words for b in words for _ in range(1)]
+    rows += [Example(f"please {e.text}", e.intent) for e in rows]
+    fitted = fit_versions(rows, tiny, replace(QUICK, epochs=1))
+    read = fitted.lora.model.read(questions(rows[:3]))
+    assert read.probabilities.shape == (3, len(words) ** 2)
+    assert ((read.out_of_scope >= 0) & (read.out_of_scope <= 1)).all()
+
+
+def test_rows_that_only_pair_a_question_with_its_answer_take_part(tiny: Encoder, examples: list[Example]) -> None:
+    """Questions move towards their frozen answers: the independent check is the rank of the right answer."""
+    answers = {"refund": "money back today", "lost_card": "reset the card login", "cancel": "order late no thanks"}
+    paired = [replace(e, intent=None, answer=answers[e.intent]) for e in examples if e.intent]
+    rows = [*paired, *(e for e in examples if not e.answer)]
+    config = replace(QUICK, pairs=1.0, epochs=8, least_steps=100)
+    frozen = tiny.encode(tiny.frozen, questions(rows))
+    targets = tiny.encode(tiny.frozen, [(text, ()) for text in answers.values()])[0]
+
+    def rank_one(module: object) -> float:
+        vectors = tiny.encode(module, questions(paired))[0]  # type: ignore[arg-type]
+        right = [list(answers.values()).index(e.answer) for e in paired]
+        return float(((vectors @ targets.T).argmax(axis=1) == right).mean())
+
+    from finetune.model import merged
+
+    files, _ = adapt(rows, frozen, tiny, config)
+    learnt = merged(tiny, files["adapter_model.safetensors"], files["adapter_config.json"])
+    assert rank_one(learnt) > 0.95 > rank_one(tiny.frozen)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_cure(tiny: Encoder, examples: list[Example]) -> None:
+    with pytest.raises(FinetuneError, match=r"diverged at step \d+ of \d+ .*lower learning_rate"):
+        fit_versions(examples, tiny, replace(QUICK, learning_rate=1e30, epochs=10))
+
+
+def test_progress_counts_to_the_end(tiny: Encoder, examples: list[Example]) -> None:
+    told: list[Progress] = []
+    fit_versions(examples, tiny, QUICK, told.append)
+    steps = [p for p in told if p.stage == "training"]
+    assert [p.step for p in steps] == list(range(1, steps[0].steps + 1))
+    assert steps[-1].seconds_left == 0 and np.isfinite([p.loss for p in steps]).all()
+    assert {p.stage for p in told} == {"encoding", "baseline", "training", "calibrating"}
+
+
+def test_an_epoch_holds_every_row_once_and_large_sets_stop_at_the_budget(
+    tiny: Encoder, examples: list[Example]
+) -> None:
+    frozen = tiny.encode(tiny.frozen, questions(examples))
+    config = replace(QUICK, epochs=1, least_steps=1)
+    batches = _Batches(examples, frozen, tiny, config)
+    seen = [tuple(ids) for batch in batches for ids in batch.last]
+    assert sorted(seen) == sorted(map(tuple, tiny.tokenise(questions(examples))[0]))
+    small = _Batches(examples, frozen, tiny, replace(config, epochs=50, token_budget=500))
+    tokens = sum(len(ids) for batch in small for ids in (*batch.last, *batch.window))
+    assert 1 <= small.steps < batches.steps * 50 and tokens < 700
+
+
+def test_validation_rows_share_no_group_with_training_rows(tiny: Encoder, examples: list[Example]) -> None:
+    fitted = fit_versions(examples, tiny, QUICK)
+    rows = [*fitted.rows.train, *fitted.rows.held_out]
+    groups = leak_groups(rows)
+    assert not set(groups[: len(fitted.rows.train)]) & set(groups[len(fitted.rows.train) :])
+    assert any(e.intent == OUT_OF_SCOPE for e in fitted.rows.held_out)
