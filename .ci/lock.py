@@ -9,8 +9,10 @@ BESIDE_THE_LOCK = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==")
 HEAD = "# Every part with its hashes, made by `make lock`. torch is pinned beside it: its wheel differs by machine.\n"
 
 resolved = subprocess.run(
-    [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
-    + ["--extra", "dev", "--python-version", "3.11", "pyproject.toml"],
+    [
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header"),
+        *("--extra", "dev", "--python-version", "3.11", "pyproject.toml"),
+    ],
     check=True,
     capture_output=True,
     text=True,

@@ -72,6 +72,11 @@ def turn_event(entry: Entry) -> TurnEvent:
     return TurnEvent(entry.sequence * BLOCK + _TURN, entry.turn)
 
 
+def last_text(place: int) -> int:
+    """The highest id that text of the message at `place` can have."""
+    return place * BLOCK + _TEXT
+
+
 class EventLog:
     """The events of all conversations in this process. Safe from any thread; no call waits for a listener."""
 
@@ -81,7 +86,7 @@ class EventLog:
 
     def token(self, conversation: str, sequence: int, message_id: str, text: str) -> None:
         """A chunk of text. Beyond 8,900 chunks of one reply the rest comes with the turn alone."""
-        self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), most=sequence * BLOCK + _TEXT)
+        self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), most=last_text(sequence))
 
     def error(self, conversation: str, sequence: int, message_id: str, problem: str) -> None:
         self._publish(

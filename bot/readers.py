@@ -17,9 +17,8 @@ from bot.conversation.understanding import UNAVAILABLE, Reader, Reading
 from retriever.passages import Hit, Query
 
 if TYPE_CHECKING:
-    from retriever.knowledge_base import Knowledge
-
     from finetune.model import QuestionModel
+    from retriever.knowledge_base import Knowledge
 
 _CANDIDATES = 10
 _MOST_PER_BATCH = 64

@@ -31,7 +31,7 @@ from bot.conversation.messages import (
     readable,
 )
 from bot.conversation.understanding import UNAVAILABLE
-from bot.events import BLOCK, Deliver, Event, EventLog, follow
+from bot.events import BLOCK, Deliver, Event, EventLog, follow, last_text
 from bot.storage.conversations import ConversationStatus, UnknownConversation, forget, set_status
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
@@ -134,11 +134,16 @@ class Desk:
 
     # -- events out -------------------------------------------------------------------------------------------------
 
-    def attach(self, conversation: str, after: int, deliver: Deliver) -> Callable[[], None]:
-        """Calls `deliver` with every event behind id `after`; see `EventLog.attach`. Raises UnknownConversation."""
+    def attach(self, conversation: str, after: int | None, deliver: Deliver) -> Callable[[], None]:
+        """Calls `deliver` with every event behind id `after`, or from now on; see `EventLog.attach`.
+
+        Raises UnknownConversation, but for None, which reads nothing from the record.
+        """
+        if after is None:
+            return self.events.attach(conversation, self.events.last(conversation), deliver, tuple)
         last = last_sequence(self._database, conversation)
-        # A client's number beyond what can have happened must not silence the conversation.
-        after = max(0, min(after, (last + self._most_in_one_conversation + 1) * BLOCK))
+        # A number beyond what can have happened, made up or of a record that was restored, must not hide what comes.
+        after = max(0, min(after, max(self.events.last(conversation), last_text(last + 1))))
         place = max(0, after // BLOCK - 1)
         return self.events.attach(
             conversation, after, deliver, lambda: entries(self._database, conversation, after=place)

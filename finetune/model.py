@@ -318,9 +318,9 @@ class QuestionModel:
         if "head.safetensors" not in files:
             raise FinetuneError("a version without head.safetensors cannot read questions; train again")
         self.head = Head.from_bytes(files["head.safetensors"], labels, encoder.dimension)
-        self._adapted = encoder.frozen
+        self.adapted = encoder.frozen
         if "adapter_model.safetensors" in files:
-            self._adapted = merged(encoder, files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
+            self.adapted = merged(encoder, files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
 
     @classmethod
     def load(cls, version_folder: Path, base_folder: Path) -> QuestionModel:
@@ -348,15 +348,15 @@ class QuestionModel:
         if not batch:
             none = np.zeros((0, self.encoder.dimension), np.float32)
             return Readings(self.head.intents, np.zeros((0, len(self.head.intents))), np.zeros(0), none, none)
-        last, window = self.encoder.encode(self._adapted, batch)
+        last, window = self.encoder.encode(self.adapted, batch)
         rows = features(last, window)
-        if self.search_vectors == "frozen" and self._adapted is not self.encoder.frozen:
+        if self.search_vectors == "frozen" and self.adapted is not self.encoder.frozen:
             last, window = self.encoder.encode(self.encoder.frozen, batch)
         return Readings(self.head.intents, self.head.probabilities(rows), self.head.out_of_scope(rows), last, window)
 
     def features(self, batch: Sequence[Question], progress: Callable[[int, int], None] | None = None) -> Floats:
         """The head's input for n questions, `[n, 2d]`."""
-        return features(*self.encoder.encode(self._adapted, batch, progress))
+        return features(*self.encoder.encode(self.adapted, batch, progress))
 
 
 def merged(encoder: Encoder, weights: bytes, config: bytes) -> Any:

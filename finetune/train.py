@@ -20,6 +20,7 @@ from finetune.baseline import fit_baseline, memorable
 from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, prepare, split
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Encoder, Head, QuestionModel, features
+from finetune.registry import Space
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ class TrainConfig:
 
     seed: int = 0
     held_out: float = 0.1
+    most_held_out: int = 800
     rank: int = 16
     alpha: int = 32
     learning_rate: float = 1e-3
@@ -68,6 +70,9 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
+LEAST_PAIRS = 50
+"""Held-out questions with an answer that it takes to let adapted vectors search."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -96,13 +101,14 @@ def fit_versions(examples: Sequence[Example], encoder: Encoder, config: TrainCon
     import torch
 
     prepared = prepare(examples)
-    rows = split(prepared.examples, config.held_out, config.seed)
+    share = min(config.held_out, config.most_held_out / len(prepared.examples))
+    rows = split(prepared.examples, share, config.seed)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     try:
         start = time.perf_counter()
         frozen = encoder.encode(encoder.frozen, questions(rows.train), _encoding(report, start))
-        held = features(*encoder.encode(encoder.frozen, questions(rows.held_out)))
+        held = encoder.encode(encoder.frozen, questions(rows.held_out))
         encoded = time.perf_counter() - start
         report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
         known = [i for i, e in enumerate(rows.train) if e.intent is not None]
@@ -110,16 +116,17 @@ def fit_versions(examples: Sequence[Example], encoder: Encoder, config: TrainCon
         kept = [known[i] for i in memorable(names, config.seed)]
         read = features(*frozen)
         head = replace(fit_baseline(read[known], names, config.seed), memory=read[kept])
-        baseline = _model(encoder, calibrated(head, held, rows.held_out), {})
+        baseline = _model(encoder, calibrated(head, features(*held), rows.held_out), {}, "frozen")
         baseline_seconds = time.perf_counter() - start
 
         start = time.perf_counter()
         adapter, head = adapt(rows.train, frozen, encoder, config, report)
         report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
-        draft = _model(encoder, head, adapter)
+        draft = _model(encoder, head, adapter, "adapted")
         head = replace(head, memory=draft.features(questions([rows.train[i] for i in kept])))
-        head = calibrated(head, draft.features(questions(rows.held_out)), rows.held_out)
-        lora = _model(encoder, head, adapter)
+        learnt = encoder.encode(draft.adapted, questions(rows.held_out))
+        space = search_space(rows.held_out, held, learnt, encoder)
+        lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), adapter, space)
         seconds = time.perf_counter() - start + encoded
     finally:
         torch.set_num_threads(before)
@@ -143,8 +150,32 @@ def calibrated(head: Head, rows: Floats, examples: Sequence[Example]) -> Head:
     return replace(head, temperature=temperature, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
 
 
-def _model(encoder: Encoder, head: Head, adapter: dict[str, bytes]) -> QuestionModel:
-    return QuestionModel(encoder, head.labels, {**adapter, "head.safetensors": head.to_bytes()}, "adapted")
+def search_space(
+    examples: Sequence[Example], frozen: tuple[Floats, Floats], adapted: tuple[Floats, Floats], encoder: Encoder
+) -> Space:
+    """Whether search may use adapted question vectors: only if they find held-out answers at least as well.
+
+    Compares the mean reciprocal rank of the right answer among all held-out answers, in the frozen passage space.
+    With fewer than LEAST_PAIRS rows that have an answer nothing is proven and the frozen vectors stay.
+    """
+    asked = [i for i, e in enumerate(examples) if e.answer]
+    texts = list(dict.fromkeys(examples[i].answer for i in asked))
+    if len(asked) < LEAST_PAIRS or len(texts) < 2:
+        return "frozen"
+    answers = encoder.vectors(encoder.frozen, encoder.tokenise([(text, ()) for text in texts])[0])
+    right = [texts.index(examples[i].answer) for i in asked]
+
+    def reciprocal_rank(vectors: tuple[Floats, Floats]) -> float:
+        likeness = (vectors[0][asked] + vectors[1][asked]) @ answers.T
+        own = likeness[np.arange(len(asked)), right]
+        ranks = 1 + (likeness > own[:, None]).sum(axis=1)
+        return float((1 / ranks).mean())
+
+    return "adapted" if reciprocal_rank(adapted) >= reciprocal_rank(frozen) else "frozen"
+
+
+def _model(encoder: Encoder, head: Head, adapter: dict[str, bytes], space: Space) -> QuestionModel:
+    return QuestionModel(encoder, head.labels, {**adapter, "head.safetensors": head.to_bytes()}, space)
 
 
 def _encoding(report: Report, start: float) -> Callable[[int, int], None]:

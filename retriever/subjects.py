@@ -11,6 +11,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -29,6 +31,7 @@ LINES: Final = 30
 SPELLED: Final = 6
 """Names' words of at least this many characters are also found one edit away."""
 
+_PROPER = re.compile(r"(?:[A-Z][\w-]*|[+-]?\d[\w.-]*)(?:\s+(?:[A-Z][\w-]*|[+-]?\d[\w.-]*))+")
 _BRACKETS = re.compile(r"[(（【\[](.*?)[)）】\]]")
 _Named = dict[int, float]
 
@@ -57,7 +60,8 @@ class Subjects:
 
     def read(self, query: Query) -> Subject:
         """The subjects that the conversation names, the last message first."""
-        newest_first = [terms(line)[:400] for line in (query.text, *(l.text for l in reversed(query.history)))][:LINES]
+        lines = [query.text, *(line.text for line in reversed(query.history))]
+        newest_first = [terms(line)[:400] for line in lines[:LINES]]
         return Subject(*(names.named(newest_first) for names in (self._entities, self._titles, self._domains)))
 
     def rows(self, subject: Subject, most: int = 3) -> list[NDArray[np.int64]]:
@@ -99,8 +103,10 @@ class _Names:
             for word in words:
                 self._forms_with[word].append(form)
         self._spelling: dict[str, str] = {}
+        # Conversations repeat their words, and a line stays in the window for many turns.
+        self._respelled = lru_cache(maxsize=20_000)(self._respell)
         for word in self._weight:
-            if len(word) >= SPELLED:
+            if len(word) >= SPELLED and word.isalpha():
                 self._spelling.update((cut, word) for cut in _deletions(word))
 
     def numbers(self, names: Iterable[str]) -> NDArray[np.int64]:
@@ -123,8 +129,7 @@ class _Names:
 
     def _in_line(self, line: Sequence[str]) -> _Named:
         # Pairs of words also count as one: "guest house" names "guesthouse".
-        words = {*line, *(a + b for a, b in zip(line, line[1:], strict=False))}
-        words = {word if word in self._weight else self._respelled(word) for word in words}
+        words = {*map(self._respelled, line), *(a + b for a, b in pairwise(line))}
         matched: dict[int, float] = defaultdict(float)
         for word in words:
             for form in self._forms_with.get(word, ()):
@@ -137,26 +142,26 @@ class _Names:
                 shares[name] = max(shares.get(name, 0.0), share)
         return shares
 
-    def _respelled(self, word: str) -> str:
-        if len(word) < SPELLED or any(c.isdigit() for c in word):
+    def _respell(self, word: str) -> str:
+        if word in self._weight or len(word) < SPELLED or not word.isalpha():
             return word
-        if word in self._spelling:
-            return self._spelling[word]
         return next((self._spelling[cut] for cut in _deletions(word) if cut in self._spelling), word)
 
 
 def _deletions(word: str) -> Iterable[str]:
     """`word` and every string one deletion away: two words within one edit share one of these."""
-    yield word
-    if not any(c.isdigit() for c in word):
-        yield from (word[:i] + word[i + 1 :] for i in range(len(word)))
+    return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
 
 
 def _forms(name: str) -> Iterable[str]:
-    """How people shorten a name: without its brackets, by the code in them, by what stands before a colon."""
+    """How people shorten a name: without its brackets, by the code in them, by what stands before a colon, by the
+    proper name it begins with (`Ember 1` of `Ember 1 stove (ST-101)`).
+    """
     bare = _BRACKETS.sub(" ", name)
     yield bare
     yield from _BRACKETS.findall(name)
     head = re.split(r"[:：]", bare)[0]
     if head != bare:
         yield head
+    if (proper := _PROPER.match(bare)) and proper.group() != bare.strip():
+        yield proper.group()

@@ -68,7 +68,7 @@ def test_every_make_target_readme_names_exists() -> None:
     targets = set(re.findall(r"`?make ([a-z-]+)", README))
     assert {"demo", "test"} <= targets
     for target in targets:
-        assert re.search(rf"^{target}\b.*:|^{target} |\b{target}\b.*:", makefile, re.M), f"make {target}: no such target"
+        assert re.search(rf"^[a-z -]*\b{target}\b.*:", makefile, re.M), f"make {target}: no such target"
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bot import FrontdeskError
@@ -42,7 +43,7 @@ def examine(config: str | None) -> list[Finding]:
         "model": _model,
         "record": _record,
     }
-    return [*findings, *(_check(name, lambda check=check: check(settings)) for name, check in checks.items())]
+    return [*findings, *(_check(name, partial(look, settings)) for name, look in checks.items())]
 
 
 def _check(what: str, look: Callable[[], str]) -> Finding:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -91,7 +91,7 @@ def _ask_ten(url: str) -> bool:
     """Ask, print question, answer, citations and milliseconds, and say whether enough were right."""
     right = refused = 0
     rows = _questions()
-    conversation: dict[str, str] = {}
+    conversation: dict[str, object] = {}
     for number, row in enumerate(rows, 1):
         if not row.id.endswith("+"):
             conversation = _post(f"{url}/api/v1/conversations", {}, "")
@@ -99,7 +99,7 @@ def _ask_ten(url: str) -> bool:
         turn = _post(
             f"{url}/api/v1/conversations/{conversation['conversation_id']}/messages?wait=true",
             {"id": os.urandom(16).hex(), "text": row.text},
-            conversation["token"],
+            str(conversation["token"]),
         )
         milliseconds = (time.perf_counter() - began) * 1000
         good = _is_right(row, turn)
@@ -107,28 +107,30 @@ def _ask_ten(url: str) -> bool:
         refused += good and not row.answerable
         print(f"\n{number:2}. {row.text}{'   (follow-up)' if row.id.endswith('+') else ''}")
         print("    " + str(turn["text"]).replace("\n", "\n    "))
-        for citation in turn["citations"]:  # type: ignore[attr-defined]
-            print(f"    [{citation['title']}] {citation['url']}")
+        print("".join(f"    [{title}] {url}\n" for title, url in _citations(turn)), end="")
         print(f"    {'right' if good else 'WRONG'}: {turn['status']}, intent {turn['intent']}, {milliseconds:.0f} ms")
     unanswerable = sum(not row.answerable for row in rows)
     print(f"\n{right} of {len(rows)} right, {refused} of {unanswerable} rightly refused; needed: {RIGHT_NEEDED}")
     return right >= RIGHT_NEEDED and refused == unanswerable
 
 
-def _is_right(row: GoldenRow, turn: dict[str, object]) -> bool:
+def _is_right(row: GoldenRow, turn: Mapping[str, object]) -> bool:
     if not row.answerable:
         return turn["status"] in ("not_known", "handed_over")
-    citations = turn["citations"]
-    assert isinstance(citations, list)
-    cited = {unquote(str(c["url"]).partition("#")[0].removeprefix("/articles/")) for c in citations}
+    cited = {unquote(url.partition("#")[0].removeprefix("/articles/")) for _, url in _citations(turn)}
     acted = turn["status"] in ("approved", "asked", "small_talk", "handed_over") and turn["intent"] in row.intents
     return acted or bool(cited & set(row.articles))
 
 
-def _post(url: str, body: dict[str, str], token: str) -> dict[str, str]:
+def _citations(turn: Mapping[str, object]) -> list[tuple[str, str]]:
+    found = turn["citations"]
+    return [(str(c["title"]), str(c["url"])) for c in found] if isinstance(found, list) else []
+
+
+def _post(url: str, body: Mapping[str, str], token: str) -> dict[str, object]:
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=30) as response:
-        answer: dict[str, str] = json.loads(response.read())
+        answer: dict[str, object] = json.loads(response.read())
     return answer

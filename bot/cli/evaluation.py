@@ -14,12 +14,11 @@ from bot.settings import Settings, load_settings
 from finetune.examples import read_examples
 
 if TYPE_CHECKING:
-    from retriever.knowledge_base import Knowledge
-
     from bot.conversation.messages import Thresholds
     from bot.conversation.understanding import Reader, Reading, Searcher
     from bot.golden import Outcome, Score
     from finetune.model import QuestionModel
+    from retriever.knowledge_base import Knowledge
     from retriever.passages import Hit, Query
 
 evaluate = typer.Typer(help="Measure understanding, retrieval or the whole bot.", no_args_is_help=True)
@@ -77,13 +76,14 @@ def retrieval(
     from retriever.evaluate import evaluate_retrieval
 
     report = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
-    for problem in report.problems[:20]:
-        note(f"skipped {problem}")
+    for skipped in report.skipped[:20]:
+        note(f"skipped {skipped}")
     emit(
         json,
-        report.to_json(),
+        report.figures(),
         [
-            f"R@1 {report.recall_at_1:.4f}, R@5 {report.recall_at_5:.4f}, MRR@5 {report.mrr_at_5:.4f}, p50 {report.p50_ms:.1f} ms"
+            f"R@1 {report.recall_at_1:.4f}, R@5 {report.recall_at_5:.4f}, MRR@5 {report.mrr_at_5:.4f}, "
+            f"p50 {report.p50_ms:.1f} ms, {report.queries} questions, {report.passages} passages"
         ],
     )
 

@@ -59,7 +59,7 @@ def search(
         passage, why = hit.passage, hit.why
         lines += [
             f"{number}. {passage.source}  {' > '.join(passage.heading) or passage.title}",
-            f"   answers {hit.answers:.2f}: meaning {why.meaning:.2f}, words {why.words:.2f}, subject {why.subject:.2f}",
+            f"   answers {hit.answers:.2f}: meaning {why.meaning:.2f} words {why.words:.2f} subject {why.subject:.2f}",
             f"   {' '.join(passage.text.split())[:160]}",
         ]
     emit(json, {"query": text, "hits": plain(hits)}, lines or ["nothing found"])

@@ -118,9 +118,9 @@ def _answer(settings: Settings, parts: Parts, text: str) -> Turn:
 
 def turn_body(turn: Turn) -> dict[str, object]:
     """A turn in the shape of the HTTP contract."""
-    from bot.channels.web.bodies import TurnBody
+    from bot.channels.web.bodies import turn_body as body
 
-    return dict(TurnBody.of(turn).model_dump())
+    return dict(body(turn).model_dump())
 
 
 def chat(config: ConfigOption = None) -> None:
@@ -144,11 +144,10 @@ def chat(config: ConfigOption = None) -> None:
 
 def status(json: JsonFlag = False, config: ConfigOption = None) -> None:
     """What is live and what is recorded. Example: frontdesk status --json"""
-    from retriever.knowledge_base import current_version
-
     from bot.storage.conversations import count
     from bot.storage.database import Database
     from finetune.registry import Registry
+    from retriever.knowledge_base import current_version
 
     settings = load_settings(config)
     home = settings.home_folder

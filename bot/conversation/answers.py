@@ -220,7 +220,9 @@ def _status(decision: Decision, state: State) -> Status:
 
 def _quoted(one: Quote, number: int, count: int) -> str:
     mark = f" [{number}]" if count > 1 else ""
-    return (f"{one.heading}: " if one.heading else "") + one.text + mark
+    if not one.heading:
+        return one.text + mark
+    return f"{one.heading}:" + ("\n" if one.spans[0].item else " ") + one.text + mark
 
 
 def _after(first: str, second: str) -> str:

@@ -26,11 +26,12 @@ from bot.conversation.messages import (
     Thresholds,
     Understanding,
 )
-from bot.conversation.phrases import plain
+from bot.conversation.phrases import PhraseBook, plain
 from bot.conversation.playbook import TALK_TO_PERSON, Intent, Playbook, Slot
 from bot.conversation.questions import is_question
+from bot.conversation.signals import SignalKind
 from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
-from bot.conversation.words import content_words
+from bot.conversation.words import chinese_share, content_words
 from retriever.passages import Hit
 
 REFUSALS = 2
@@ -39,6 +40,8 @@ MISSES = 2
 """Turns in a row without an answer before a person is brought."""
 MOST_OPTIONS = 3
 MOST_HITS = 3
+FOREIGN = 0.9
+"""Out-of-scope score from which a question is foreign beyond doubt."""
 NEARLY_AS_GOOD = 0.75
 """Share of the best passage's chance from which another passage is quoted beside it."""
 REMEMBERED_KINDS = ("order_number", "email", "phone")
@@ -59,13 +62,23 @@ class Matter:
     degraded: bool = False
     """A model or the index failed: what is not settled without them is our fault, not the customer's."""
 
-    def signals(self, kind: str) -> bool:
+    def shows(self, kind: SignalKind) -> bool:
         return any(entity.kind == kind for entity in self.meaning.entities)
 
     @property
     def intent(self) -> Intent | None:
         """The intent that may be acted on."""
         return self.playbook.intent(self.meaning.intent) if self.meaning.intent else None
+
+    @property
+    def passage_needed(self) -> float:
+        """The chance of answering from which a passage may be quoted."""
+        return self.thresholds.passage_by_words if PhraseBook.reads(self.text) else self.thresholds.passage
+
+    @property
+    def nearly_certain(self) -> float:
+        """The chance from which a passage outweighs what speaks against quoting it."""
+        return (1 + self.passage_needed) / 2
 
     @property
     def angry(self) -> bool:
@@ -81,15 +94,15 @@ def decide(matter: Matter) -> Decision:
 def decide_all(matters: Sequence[Matter]) -> tuple[Part, ...]:
     """The parts that a message is answered in. `matters` is one question, or the whole message and then its pieces."""
     parts: list[Part] = []
+    told = False
     for number, matter in enumerate(matters):
-        decision = decide(matter)
+        # Once a piece has told what we asked for, the next ones are matters of their own.
+        decision = decide(replace(matter, state=_free(matter.state)) if told else matter)
         parts.append(Part(matter.text, matter.meaning, matter.hits, decision))
-        state = matter.state
-        if number and state.pending and _goes_on(decision, state.pending.intent):
-            # The first piece told what we asked for; the next one is a matter of its own.
-            matters = [*matters[: number + 1], *(replace(one, state=_free(one.state)) for one in matters[number + 1 :])]
+        pending = matter.state.pending
+        told = told or (number > 0 and pending is not None and _goes_on(decision, pending.intent))
     settled = settle(parts[0], tuple(parts[1:])) if len(parts) > 1 else tuple(parts)
-    return tuple(told for part in settled for told in _follow_on(part, matters[0].playbook))
+    return tuple(one for part in settled for one in _with_hand_over(part, matters[0].playbook))
 
 
 def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -116,8 +129,9 @@ def _as_missed(part: Part) -> Part:
 
 
 def _deserves_mention(question: str) -> bool:
-    """A question of its own that stays open is named in the reply; "can you check please?" is not one."""
-    return is_question(question) and bool(content_words(question))
+    """A full question that stays open is named in the reply; "and how hot?" and "can you check please?" are not."""
+    full = len(question.split()) >= 4 or chinese_share(question) > 0.5
+    return full and question.rstrip().endswith(("?", "？")) and bool(content_words(question))
 
 
 def _goes_on(decision: Decision, intent: str) -> bool:
@@ -132,7 +146,7 @@ def _free(state: State) -> State:
     return replace(state, pending=None, interrupted=None, offered=())
 
 
-def _follow_on(part: Part, playbook: Playbook) -> tuple[Part, ...]:
+def _with_hand_over(part: Part, playbook: Playbook) -> tuple[Part, ...]:
     """The part, and a second one when the playbook brings a person after its approved answer."""
     intent = playbook.intent(part.decision.intent) if isinstance(part.decision, Approved) else None
     if intent is None or intent.then != "hand_over":
@@ -154,12 +168,12 @@ def _waits(matter: Matter) -> Decision | None:
     """While a person is on the way the bot holds the line; only taking it back ends that."""
     if matter.state.waiting is None:
         return None
-    return SmallTalk(NEVER_MIND) if matter.signals("never_mind") else HandOver(matter.state.waiting)
+    return SmallTalk(NEVER_MIND) if matter.shows("never_mind") else HandOver(matter.state.waiting)
 
 
 def _person(matter: Matter) -> Decision | None:
-    asked = matter.signals("wants_person") or matter.meaning.intent == TALK_TO_PERSON
-    agreed = matter.state.misses > 0 and not matter.state.offered and matter.signals("yes")
+    asked = matter.shows("wants_person") or matter.meaning.intent == TALK_TO_PERSON
+    agreed = matter.state.misses > 0 and not matter.state.offered and matter.shows("yes")
     if asked or agreed:
         return HandOver("asked")
     if matter.angry and matter.state.was_angry:
@@ -170,7 +184,7 @@ def _person(matter: Matter) -> Decision | None:
 
 def _says_nothing(matter: Matter) -> Decision | None:
     wordless = not any(character.isalnum() for character in matter.text)
-    if not wordless or matter.angry or (matter.signals("yes") and matter.state != State()):
+    if not wordless or matter.angry or (matter.shows("yes") and matter.state != State()):
         return None
     return SmallTalk(NO_TEXT)
 
@@ -178,8 +192,8 @@ def _says_nothing(matter: Matter) -> Decision | None:
 def _takes_back(matter: Matter) -> Decision | None:
     state = matter.state
     something_open = state.pending or state.interrupted or state.offered
-    taken_back = something_open and matter.signals("never_mind")
-    return SmallTalk(NEVER_MIND) if taken_back or (state.pending and matter.signals("no")) else None
+    taken_back = something_open and matter.shows("never_mind")
+    return SmallTalk(NEVER_MIND) if taken_back or (state.pending and matter.shows("no")) else None
 
 
 def _picks(matter: Matter) -> Decision | None:
@@ -187,12 +201,12 @@ def _picks(matter: Matter) -> Decision | None:
     options = matter.state.offered
     if not options:
         return None
-    if matter.signals("none_of_these") or (matter.signals("no") and matter.intent is None):
+    if matter.shows("none_of_these") or (matter.shows("no") and matter.intent is None):
         return _misses(matter)
     chosen = _picked(matter.text, options, matter.playbook)
     if chosen is not None:
         return _act(matter, chosen)
-    return Clarify(options) if matter.signals("yes") and matter.state.misses < MISSES else None
+    return Clarify(options) if matter.shows("yes") and not matter.state.offered_again else None
 
 
 def _place(*names: str) -> re.Pattern[str]:
@@ -202,15 +216,18 @@ def _place(*names: str) -> re.Pattern[str]:
 
 _PLACES = (
     _place("1", "one", "first", "1st", "一"),
-    _place("2", "two", "second", "2nd", "二", "两"),
-    _place("3", "three", "third", "3rd", "last", "三"),
+    _place("2", "two", "second", "2nd", "二"),
+    _place("3", "three", "third", "3rd", "三"),
 )
+_LAST_PLACE = _place("last", "最后一?")
 
 
 def _picked(text: str, options: tuple[str, ...], playbook: Playbook) -> Intent | None:
     for place, option in zip(_PLACES, options, strict=False):
         if place.fullmatch(text):
             return playbook.intent(option)
+    if _LAST_PLACE.fullmatch(text):
+        return playbook.intent(options[-1])
     said = plain(text)
     for option in options:
         intent = playbook.intent(option)
@@ -234,11 +251,11 @@ def _fills(matter: Matter) -> Decision | None:
     asks = is_question(matter.text) and _good_hits(matter)
     if elsewhere or asks or (matter.degraded and is_question(matter.text)):
         return None
-    if matter.signals("yes"):
+    if matter.shows("yes"):
         return AskFor(intent.name, slot.name, asked.filled)
     if matter.state.refused_values + 1 >= REFUSALS:
         return HandOver("not_known_twice")
-    return AskFor(intent.name, slot.name, asked.filled, problem=matter.text.strip()[:80] or "empty")
+    return AskFor(intent.name, slot.name, asked.filled, problem=f"no {slot.kind} in the message")
 
 
 def _resumes(matter: Matter) -> Decision | None:
@@ -260,7 +277,7 @@ def _small_talk(matter: Matter) -> Decision | None:
     intent = matter.intent
     if intent is not None and intent.kind == "small_talk":
         return SmallTalk(intent.name)
-    plain_yes_or_no = matter.signals("yes") or matter.signals("no") or matter.signals("never_mind")
+    plain_yes_or_no = matter.shows("yes") or matter.shows("no") or matter.shows("never_mind")
     return SmallTalk(ANYTHING_ELSE) if plain_yes_or_no and intent is None and not matter.state.offered else None
 
 
@@ -284,13 +301,13 @@ def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
     hits = _good_hits(matter)
     if not hits:
         return ()
-    if intent.name in matter.state.answered and matter.signals("follow_up"):
+    if intent.name in matter.state.answered and matter.shows("follow_up"):
         return hits
     if _says_the_same(hits[0], intent):
         return ()
     pending = matter.state.pending
     echo = pending is not None and pending.intent == intent.name and is_question(matter.text)
-    needed = (1 + matter.thresholds.passage) / 2 if intent.slots else matter.thresholds.passage
+    needed = matter.nearly_certain if intent.slots else matter.passage_needed
     return hits if echo or hits[0].answers >= needed else ()
 
 
@@ -299,14 +316,20 @@ def _says_the_same(hit: Hit, intent: Intent) -> bool:
 
 
 def _quotes(matter: Matter) -> Decision | None:
-    """Passages likely to answer. The out-of-scope score has no say: it knows intents, and articles know more."""
+    """Passages likely to answer.
+
+    The out-of-scope score has little say: it knows intents, and articles know more. Only what is foreign beyond doubt
+    needs a passage that is nearly certain, lest a question about anything be met with what was talked about before.
+    """
     hits = _good_hits(matter)
-    return Grounded(hits) if hits else None
+    if not hits or (matter.meaning.out_of_scope >= FOREIGN and hits[0].answers < matter.nearly_certain):
+        return None
+    return Grounded(hits)
 
 
 def _good_hits(matter: Matter) -> tuple[Hit, ...]:
     """Hits likely to answer, best first, in the customer's language when any of them is."""
-    good = [hit for hit in matter.hits if hit.answers >= matter.thresholds.passage]
+    good = [hit for hit in matter.hits if hit.answers >= matter.passage_needed]
     own = [hit for hit in good if hit.passage.language == matter.meaning.language]
     best = sorted(own or good, key=lambda hit: -hit.answers)
     return tuple(hit for hit in best if hit.answers >= NEARLY_AS_GOOD * best[0].answers)[:MOST_HITS]
@@ -374,9 +397,9 @@ def _known_value(matter: Matter, slot: Slot) -> str:
     here = next((entity.value for entity in matter.meaning.entities if entity.kind == slot.kind), "")
     if here or slot.kind not in REMEMBERED_KINDS:
         return here
-    told = next((value for name, value in reversed(matter.state.told) if name == slot.name), "")
-    earlier = (entity.value for entity in reversed(matter.state.entities) if entity.kind == slot.kind)
-    return next(earlier, "") or told
+    told = (value for name, value in reversed(matter.state.told) if name == slot.name)
+    seen = (entity.value for entity in reversed(matter.state.entities) if entity.kind == slot.kind)
+    return next(told, "") or next(seen, "")
 
 
 ORDER_OF_ANSWERING = (

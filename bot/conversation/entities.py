@@ -116,7 +116,13 @@ RULES = (
     _rule("order_number", "hash and digits", r"(?<![\w&])#\s?\d{4,12}(?![\w.-])", 0.55, _whole),
     _rule("order_number", "digits", rf"{_BEFORE_NUMBER}\d{{5,12}}(?![\w@%]|[.,/-]\d)", 0.2, _whole),
     _rule("order_number", "digits", rf"(?<=[{CJK}:：])\d{{5,12}}(?![\dA-Za-z@%元块年月日]|[.,/-]\d)", 0.2, _whole),
-    _rule("email", "address", rf"(?<![\w.+%-])[A-Z0-9](?:[\w.+%-]{{0,62}}[\w+%-])?@{_DOMAIN}", 0.95, _email),
+    _rule(
+        "email",
+        "address",
+        rf"(?<![A-Za-z0-9._+%-])[A-Z0-9](?:[A-Z0-9._+%-]{{0,62}}[A-Z0-9_+%-])?@{_DOMAIN}",
+        0.95,
+        _email,
+    ),
     _rule("phone", "international", r"(?<![\w+])\+\d{1,3}(?:[\s.-]?\(?\d{1,4}\)?){2,5}(?!\w)", 0.85, _phone),
     _rule("phone", "chinese mobile", r"(?<![A-Za-z0-9.+-])1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}(?![A-Za-z0-9-])", 0.6, _phone),
     _rule(

@@ -172,8 +172,10 @@ class Thresholds:
     """A question whose out-of-scope score is above this is nobody's business here."""
     passage: float = 0.5
     """A passage below this chance of answering is not quoted."""
-    phrase: float = 0.6
+    phrase: float = 0.55
     """`intent` for the languages that the encoder cannot read: the phrase book's confidence needed to act."""
+    passage_by_words: float = 0.3
+    """`passage` for those languages, where a passage is found by its words alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bot.conversation.messages import Candidate
 from bot.conversation.playbook import Playbook
-from bot.conversation.words import CJK, chinese_share, sentences, tokens
+from bot.conversation.words import CHINESE_GRAMMAR, CJK, chinese_share, sentences, tokens
 
 OUT_OF_SCOPE = ""
 """The intent of a phrase that is nobody's business here."""
@@ -27,6 +27,9 @@ CHINESE_FROM = 0.3
 
 MOST_PHRASES = 2000
 """Chinese phrases that are learnt from, spread evenly when there are more: the cost grows with their cube."""
+
+MOSTLY_NEW = 0.3
+"""Share of a text's weight that must be known before its chance counts in full."""
 
 _RIDGE = 1.0
 _ANSWER_WEIGHT = 0.5
@@ -51,6 +54,7 @@ def phrase_book(playbook: Playbook, messages: Iterable[Phrase] = ()) -> PhraseBo
     answers = [
         Phrase(text[span.start : span.end], intent.name)
         for intent in playbook.intents
+        if intent.kind == "answer"
         for _, text in intent.answer.said
         for span in sentences(text)
     ]
@@ -97,11 +101,15 @@ class PhraseBook:
         ]
         if not known:
             return (), 0.0
-        scores = np.asarray([weight for _, weight in known]) @ self._weights[[place for place, _ in known]]
+        weights = np.asarray([weight for _, weight in known])
+        scores = weights @ self._weights[[place for place, _ in known]]
         order = np.argsort(-scores, kind="stable")
-        first = self._chance(scores[order[0]], scores[order[0]] - scores[order[1]] if len(order) > 1 else 0.0)
+        best, second = scores[order[0]], scores[order[1]] if len(order) > 1 else 0.0
+        # Of a text that is mostly new, the known rest cannot tell what it means.
+        trust = min(1.0, float(weights @ weights) / MOSTLY_NEW)
+        first = trust * self._chance(best, best - second)
         # A runner-up leads by less than nothing, and has at most what the best leaves.
-        chances = [first, *(min(1 - first, self._chance(scores[i], scores[i] - scores[order[0]])) for i in order[1:])]
+        chances = [first, *(min(1 - first, trust * self._chance(scores[i], scores[i] - best)) for i in order[1:])]
         named = [(self._intents[i], chance) for i, chance in zip(order, chances, strict=True)]
         out_of_scope = next((chance for intent, chance in named if intent == OUT_OF_SCOPE), 0.0)
         return tuple(Candidate(intent, chance) for intent, chance in named if intent != OUT_OF_SCOPE), out_of_scope
@@ -138,6 +146,7 @@ class PhraseBook:
         return {feature: weight / length for feature, weight in weights.items()}
 
     def _chance(self, score: float, lead: float) -> float:
+        """That the intent of this score is meant, given its lead over the next."""
         by_score, by_lead, offset = self._curve
         return 1 / (1 + math.exp(-(by_score * score + by_lead * lead + offset)))
 
@@ -148,32 +157,34 @@ def plain(text: str) -> str:
 
 
 def _features(text: str) -> list[str]:
-    """Chinese characters and pairs of them; words and numbers of other scripts."""
+    """Chinese characters and pairs of them, but for pure grammar; words and numbers of other scripts."""
     found: list[str] = []
     for run in _RUN.findall(text.lower()):
         if run.isascii():
             found.append(run)
         else:
-            found.extend(run)
-            found.extend(run[i : i + 2] for i in range(len(run) - 1))
+            pieces = (*run, *(run[i : i + 2] for i in range(len(run) - 1)))
+            found.extend(piece for piece in pieces if not CHINESE_GRAMMAR.issuperset(piece))
     return found
 
 
 _CURVE = (6.0, 4.0, -3.0)
-"""Before any phrase is seen: a score of about 0.4 with a clear lead is even odds. Worth some ten phrases."""
+_CURVE_WEIGHT = 2.0
+"""Before any phrase is seen, a score of 0.3 with a lead of as much is even odds. A book of a few dozen phrases stays
+near that: its phrases resemble one another, and what else customers ask is not among them."""
 
 
 def _calibrated(scores: _Numbers, meant: NDArray[np.intp]) -> tuple[float, float, float]:
     """Logistic regression, by Newton's method, of "the best intent is right" on its score and its lead."""
     curve = np.array(_CURVE)
-    if scores.shape[1] < 2 or not len(scores):
+    if not len(scores) or scores.shape[1] < 2:
         return _CURVE
     ranked = np.sort(scores, axis=1)
     facts = np.column_stack([ranked[:, -1], ranked[:, -1] - ranked[:, -2], np.ones(len(scores))])
     right = (scores.argmax(axis=1) == meant).astype(np.float64)
     for _ in range(25):
         chance = 1 / (1 + np.exp(-(facts @ curve)))
-        slope = facts.T @ (right - chance) - 0.1 * (curve - np.array(_CURVE))
-        bend = facts.T @ (facts * (chance * (1 - chance))[:, None]) + 0.1 * np.eye(3)
+        slope = facts.T @ (right - chance) - _CURVE_WEIGHT * (curve - np.array(_CURVE))
+        bend = facts.T @ (facts * (chance * (1 - chance))[:, None]) + _CURVE_WEIGHT * np.eye(3)
         curve = curve + np.linalg.solve(bend, slope)
     return float(curve[0]), float(curve[1]), float(curve[2])

@@ -31,7 +31,7 @@ _BUILT_IN = {
     "en": {
         "waiting": "A colleague has been asked to join and will answer here. I am keeping your messages for them.",
         "cancelled": "All right, I have stopped that. What else can I help you with?",
-        "no_text": "I did not receive any text. What can I help you with?",
+        "no_text": "I could not make out a question in that. What can I help you with?",
         "anything_else": "All right. Is there anything else I can help you with?",
         "not_known_part": "About “{question}”: I did not find that in our help articles.",
         "talk_to_person": "Talk to a person",
@@ -39,7 +39,7 @@ _BUILT_IN = {
     "zh": {
         "waiting": "已经通知同事，他们会在这里回复您。您发的消息我会一并转给他们。",
         "cancelled": "好的，已取消。还有什么可以帮您？",
-        "no_text": "我没有收到文字内容。请问有什么可以帮您？",
+        "no_text": "我没有看到具体的问题。请问有什么可以帮您？",
         "anything_else": "好的。还有什么可以帮您的吗？",
         "not_known_part": "关于“{question}”：我在帮助文章里没有找到答案。",
         "talk_to_person": "转人工客服",

@@ -23,12 +23,16 @@ _OPENING = (
     r"|guys|team|(?:one more|another) (?:thing|question)|second(?:ly)?|first(?:ly)?|by the way|btw)\b)*+\W*"
 )
 _ASKING_WORDS = (
-    "how what when where why who which whose can could do does did is are was were am will would should may has have"
+    "how what when where why who which whose can could do does did is are was were am will would should may"
 ).replace(" ", "|")
 _ORDERING_WORDS = (
     "tell me,let me know,cancel,change,update,send,show,check,track,return,refund,give,stop,remove,add,explain"
 ).replace(",", "|")
-_ASKING = re.compile(rf"{_OPENING}(?:{_ASKING_WORDS})(?:'s|n't)?\b", re.IGNORECASE)
+_ASKING = re.compile(
+    # "Did not arrive" and "have not had it" tell, although they begin as questions do.
+    rf"{_OPENING}(?:(?:{_ASKING_WORDS})(?:'s)?\b(?!\s+not\b|['’])|ha(?:s|ve)\s+(?:you|i|we|they|it|my|the|any)\b)",
+    re.IGNORECASE,
+)
 _REQUESTING = re.compile(
     rf"{_OPENING}(?:i (?:also )?(?:want|need|would like|wanna|wish)|i'?d (?:also )?like|i'?m (?:asking|wondering)"
     rf"|{_ORDERING_WORDS})\b",

@@ -1,7 +1,7 @@
 """Which sentences of the found passages answer: chosen, never written.
 
-Owns the choice and its form: original order, lists and table rows whole, gaps shown, no pronoun left without its noun.
-Knows nothing about decisions or citations' addresses.
+Owns the choice and its form: original order, lists and tables whole, gaps shown, nothing left without what it leans
+on. Knows nothing about decisions or citations' addresses.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bot.conversation.words import Span, chinese_share, content_words, sentences
 from retriever.passages import Hit, Passage
@@ -20,14 +21,19 @@ SentenceScorer = Callable[[str, Sequence[str]], Sequence[float]]
 
 MOST_SENTENCES = 3
 SHORT = 320
-"""A passage of so many characters is quoted whole."""
+"""A passage or paragraph of so many characters is quoted whole."""
 MOST_OF_LIST = 700
+"""A list or table of so many characters is quoted whole; of a longer one, its opening and the best items."""
 WORTH_ADDING = 0.6
 """Share of the best sentence's score from which another sentence is quoted too."""
 SECOND_SOURCE = 0.5
 """Share of the question's words, missing so far, that a second passage must bring to be quoted as well."""
 
+WORDS_DECIDE = 0.2
+"""Between passages whose chances are closer than this, the one with more of the question's words is quoted."""
+
 _CONTEXT_WEIGHT = 0.35
+_COLONS = (":", "：")
 _NEEDS_CONTEXT = re.compile(
     r"(?:it|they|this|these|that|those|he|she|its|their|both|then|otherwise|however|in that case|if so|after that"
     r"|instead|once that|also)\b|它|他们|她们|这[些个样类种时]?|那[些个样类种时]?|否则|此时|届时|同时|另外",
@@ -37,13 +43,29 @@ _NEEDS_CONTEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What is quoted from one passage. `text` is `passage.text` at `spans`, gaps shown as an ellipsis; `heading` is
-    put before it when the first sentence does not stand alone, else empty."""
+    """What is quoted from one passage.
+
+    `text` is `passage.text` at `spans`, gaps shown as an ellipsis. `heading` says what it is about when the quote does
+    not stand alone, else it is empty.
+    """
 
     passage: Passage
     text: str
     spans: tuple[Span, ...]
     heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A paragraph, or a list or table with the line that opens it; sentences `first` to `last` of the passage."""
+
+    first: int
+    last: int
+    listed: bool
+
+    @property
+    def all(self) -> set[int]:
+        return set(range(self.first, self.last + 1))
 
 
 def choose_quotes(
@@ -56,106 +78,108 @@ def choose_quotes(
     the scorer's opinion. Never empty for non-empty hits.
     """
     weights = _weights(question, context, hits)
-    first = _quote(question, hits[0], weights, scorer)
+    hits = sorted(hits, key=lambda hit: -hit.answers - WORDS_DECIDE * _share(hit.passage.text, weights))
+    first = _quote(question, hits[0].passage, weights, scorer)
     covered = set(content_words(f"{first.text} {first.passage.title} {' '.join(first.passage.heading)}"))
     missing = {word: weight for word, weight in weights.items() if word not in covered}
     for hit in hits[1:]:
         added = sum(missing.get(word, 0.0) for word in set(content_words(hit.passage.text)))
         if missing and added >= SECOND_SOURCE * sum(weights.values()) and hit.passage.text != first.passage.text:
-            return (first, _quote(question, hit, weights, scorer))
+            return (first, _quote(question, hit.passage, weights, scorer))
     return (first,)
 
 
 def _weights(question: str, context: str, hits: Sequence[Hit]) -> dict[str, float]:
     """Inverse sentence frequency of the question's words; words of the context count less."""
-    units = [
-        set(content_words(hit.passage.text[span.start : span.end]))
-        for hit in hits
-        for span in sentences(hit.passage.text)
-    ]
+    texts = [hit.passage.text for hit in hits]
+    units = [set(content_words(text[span.start : span.end])) for text in texts for span in sentences(text)]
     seen = Counter(word for unit in units for word in unit)
     rarity = {word: math.log(1 + len(units) / (1 + seen[word])) for word in content_words(f"{question} {context}")}
     asked = set(content_words(question))
     return {word: weight if word in asked else _CONTEXT_WEIGHT * weight for word, weight in rarity.items()}
 
 
-def _quote(question: str, hit: Hit, weights: dict[str, float], scorer: SentenceScorer | None) -> Quote:
-    passage = hit.passage
+def _quote(question: str, passage: Passage, weights: dict[str, float], scorer: SentenceScorer | None) -> Quote:
     text = passage.text
     spans = sentences(text)
     if not spans:
         return Quote(passage, text.strip() or passage.title, ())
-    whole = len(text) <= SHORT and len(spans) <= MOST_SENTENCES + 1
-    chosen = set(range(len(spans))) if whole else _chosen(question, text, spans, weights, scorer)
+    if len(text) <= SHORT or (passage.question and len(text) <= MOST_OF_LIST):
+        chosen = set(range(len(spans)))
+    else:
+        chosen = _chosen(text, spans, _scores(question, text, spans, weights, scorer))
+    first = spans[min(chosen)]
+    leans = bool(_NEEDS_CONTEXT.match(text[first.start :]))
+    if leans and min(chosen) > 0:
+        chosen.add(min(chosen) - 1)
     heading = ""
-    first = min(chosen)
-    if _NEEDS_CONTEXT.match(text[spans[first].start :]):
-        if first > 0:
-            chosen.add(first - 1)
-        else:
-            heading = passage.heading[-1] if passage.heading else passage.title
+    if min(chosen) == 0 and (leans or (first.item and not passage.question)):
+        parts = (passage.title, *passage.heading[-1:])
+        heading = " – ".join(dict.fromkeys(part for part in parts if part))
     return Quote(passage, _joined(text, spans, chosen), tuple(spans[i] for i in sorted(chosen)), heading)
 
 
-def _chosen(
+def _scores(
     question: str, text: str, spans: tuple[Span, ...], weights: dict[str, float], scorer: SentenceScorer | None
-) -> set[int]:
+) -> list[float]:
     pieces = [text[span.start : span.end] for span in spans]
-    scores = [_words_score(piece, weights) for piece in pieces]
+    scores = [_share(piece, weights) for piece in pieces]
     if scorer is not None:
         scores = [0.4 * words + 0.6 * meaning for words, meaning in zip(scores, scorer(question, pieces), strict=True)]
     # Articles state first what matters most; without any shared word the beginning is the answer.
-    scores = [score + 0.15 * (1 - place / len(scores)) for place, score in enumerate(scores)]
+    return [score + 0.15 * (1 - place / len(scores)) for place, score in enumerate(scores)]
+
+
+def _share(text: str, weights: dict[str, float]) -> float:
+    """The share of the question's word weight that `text` has."""
+    total = sum(weights.values())
+    return sum(weights.get(word, 0.0) for word in set(content_words(text))) / total if total else 0.0
+
+
+def _chosen(text: str, spans: tuple[Span, ...], scores: list[float]) -> set[int]:
+    """The block of the best sentence, whole while it is short, and other sentences that are nearly as good."""
     best = max(range(len(scores)), key=lambda i: scores[i])
-    near = {best - 1, best + 1}
-    order = sorted(range(len(scores)), key=lambda i: -scores[i] - (0.1 if i in near else 0.0))
-    chosen: set[int] = set()
-    for i in order:
-        group = _with_its_list(text, spans, i)
-        if i in chosen or (chosen and scores[i] < WORTH_ADDING * scores[best]):
-            continue
-        if not chosen or len(chosen | group) <= MOST_SENTENCES:
-            chosen |= group
+    block = next(block for block in _blocks(text, spans) if block.first <= best <= block.last)
+    size = spans[block.last].end - spans[block.first].start
+    if size <= (MOST_OF_LIST if block.listed else SHORT):
+        chosen = block.all
+    else:
+        chosen = {block.first, best} if block.listed else {best}
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        if len(chosen) < MOST_SENTENCES and scores[i] >= WORTH_ADDING * scores[best] and not spans[i].item:
+            chosen.add(i)
     return chosen
 
 
-def _words_score(piece: str, weights: dict[str, float]) -> float:
-    total = sum(weights.values())
-    return sum(weights.get(word, 0.0) for word in set(content_words(piece))) / total if total else 0.0
-
-
-def _with_its_list(text: str, spans: tuple[Span, ...], i: int) -> set[int]:
-    """The sentence alone; for an item or the line that opens a list, the list with that line while it is short."""
-    opens = text[spans[i].start : spans[i].end].endswith((":", "："))
-    if not spans[i].item and not (opens and i + 1 < len(spans)):
-        return {i}
-    first = i + 1 if opens and not spans[i].item else i
-    while first > 0 and spans[first - 1].item:
-        first -= 1
-    last = first
-    while last + 1 < len(spans) and (spans[last + 1].item or not spans[first].item) and last - first < 8:
-        last += 1
-    lead_in = (
-        {first - 1}
-        if first > 0 and text[spans[first - 1].start : spans[first - 1].end].endswith((":", "："))
-        else set()
-    )
-    if spans[last].end - spans[first].start > MOST_OF_LIST:
-        return lead_in | {i}
-    return lead_in | set(range(first, last + 1))
+def _blocks(text: str, spans: tuple[Span, ...]) -> list[_Block]:
+    blocks: list[_Block] = []
+    for i, span in enumerate(spans):
+        last = blocks[-1] if blocks else None
+        between = text[spans[i - 1].end : span.start] if i else ""
+        opens = last is not None and text[: spans[i - 1].end].endswith(_COLONS)
+        if last is not None and span.item and (last.listed or opens):
+            # A list takes the line that opens it, and only that line, out of the paragraph before.
+            if not last.listed and last.first < i - 1:
+                blocks[-1] = _Block(last.first, i - 2, False)
+                blocks.append(_Block(i - 1, i, True))
+            else:
+                blocks[-1] = _Block(last.first, i, True)
+        elif last is not None and not span.item and not last.listed and "\n\n" not in between:
+            blocks[-1] = _Block(last.first, i, False)
+        else:
+            blocks.append(_Block(i, i, span.item))
+    return blocks
 
 
 def _joined(text: str, spans: tuple[Span, ...], chosen: set[int]) -> str:
     """The chosen sentences as they stand, neighbours with what is between them, gaps as an ellipsis."""
-    said = ""
-    previous: int | None = None
-    for i in sorted(chosen):
-        if previous is None:
-            between = ""
-        elif i == previous + 1:
-            between = text[spans[previous].end : spans[i].start]
+    gap = "……" if chinese_share(text) > 0.5 else " … "
+    order = sorted(chosen)
+    said = text[spans[order[0]].start : spans[order[0]].end]
+    for before, i in pairwise(order):
+        if i == before + 1:
+            said += text[spans[before].end : spans[i].start]
         else:
-            between = "……" if chinese_share(text) > 0.5 else " … "
-        said += between + text[spans[i].start : spans[i].end]
-        previous = i
+            said += "\n…\n" if spans[i].item or spans[before].item else gap
+        said += text[spans[i].start : spans[i].end]
     return said.strip()

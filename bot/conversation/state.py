@@ -50,6 +50,8 @@ class State:
     """How often in a row a value for `pending` was not accepted."""
     offered: tuple[str, ...] = ()
     """Intents offered as options in the last reply."""
+    offered_again: bool = False
+    """Whether the reply before the last offered the same."""
     misses: int = 0
     """Turns in a row, up to the last, in which nothing was known."""
     was_angry: bool = False
@@ -73,7 +75,7 @@ def state_of(turns: Sequence[Turn], returned_at: datetime | None = None) -> Stat
     last = turns[-1]
     decisions = [[part.decision for part in turn.parts] for turn in turns]
     asked = next((one for one in decisions[-1] if isinstance(one, AskFor)), None)
-    offers = [one.options for one in decisions[-1] if isinstance(one, Clarify)]
+    offers = [_offered(turn) for turn in decisions[-2:]]
     spoken = [part.understanding.language for turn in turns for part in turn.parts[-1:]]
     return State(
         lines=tuple(line for turn in turns for line in turn.lines if line.text.strip()),
@@ -82,7 +84,8 @@ def state_of(turns: Sequence[Turn], returned_at: datetime | None = None) -> Stat
         pending=asked,
         interrupted=None if asked else _interrupted(decisions),
         refused_values=_refused(decisions, asked),
-        offered=offers[-1] if offers else (),
+        offered=offers[-1],
+        offered_again=len(offers) == 2 and offers[0] == offers[1] != (),
         misses=_misses(turns),
         was_angry=any(_strongly(entity) for part in last.parts for entity in part.understanding.entities),
         answered=tuple(one.intent for one in decisions[-1] if isinstance(one, Approved)),
@@ -103,11 +106,14 @@ def _waiting(last: Turn, returned_at: datetime | None) -> HandOverReason | None:
 
 
 def _interrupted(decisions: Sequence[Sequence[Decision]]) -> AskFor | None:
-    """The latest slot asked for and not told since, unless the customer dropped it or a hand-over ended it."""
+    """The latest slot asked for, unless it was told since, or the customer dropped it, or a hand-over ended it."""
+    answered: set[str] = set()
     for turn in reversed(decisions[-RESUMED_WITHIN:]):
         for decision in turn:
             if isinstance(decision, AskFor):
-                return decision
+                return None if decision.intent in answered else decision
+            if isinstance(decision, Approved):
+                answered.add(decision.intent)
             if isinstance(decision, HandOver) or _dropped(decision):
                 return None
     return None
@@ -115,6 +121,10 @@ def _interrupted(decisions: Sequence[Sequence[Decision]]) -> AskFor | None:
 
 def _dropped(decision: Decision) -> bool:
     return isinstance(decision, SmallTalk) and decision.intent == NEVER_MIND
+
+
+def _offered(turn: Sequence[Decision]) -> tuple[str, ...]:
+    return next((one.options for one in turn if isinstance(one, Clarify)), ())
 
 
 def _refused(decisions: Sequence[Sequence[Decision]], asked: AskFor | None) -> int:

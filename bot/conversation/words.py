@@ -29,7 +29,7 @@ where where's whether which while who whose why will with won't wonder wondering
 you're your yours
 """
 STOP_WORDS = frozenset(_STOP.split())
-_CHINESE_STOP = frozenset("的了吗呢吧啊呀么是我你您他她它们在有和与也都就很这那个请问想要能会可以怎什么")
+CHINESE_GRAMMAR = frozenset("的了吗呢吧啊呀么是我你您他她它们在有和与也都就很这那个请问想要能会可以怎什么")
 _ENDINGS = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
 
 _ABBREVIATION = re.compile(
@@ -39,6 +39,8 @@ _ABBREVIATION = re.compile(
 )
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？；]+[”’」』）]*|\n+")
 _ITEM = re.compile(r"\s*(?:[-*•·▪]\s|\d{1,2}[.)、]\s*(?=\D)|[（(]?[一二三四五六七八九十][)）、]|\|)")
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
+_LINE = re.compile(r"\s*[^\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,15 @@ def tokens(text: str) -> list[str]:
 
 def content_words(text: str) -> list[str]:
     """The tokens that carry content, English ones without their ending, so that "refunds" meets "refunded"."""
-    return [stem(token) for token in tokens(text) if token not in STOP_WORDS and not _CHINESE_STOP.issuperset(token)]
+    return [stem(token) for token in tokens(text) if token not in STOP_WORDS and not CHINESE_GRAMMAR.issuperset(token)]
 
 
 def stem(token: str) -> str:
     """Crude on purpose: cuts one common English ending where at least three letters stay."""
     if not token.isascii():
         return token
+    if _ORDINAL.fullmatch(token):
+        return token[:-2]
     token = token.removesuffix("'s")
     for ending in _ENDINGS:
         if token.endswith(ending) and len(token) - len(ending) >= 3 and not token.endswith("ss"):
@@ -90,7 +94,8 @@ def chinese_share(text: str) -> float:
 def sentences(text: str) -> tuple[Span, ...]:
     """Spans of the sentences, list items and table rows of `text`, without surrounding space, in order.
 
-    A line break ends a sentence unless the next line goes on in lower case, as wrapped text does.
+    A line break ends a sentence unless the next line goes on in lower case, as wrapped text does. An item or a row is
+    its whole line.
     """
     found: list[Span] = []
     start = 0
@@ -99,7 +104,7 @@ def sentences(text: str) -> tuple[Span, ...]:
             wrapped = len(match.group()) == 1 and text[match.end() : match.end() + 1].islower()
             if wrapped and not text[: match.start()].endswith((":", ";", ",")):
                 continue
-        elif _ITEM.match(text[start : match.end()]) or _ABBREVIATION.search(text[start : match.end()]):
+        elif _is_item(text, start) or _ABBREVIATION.search(text, max(start, match.end() - 12), match.end()):
             continue
         _add(found, text, start, match.end())
         start = match.end()
@@ -107,12 +112,18 @@ def sentences(text: str) -> tuple[Span, ...]:
     return tuple(found)
 
 
+def _is_item(text: str, start: int) -> bool:
+    """Whether the line at `start` is a list item or a table row."""
+    match = _LINE.match(text, start)
+    return bool(_ITEM.match(text, start)) or (match is not None and " | " in match.group())
+
+
 def _add(found: list[Span], text: str, start: int, end: int) -> None:
     piece = text[start:end]
     stripped = piece.strip()
     if any(character.isalnum() for character in stripped):
         begin = start + len(piece) - len(piece.lstrip())
-        found.append(Span(begin, begin + len(stripped), bool(_ITEM.match(stripped))))
+        found.append(Span(begin, begin + len(stripped), _is_item(text, begin)))
     elif found and stripped:
         # Stray punctuation such as a second "!" belongs to what it follows.
         last = found[-1]

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,12 +22,13 @@ from retriever.readers.office import read_office
 from retriever.readers.outline import Block, Outline, outline
 from retriever.readers.rows import LONGEST_LINE, read_csv, read_jsonl
 
+Kind = Literal["markdown", "html", "text", "pdf", "docx", "csv", "jsonl"]
 Skipped = tuple[str, str]
 """`(file or file:line, reason with its cure)`."""
 
 MOST_BYTES: Final = 10_000_000
 """Of one article. Files of rows are read line by line and may hold ten times as much."""
-_KINDS: Final[dict[str, str]] = {
+_KINDS: Final[dict[str, Kind]] = {
     ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".txt": "text", ".pdf": "pdf",
     ".docx": "docx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
 }  # fmt: skip
@@ -126,14 +127,18 @@ def _read_file(file: Path, source: str) -> Iterator[Document | tuple[int, str]]:
     elif kind == "csv":
         yield from read_csv(_text(file), source)
     else:
-        office: dict[str, Literal["pdf", "docx"]] = {"pdf": "pdf", "docx": "docx"}
-        readers: dict[str, Callable[[str], Outline]] = {"markdown": read_markdown, "html": read_html, "text": _plain}
-        if kind in office:
-            found = read_office(file, office[kind])
-        else:
-            found = readers[kind](_text(file, html=kind == "html"))
+        found = _outline(file, kind)
         if found.text:
             yield _article(found, file, source)
+
+
+def _outline(file: Path, kind: Kind) -> Outline:
+    if kind == "pdf" or kind == "docx":
+        return read_office(file, kind)
+    text = _text(file, html=kind == "html")
+    if kind == "html":
+        return read_html(text)
+    return read_markdown(text) if kind == "markdown" else _plain(text)
 
 
 def _article(found: Outline, file: Path, source: str) -> Document:

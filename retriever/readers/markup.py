@@ -14,15 +14,17 @@ from typing import Any, Final
 from retriever.readers.outline import Block, Outline, outline
 
 _UNSEEN: Final = frozenset(
-    "script style template noscript iframe object embed svg math canvas audio video picture map head "
-    "select option datalist button input textarea progress meter dialog".split()
-)
-_FURNITURE: Final = frozenset("nav footer header aside form".split())
+    ("script", "style", "template", "noscript", "iframe", "object", "embed", "svg", "math", "canvas", "audio", "video",
+     "picture", "map", "head", "select", "option", "datalist", "button", "input", "textarea", "progress", "meter",
+     "dialog")
+)  # fmt: skip
+_FURNITURE: Final = frozenset(("nav", "footer", "header", "aside", "form"))
 _HEADINGS: Final = {f"h{n}": n for n in range(1, 7)}
 _INLINE: Final = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark q s samp small span strike "
-    "strong sub sup time tt u var wbr ruby rt rp".split()
-)
+    ("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "img",
+     "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt",
+     "u", "var", "wbr", "ruby", "rt", "rp")
+)  # fmt: skip
 _HIDING_STYLE = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|font-size\s*:\s*0(?![.\d]*[1-9])|"
     r"opacity\s*:\s*0(?![.\d]*[1-9])|clip\s*:\s*rect\(\s*0|(?:left|top|text-indent)\s*:\s*-\d{3,}",

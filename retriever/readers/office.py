@@ -75,7 +75,7 @@ def _main(kind: str, path: str) -> None:
 
 
 def _docx(path: Path) -> dict[str, object]:
-    import mammoth
+    import mammoth  # type: ignore[import-untyped]
 
     if not zipfile.is_zipfile(path):
         raise RetrieverError("not a DOCX file (Word 97 .doc and encrypted files are not read); save it as DOCX")
@@ -165,7 +165,7 @@ def _blocks(lines: Sequence[_Line]) -> Iterator[tuple[str, int, bool]]:
     larger = sorted({round(line.size, 1) for line in lines if line.size > 1.12 * body}, reverse=True)
     full = max(len(line.text) for line in lines)
     paragraph = ""
-    closed = True
+    closed, short = True, False
     for line in lines:
         text = " ".join(line.text.split())
         heading = line.size > 1.12 * body and len(text) < 150

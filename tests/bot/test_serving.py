@@ -464,14 +464,28 @@ def test_ids_go_on_behind_what_a_client_heard_before_a_restart(
     ]
 
 
-def test_a_made_up_event_id_silences_nobody(database: Database, open_desk: Callable[..., Desk]) -> None:
+def test_a_made_up_event_id_hides_nothing_that_comes(database: Database, open_desk: Callable[..., Desk]) -> None:
     desk, conversation = open_desk(Echo()), open_conversation(database)
-    honest: list[Event] = []
-    desk.attach(conversation, 0, honest.append)
-    for number in (10**18, -5):
-        desk.attach(conversation, number, lambda event: None)
-    desk.answer(message(conversation, "1"))
-    assert any(isinstance(event, TurnEvent) for event in honest)
+    heard: list[list[Event]] = [[], [], []]
+    for number, events in zip((0, 10**18, -5), heard, strict=True):
+        desk.attach(conversation, number, events.append)
+    turns = []
+    for number in range(3):
+        turns.append(desk.answer(message(conversation, str(number))))
+        desk.set_status(conversation, "waiting", actor="customer")
+    for events in heard:
+        assert [event.turn for event in events if isinstance(event, TurnEvent)] == turns
+        assert sum(isinstance(event, StatusEvent) for event in events) == 3
+        assert [event.id for event in events] == sorted({event.id for event in events})
+
+
+def test_who_listens_from_now_on_hears_nothing_older(database: Database, open_desk: Callable[..., Desk]) -> None:
+    desk, conversation = open_desk(Echo()), open_conversation(database)
+    desk.answer(message(conversation, "1", "a"))
+    live: list[Event] = []
+    desk.attach(conversation, None, live.append)
+    turn = desk.answer(message(conversation, "2", "b"))
+    assert live == [TokenEvent(2 * BLOCK + 1, "2", "b"), TurnEvent(2 * BLOCK + 9000, turn)]
 
 
 def test_a_hand_over_is_published(database: Database, open_desk: Callable[..., Desk]) -> None:

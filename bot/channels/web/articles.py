@@ -1,34 +1,29 @@
-"""An article as safe HTML: Markdown without raw HTML, then a tight allow-list, with an anchor at every passage.
+"""An article as safe HTML: the plain text of a document set out again, with an anchor at every passage.
 
-Owns the only place where text becomes HTML. What comes out can be read and can lead to another article, a https page or
-a mail address; it cannot run, load or style anything.
+Owns the only place where text becomes HTML. Every character is escaped, and an allow-list passes over the result a
+second time: what comes out can be read; it cannot run, load, style or link to anything. Knows how the readers lay out
+text (headings between sections, a blank line between blocks, "- " and "1. " for items, " | " between cells).
 """
 
 from __future__ import annotations
 
-import itertools
-import posixpath
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from urllib.parse import quote, unquote, urlsplit
+from html import escape
+from itertools import groupby
 
 import nh3
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
-from retriever.passages import Document, Passage
+from retriever.passages import Document, Passage, Section
 
-LONGEST_MARKDOWN = 40_000
-"""Markdown's worst case grows faster than its input; longer documents are rendered a passage at a time."""
-
-BLOCKS = {"section", "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "hr", "br"}
-INLINE = {"span", "code", "em", "strong", "s", "a"}
-TABLE = {"table", "thead", "tbody", "tr", "th", "td"}
+HEADINGS = ("h2", "h3", "h4", "h5", "h6")
+TAGS = {"section", "span", "h1", *HEADINGS, "p", "br", "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td"}
 PLACE = re.compile(r"p-[A-Za-z0-9_-]{1,80}")
+BLANK = re.compile(r"\n[^\S\n]*\n\s*")
+ITEM = re.compile(r"(?:-|(\d{1,9})\.) ")
+CELLS = " | "
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,118 +41,97 @@ def anchor(passage: str) -> str:
     return f"p-{passage}"
 
 
-def render(document: Document, passages: Sequence[Passage], exists: Callable[[str], bool]) -> Article:
-    """The document as an article; `exists` says which sources a relative link may lead to."""
-    ordered = sorted(passages, key=lambda p: p.start)
-    if len(document.text) <= LONGEST_MARKDOWN:
-        html = _render(document.text, ordered, 0)
-    else:
-        edges = [0, *sorted({p.start for p in ordered if p.start > 0}), len(document.text)]
-        html = "".join(
-            _render(document.text[a:b], [p for p in ordered if a <= p.start < b], a)
-            for a, b in itertools.pairwise(edges)
-        )
-    clean = _clean(html, document.source, exists)
-    return Article(document.title, document.language, Markup(clean), headed="<h1>" in clean[:400])
-
-
-def _render(text: str, passages: Sequence[Passage], offset: int) -> str:
-    if len(text) > LONGEST_MARKDOWN:
-        return f"<pre>{nh3.clean_text(text)}</pre>"
-    markdown = _markdown()
-    tokens = markdown.parse(text)
-    line_starts = [0, *(m.end() for m in re.finditer("\n", text))]
-
-    def line(position: int) -> int:
-        return bisect_right(line_starts, position - offset) - 1
-
-    places = [
-        _Place(line(p.start), line(max(p.start, p.end - 1)) + 1, anchor(p.id))
-        for p in passages
-        if PLACE.fullmatch(anchor(p.id))
-    ]
-    return str(markdown.renderer.render(_with_places(tokens, places), markdown.options, {}))
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Place:
-    """The lines of a passage, `last` excluded, and the name of its anchor."""
-
-    first: int
-    last: int
-    name: str
-
-
-@cache
-def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
-
-
-def _with_places(tokens: list[Token], places: Sequence[_Place]) -> list[Token]:
-    """Wrap the top-level blocks of each passage in a section whose anchors carry the passages' ids.
-
-    A passage may begin inside a list or a table: then its anchor stands at the block that holds its first line, so a
-    citation opens at most one block early.
-    """
-    waiting = sorted(places)
-    result: list[Token] = []
-    until = 0  # the line behind the open section, 0 when none is open
-    for token in tokens:
-        if token.level == 0 and token.nesting >= 0 and token.map is not None:
-            first, last = token.map
-            here = [place for place in waiting if place.first < last]
-            waiting = waiting[len(here) :]
-            if until and (here or first >= until):
-                result.append(_html("</section>"))
-                until = 0
-            if here:
-                spans = "".join(f'<span class="anchor" id="{place.name}"></span>' for place in here)
-                result.append(_html(f'<section class="passage">{spans}'))
-                until = max(place.last for place in here)
-        result.append(token)
-    if until:
-        result.append(_html("</section>"))
-    return result
-
-
-def _html(content: str) -> Token:
-    return Token("html_block", "", 0, content=content)
-
-
-def _clean(html: str, source: str, exists: Callable[[str], bool]) -> str:
-    def keep(tag: str, attribute: str, value: str) -> str | None:
-        if attribute == "id":
-            return value if PLACE.fullmatch(value) else None
-        if attribute == "href":
-            return _address(value, source, exists)
-        return value
-
-    return nh3.clean(
-        html,
-        tags=BLOCKS | INLINE | TABLE,
-        attributes={"a": {"href"}, "span": {"id"}, "ol": {"start"}},
+def render(document: Document, passages: Sequence[Passage]) -> Article:
+    """The document as an article. Every passage is a section of the page that ends where the passage ends."""
+    sections = document.sections or (Section((), 0, len(document.text)),)
+    pieces: list[str] = []
+    end = 0
+    for section in sections:
+        pieces += _headings(document.text[end : section.start], section.heading, first=end == 0)
+        within = [p for p in passages if section.start <= p.start < section.end]
+        pieces += _section(document.text, section, sorted(within, key=lambda p: p.start))
+        end = section.end
+    pieces += _blocks(document.text[end:])
+    html = nh3.clean(
+        "".join(pieces),
+        tags=TAGS,
+        attributes={"span": {"id"}, "ol": {"start"}},
         allowed_classes={"section": {"passage"}, "span": {"anchor"}},
-        attribute_filter=keep,
-        url_schemes={"https", "mailto"},
-        link_rel="noopener noreferrer nofollow",
+        attribute_filter=lambda tag, name, value: value if name != "id" or PLACE.fullmatch(value) else None,
+        link_rel=None,
     )
+    return Article(document.title, document.language, Markup(html), headed=html.startswith("<h1>"))
 
 
-def _address(href: str, source: str, exists: Callable[[str], bool]) -> str | None:
-    """A https or mail address as it is; a relative one as the article it means; anything else is no link."""
-    try:
-        parts = urlsplit(href.strip())
-    except ValueError:
-        return None
-    if parts.scheme in ("https", "mailto"):
-        return href if parts.scheme == "mailto" or (parts.hostname and "@" not in parts.netloc) else None
-    if parts.scheme or parts.netloc or not parts.path or "\\" in href:
-        return None
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(source), unquote(parts.path)))
-    return address_of(target) if exists(target) else None
+def _headings(text: str, path: tuple[str, ...], *, first: bool) -> Iterator[str]:
+    """What stands between two sections: headings that open the next one, and the title before all of them."""
+    for block in _split(text):
+        if block in path:
+            tag = HEADINGS[min(path.index(block), len(HEADINGS) - 1)]
+        else:
+            tag = "h1" if first else "p"
+        first = False
+        yield f"<{tag}>{escape(block)}</{tag}>\n"
 
 
-def address_of(source: str, passage: str = "") -> str:
-    """Where the service shows its own copy of a source, at a passage when one is named."""
-    place = f"#{anchor(passage)}" if passage else ""
-    return f"/articles/{quote(source)}{place}"
+def _section(text: str, section: Section, passages: Sequence[Passage]) -> Iterator[str]:
+    """The blocks of a section, cut where its passages begin and end."""
+    position = section.start
+    for start, same in groupby(passages, key=lambda p: p.start):
+        here = list(same)
+        if start > position:
+            yield from _blocks(text[position:start])
+        following = next((p.start for p in passages if p.start > start), section.end)
+        position = min(max(p.end for p in here), following)
+        names = (anchor(p.id) for p in here)
+        spans = "".join(f'<span class="anchor" id="{name}"></span>' for name in names if PLACE.fullmatch(name))
+        body = "".join(_blocks(text[start:position], section.heading))
+        yield f'<section class="passage">{spans}{body}</section>\n'
+    yield from _blocks(text[position : section.end])
+
+
+def _blocks(text: str, path: tuple[str, ...] = ()) -> Iterator[str]:
+    for block in _split(text):
+        if path and block == path[-1]:  # a heading with nothing under it is a section by itself
+            tag = HEADINGS[min(len(path), len(HEADINGS)) - 1]
+            yield f"<{tag}>{escape(block)}</{tag}>\n"
+            continue
+        for kind, lines in groupby(block.split("\n"), key=_kind):
+            yield _SHAPES[kind](list(lines))
+
+
+def _split(text: str) -> list[str]:
+    return [block for block in BLANK.split(text.strip()) if block]
+
+
+def _kind(line: str) -> str:
+    item = ITEM.match(line)
+    if item:
+        return "ol" if item[1] else "ul"
+    return "table" if CELLS in line else "p"
+
+
+def _paragraph(lines: Sequence[str]) -> str:
+    return f"<p>{'<br>'.join(escape(line) for line in lines)}</p>\n"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line[2:])}</li>' for line in lines)}</ul>\n"
+
+
+def _numbers(lines: Sequence[str]) -> str:
+    parts = [line.partition(". ") for line in lines]
+    return f'<ol start="{int(parts[0][0])}">{"".join(f"<li>{escape(rest)}</li>" for _, _, rest in parts)}</ol>\n'
+
+
+def _table(lines: Sequence[str]) -> str:
+    """Rows of cells; the first names the columns. A single row is no table."""
+    if len(lines) == 1:
+        return _paragraph(lines)
+    first, *rest = ([escape(cell) for cell in line.split(CELLS)] for line in lines)
+    head = "".join(f"<th>{cell}</th>" for cell in first)
+    rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rest)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>\n"
+
+
+_SHAPES = {"p": _paragraph, "ul": _bullets, "ol": _numbers, "table": _table}

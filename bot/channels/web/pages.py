@@ -74,11 +74,10 @@ def create_pages(storefront: Storefront) -> APIRouter:
 
     @router.get("/articles/{source:path}")
     def article_page(door: TheDoor, source: str) -> HTMLResponse:
-        articles = door.articles
-        document = articles.document(source)
+        document = door.articles.document(source)
         if document is None or document.audience != "public":
             raise Problem(404, "Not found", "There is no such article; it may have been renamed or removed.")
-        shown = render(document, articles.passages_of(source), lambda s: articles.document(s) is not None)
+        shown = render(document, door.articles.passages_of(source))
         html = article.render(company=storefront.company, article=shown, version=version)
         return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
 

@@ -180,9 +180,9 @@ def open_office(folder: Path, assistant: Scripted | SlowSource, **limits: int) -
 
 
 @contextmanager
-def serving(application: FastAPI, drain_seconds: float = 1.0) -> Iterator[Service]:
+def serving(application: FastAPI, drain_seconds: float = 1.0, port: int = 0) -> Iterator[Service]:
     """The application on a real socket, in a thread of this process."""
-    service = Service(application, listen("127.0.0.1", 0), drain_seconds)
+    service = Service(application, listen("127.0.0.1", port), drain_seconds)
     thread = threading.Thread(target=service.run, daemon=True)
     thread.start()
     wait_until(lambda: service.started)

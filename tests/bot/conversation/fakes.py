@@ -57,7 +57,7 @@ class KeywordReader:
 
 
 class KeywordSearcher:
-    """Finds passages by the share of their words in the message and the customer's message before it."""
+    """Finds passages by the share of their words in the message; a word only in the one before it counts half."""
 
     version = "words-1"
 
@@ -66,10 +66,10 @@ class KeywordSearcher:
 
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         before = [line.text for line in query.history if line.speaker == "customer"][-1:]
-        said = " ".join((*before, query.text)).lower()
+        here, earlier = query.text.lower(), " ".join(before).lower()
         hits = []
         for words, passage in self._passages:
-            share = sum(word in said for word in words) / len(words)
+            share = sum(1.0 if word in here else 0.5 if word in earlier else 0.0 for word in words) / len(words)
             if share:
                 hits.append(Hit(passage, share, 0.9 * share, Why(share, share, 0.0)))
         return tuple(sorted(hits, key=lambda hit: -hit.score)[:k])
@@ -125,9 +125,7 @@ def assistant(
 ) -> Assistant:
     """The lamp shop's assistant; any part can be replaced."""
     book = playbook()
-    return Assistant(
-        reader or _READER, searcher or _SEARCHER, book, phrase_book(book), thresholds or Thresholds(phrase=0.5)
-    )
+    return Assistant(reader or _READER, searcher or _SEARCHER, book, phrase_book(book), thresholds or Thresholds())
 
 
 def message(text: str, number: int = 0, at: datetime = NOW) -> Message:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 from hypothesis import strategies as st
@@ -35,8 +37,23 @@ from bot.storage.database import Database
 from retriever.passages import Hit, Passage, Why
 
 
-def open_record(folder: Path) -> Database:
+def fresh_record(folder: Path) -> Database:
+    """The record of a folder, made by the migrations if there is none."""
     return Database(folder / "frontdesk.sqlite3")
+
+
+@cache
+def _empty_record() -> bytes:
+    with TemporaryDirectory() as name:
+        fresh_record(Path(name)).close()
+        return (Path(name) / "frontdesk.sqlite3").read_bytes()
+
+
+def open_record(folder: Path) -> Database:
+    """As `fresh_record`, from a copy of an empty record: migrating anew for every test would take most of the time."""
+    if not (folder / "frontdesk.sqlite3").exists():
+        (folder / "frontdesk.sqlite3").write_bytes(_empty_record())
+    return fresh_record(folder)
 
 
 def open_conversation(database: Database) -> str:

@@ -22,7 +22,7 @@ from bot.storage.database import Database, check_sqlite
 from bot.storage.faults import DiskFault, RecordUnavailable
 from bot.storage.turns import history, store_turn
 from tests.bot.storage.faulty_disk import IOERR_FSYNC, IOERR_WRITE, faulty_disk
-from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
+from tests.bot.storage.sample import fresh_record, message, open_conversation, open_record, turn_for
 
 
 def add(subject: str) -> Callable[[Connection], str]:
@@ -85,7 +85,7 @@ def test_a_fixed_sqlite_is_accepted(version: tuple[int, int, int]) -> None:
 def test_opening_checks_the_sqlite_it_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "sqlite_version_info", (3, 40, 1))
     with pytest.raises(FrontdeskError, match="WAL-reset bug"):
-        open_record(tmp_path)
+        fresh_record(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +101,7 @@ def test_every_connection_is_durable_and_checks_references(database: Database) -
 
 
 def test_the_file_is_private(tmp_path: Path) -> None:
-    with open_record(tmp_path) as database:
+    with fresh_record(tmp_path) as database:
         database.write(add("x"))
         assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o600"}
         assert len(list(tmp_path.iterdir())) == 4  # the file, its WAL, its index, our lock
@@ -329,14 +329,14 @@ def test_a_file_that_is_no_record_is_refused_and_left_alone(tmp_path: Path, cont
         other.close()
     before = path.read_bytes()
     with pytest.raises(FrontdeskError, match=told) as caught:
-        open_record(tmp_path)
+        fresh_record(tmp_path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FrontdeskError, match="no such folder; make it, or set FRONTDESK_HOME"):
-        open_record(tmp_path / "nowhere")
+        fresh_record(tmp_path / "nowhere")
 
 
 def test_a_path_with_the_signs_of_a_url_is_only_a_path(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ FORMAT_1 = (
 
 
 @given(any_turn)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_turn_reads_back_exactly(turn: Turn) -> None:
     assert from_json(tuple[Part, ...], to_json(tuple[Part, ...], turn.parts)) == turn.parts
     assert from_json(Thresholds, to_json(Thresholds, turn.thresholds)) == turn.thresholds

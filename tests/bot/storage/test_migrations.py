@@ -21,7 +21,7 @@ from bot import FrontdeskError
 from bot.storage.database import Database
 from bot.storage.tables import Table, append_only_triggers
 from bot.storage.turns import history, store_turn
-from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
+from tests.bot.storage.sample import fresh_record, message, open_conversation, turn_for
 
 _SPACE = re.compile(r"\s+")
 
@@ -84,7 +84,7 @@ def test_the_constant_is_the_newest_revision() -> None:
 
 
 def test_opening_a_current_record_does_not_load_alembic(tmp_path: Path) -> None:
-    open_record(tmp_path).close()
+    fresh_record(tmp_path).close()
     reopen = (
         "import sys; from pathlib import Path; from bot.storage.database import Database; "
         "Database(Path(sys.argv[1])).close(); print([n for n in sys.modules if n.startswith('alembic')])"
@@ -138,9 +138,9 @@ def test_a_migration_that_would_break_references_is_rolled_back(
     migrations_upgrade = migrations.upgrade
     monkeypatch.setattr(migrations, "upgrade", upgrade_and_break)
     with pytest.raises(FrontdeskError, match="would break a reference in table ratings"):
-        open_record(tmp_path)
+        fresh_record(tmp_path)
     monkeypatch.undo()
-    with open_record(tmp_path) as database:
+    with fresh_record(tmp_path) as database:
         assert history(database, "none") == ()
 
 
@@ -150,7 +150,7 @@ def test_two_that_start_at_once_make_one_record(tmp_path: Path) -> None:
 
     def open_one() -> None:
         start.wait()
-        opened.append(open_record(tmp_path))
+        opened.append(fresh_record(tmp_path))
 
     threads = [threading.Thread(target=open_one) for _ in range(4)]
     for thread in threads:
@@ -167,7 +167,7 @@ def test_two_that_start_at_once_make_one_record(tmp_path: Path) -> None:
 
 
 def test_a_record_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
-    open_record(tmp_path).close()
+    fresh_record(tmp_path).close()
     path = tmp_path / "frontdesk.sqlite3"
     newer = sqlite.connect(str(path))
     newer.execute("UPDATE alembic_version SET version_num = '0999'")
@@ -175,5 +175,5 @@ def test_a_record_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -
     newer.close()
     before = path.read_bytes()
     with pytest.raises(FrontdeskError, match=r"newer Frontdesk \(revision 0999\): install that one"):
-        open_record(tmp_path)
+        fresh_record(tmp_path)
     assert path.read_bytes() == before

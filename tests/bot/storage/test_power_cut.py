@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from bot.storage.conversations import note
 from tests.bot.storage.faulty_disk import Act, FaultyDisk, faulty_disk
-from tests.bot.storage.sample import open_record
+from tests.bot.storage.sample import fresh_record
 
 SECTOR = 512
 UNITS = 240
@@ -26,10 +26,10 @@ DETAIL = "x" * 20_000
 
 
 def acts_of_group_commits(folder: Path) -> list[Act]:
-    """Our own writer, eight units at a time; acknowledgements are noted in the writer's thread as they are given."""
+    """Our own writer from the first byte of the file on, eight units at a time; acknowledgements are noted in the writer's thread as they are given."""
     with faulty_disk() as disk:
         disk.remembers = True
-        with open_record(folder) as database:
+        with fresh_record(folder) as database:
             for start in range(0, UNITS, 8):
                 futures = []
                 for number in range(start, start + 8):
@@ -53,7 +53,7 @@ def acts_of_normal(folder: Path) -> list[Act]:
     """The control: the same table and rows, but `synchronous=NORMAL`."""
     with faulty_disk() as disk:
         disk.remembers = True
-        open_record(folder).close()
+        fresh_record(folder).close()
         connection = sqlite.connect(str(folder / "frontdesk.sqlite3"), isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

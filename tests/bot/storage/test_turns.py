@@ -46,7 +46,7 @@ def conversation(database: Database) -> str:
 
 
 @given(any_turn)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_turn_reads_back_exactly(database: Database, turn: Turn) -> None:
     asked = dataclasses.replace(turn.message, conversation=open_conversation(database))
     stored = dataclasses.replace(turn, id=f"turn-{asked.conversation}", message=asked)
