@@ -246,8 +246,7 @@ class Desk:
     def _answer(self, answer: _Answer) -> Stored:
         """Load history -> respond -> store -> publish."""
         message = answer.message
-        past = history(self._database, message.conversation)
-        turn = self._respond(answer, past)
+        turn = self._respond(answer)
         try:
             stored = store_turn(self._database, turn, answer.sequence)
         except (RecordUnavailable, UnknownConversation):
@@ -260,12 +259,12 @@ class Desk:
             self.events.status(message.conversation, stored.sequence, stored.status)
         return stored
 
-    def _respond(self, answer: _Answer, past: tuple[Turn, ...]) -> Turn:
+    def _respond(self, answer: _Answer) -> Turn:
         """The assistant's turn, its text passed on as it comes; an honest failure if it gives none."""
         message = answer.message
         assistant = self._assistant
         try:
-            for item in assistant.respond(message, past):
+            for item in assistant.respond(message, history(self._database, message.conversation)):
                 if not isinstance(item, Turn):
                     answer.add(item)
                     self.events.token(message.conversation, answer.sequence, message.id, item)
@@ -274,6 +273,8 @@ class Desk:
                 else:
                     raise AssertionError("the assistant answered another message")
             raise AssertionError("the assistant gave no turn")
+        except RecordUnavailable:
+            raise
         except Exception:
             _log.exception("the assistant failed on message %s of conversation %s", message.id, message.conversation)
             return _failure(message)

@@ -48,11 +48,12 @@ class RetrievalReport:
     queries: int
     passages: int
     passages_per_second: float
-    skipped: tuple[Skipped, ...]
+    problems: tuple[str, ...]
+    """Rows that were skipped, each as `file:line: reason`."""
     ranks: tuple[int | None, ...]
     """For each question the rank, from 1, of the first relevant document, None beyond 5."""
 
-    def figures(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float]:
         """The figures under the names that `evaluate retrieval --json` prints."""
         return {
             "recall@1": self.recall_at_1,
@@ -116,7 +117,7 @@ def evaluate_documents(
         queries=len(questions),
         passages=len(passages),
         passages_per_second=rate,
-        skipped=tuple(skipped),
+        problems=tuple(f"{place}: {reason}" for place, reason in skipped),
         ranks=tuple(ranks),
     )
 

@@ -41,7 +41,7 @@ not no nor what which who whom whose when where why how any some all each both m
 too very just also again please want need like get got know tell let ok okay yes hi hello hey thanks thank
 won don doesn didn isn aren wasn weren wouldn shouldn couldn
 的 了 吗 呢 吧 啊 呀 我 你 您 他 她 它 我们 你们 他们 是 在 有 和 与 或 也 都 就 还 要 想 会 能 可以 可 以
-请 请问 问 什么 怎么 怎样 如何 哪 哪里 哪个 这 那 这个 那个 个 一下 不 没 没有 被 把 给 对 到 么 谢谢 您好 你好
+请 请问 问 什么 怎么 怎 怎样 如何 哪 哪里 哪个 这 那 这个 那个 个 一下 不 没 没有 被 把 给 对 到 么 谢谢 您好 你好
 嗎 們 個 這 還 請 請問 什麼 怎麼 沒 沒有 會
 """
 _GRAMMAR: Final = frozenset(_GRAMMAR_WORDS.split())

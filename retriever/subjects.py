@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 import numpy as np
@@ -128,8 +128,8 @@ class _Names:
         return found
 
     def _in_line(self, line: Sequence[str]) -> _Named:
-        # Pairs of words also count as one: "guest house" names "guesthouse".
-        words = {*map(self._respelled, line), *(a + b for a, b in pairwise(line))}
+        # Pairs of words also count as one, and one as two: "guest house" names "guesthouse" and the other way round.
+        words = {*chain.from_iterable(map(self._respelled, line)), *(a + b for a, b in pairwise(line))}
         matched: dict[int, float] = defaultdict(float)
         for word in words:
             for form in self._forms_with.get(word, ()):
@@ -142,10 +142,14 @@ class _Names:
                 shares[name] = max(shares.get(name, 0.0), share)
         return shares
 
-    def _respell(self, word: str) -> str:
+    def _respell(self, word: str) -> tuple[str, ...]:
+        """`word` as the names spell it: in two words, or one edit away."""
         if word in self._weight or len(word) < SPELLED or not word.isalpha():
-            return word
-        return next((self._spelling[cut] for cut in _deletions(word) if cut in self._spelling), word)
+            return (word,)
+        for cut in range(3, len(word) - 2):
+            if word[:cut] in self._weight and word[cut:] in self._weight:
+                return word[:cut], word[cut:]
+        return (next((self._spelling[cut] for cut in _deletions(word) if cut in self._spelling), word),)
 
 
 def _deletions(word: str) -> Iterable[str]:
@@ -159,7 +163,10 @@ def _forms(name: str) -> Iterable[str]:
     """
     bare = _BRACKETS.sub(" ", name)
     yield bare
-    yield from _BRACKETS.findall(name)
+    for code in _BRACKETS.findall(name):
+        yield code
+        if any(c.isdigit() for c in code):
+            yield "".join(c for c in code if c.isalnum())
     head = re.split(r"[:：]", bare)[0]
     if head != bare:
         yield head

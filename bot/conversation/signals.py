@@ -280,3 +280,23 @@ def find_signals(text: str) -> tuple[Entity, ...]:
     if _AGREEING.intersection(stripped) and not any(character.isalnum() for character in stripped):
         found.setdefault("yes", Entity("yes", "", offset, offset + len(stripped), 1.0, "face"))
     return tuple(found.values())
+
+
+def _place(*names: str) -> re.Pattern[str]:
+    words = rf"(?:the )?(?:option |number |no\.? ?|第)?(?:{'|'.join(names)})(?: one| option|[个项种条])?(?: please)?"
+    return re.compile(rf"\W*{words}\W*", re.IGNORECASE)
+
+
+_PLACES = (
+    _place("1", "one", "first", "1st", "一"),
+    _place("2", "two", "second", "2nd", "二"),
+    _place("3", "three", "third", "3rd", "三"),
+)
+_LAST_PLACE = _place("last", "最后一?")
+
+
+def place_named(text: str, count: int) -> int | None:
+    """Which of `count` options a message names by its place ("2", "the second one", "第二个"), from 0; None if none."""
+    if _LAST_PLACE.fullmatch(text):
+        return count - 1
+    return next((place for place, pattern in enumerate(_PLACES[:count]) if pattern.fullmatch(text)), None)

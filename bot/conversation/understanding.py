@@ -92,7 +92,7 @@ def understand(
         confidence=best.confidence if best is not None else 0.0,
         runners_up=candidates[1:RUNNERS_UP] if acted_on else candidates[:RUNNERS_UP],
         out_of_scope=out_of_scope,
-        entities=entities,
+        entities=(*entities, *phrases.unknown_names(query.text)),
         language=language,
         model_version=model_version if reading is not None else UNAVAILABLE,
     )

@@ -1,7 +1,7 @@
-"""Words and sentences of plain text, English and Chinese, with their places.
+"""Words, names and sentences of plain text, English and Chinese, with their places.
 
-Owns cutting text into words, sentences and lines that belong together, and which words carry no content. Knows nothing
-about questions, passages or intents.
+Owns cutting text into words, sentences and lines that belong together, which words carry no content, and which are
+written as names. Knows nothing about questions, passages or intents.
 """
 
 from __future__ import annotations
@@ -41,6 +41,17 @@ _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？；]+[”’」�
 _ITEM = re.compile(r"\s*(?:[-*•·▪]\s|\d{1,2}[.)、]\s*(?=\D)|[（(]?[一二三四五六七八九十][)）、]|\|)")
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _LINE = re.compile(r"\s*[^\n]*")
+
+_NAME = re.compile(r"(?<![\w@./&-])[A-Z](?:[A-Za-z]|['’](?=[A-Z]))+(?![\w@&]|[.'’-]\w)")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n\"“”(*])[\s\"“(]*$")
+_PLACE = re.compile(r"\b(?:in|to|from|at|near|over|into|of|around)\s+(?:the\s+|downtown\s+)?(?:[A-Z][\w'’-]*\s+)*$")
+_CALENDAR = re.compile(
+    r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|satur|sun)(?:days?)?|january|february|march|april|may|june|july|august"
+    r"|september|october|november|december|christmas|easter",
+    re.IGNORECASE,
+)
+_SHOUTED = 0.5
+"""Share of capital letters from which writing no longer tells names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +98,8 @@ def stem(token: str) -> str:
 
 def chinese_share(text: str) -> float:
     """Chinese characters among all letters, 0 to 1; 0 for a text without letters."""
-    letters = _LETTER.findall(text)
-    return sum(1 for letter in letters if _CJK_RUN.fullmatch(letter)) / len(letters) if letters else 0.0
+    letters = len(_LETTER.findall(text))
+    return sum(map(len, _CJK_RUN.findall(text))) / letters if letters else 0.0
 
 
 def sentences(text: str) -> tuple[Span, ...]:
@@ -102,7 +113,8 @@ def sentences(text: str) -> tuple[Span, ...]:
     for match in _END.finditer(text):
         if match.group()[0] == "\n":
             wrapped = len(match.group()) == 1 and text[match.end() : match.end() + 1].islower()
-            if wrapped and not text[: match.start()].endswith((":", ";", ",")):
+            listed = _is_item(text, start) or _is_item(text, match.end())
+            if wrapped and not listed and not text[: match.start()].endswith((":", ";", ",")):
                 continue
         elif _is_item(text, start) or _ABBREVIATION.search(text, max(start, match.end() - 12), match.end()):
             continue
@@ -128,3 +140,21 @@ def _add(found: list[Span], text: str, start: int, end: int) -> None:
         # Stray punctuation such as a second "!" belongs to what it follows.
         last = found[-1]
         found[-1] = Span(last.start, start + len(piece.rstrip()), last.item)
+
+
+def names_in(text: str) -> list[tuple[str, int]]:
+    """Words written as English names, with their places: capitals inside a sentence, and abbreviations anywhere.
+
+    Not names: days and months, codes with digits, and what follows "to" or "in", which is where things are sent.
+    """
+    letters = [character for character in text if character.isalpha()]
+    if not letters or sum(character.isupper() for character in letters) >= _SHOUTED * len(letters):
+        return []
+    found = []
+    for match in _NAME.finditer(text):
+        word, before = match.group(), text[: match.start()]
+        abbreviation = word.isupper() and len(word) <= 5
+        inside = abbreviation or not _SENTENCE_START.search(before)
+        if inside and not _CALENDAR.fullmatch(word) and not _PLACE.search(before):
+            found.append((word, match.start()))
+    return found

@@ -165,7 +165,7 @@ def forget(database: Database, conversation: str, *, actor: str) -> bool:
 
 
 def count(database: Database) -> Counts:
-    with database.read() as connection:
+    with database.snapshot() as connection:
         conversations = connection.execute(
             select(ConversationRow.status, func.count()).group_by(ConversationRow.status)
         ).all()

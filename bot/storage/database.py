@@ -56,7 +56,7 @@ class Database:
         if not path.parent.is_dir():
             raise FrontdeskError(f"{path.parent}: no such folder; make it, or set FRONTDESK_HOME to one that exists")
         self._lock = FileLock(path)
-        self._readers = open_engine(path, "BEGIN")
+        self._readers = open_engine(path, "")
         self._writers = open_engine(path, "BEGIN IMMEDIATE")
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(most_waiting)
         self._closing = threading.Lock()
@@ -81,9 +81,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one moment of the record for as long as the block lasts. Keep it short."""
+        """A connection whose every statement sees all that is durable by then."""
         with plainly(self.path), self._readers.connect() as connection:
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the record for as long as the block lasts. Keep it short."""
+        with self.read() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queues `unit`; its future resolves once it is durable, or fails: then none of it was stored (after a
@@ -193,10 +203,14 @@ def _run(waiting: _Waiting, connection: Connection) -> tuple[_Waiting, Any, Base
 
 
 def open_engine(path: Path, begin: str) -> Engine:
-    """An engine whose transactions start with `begin`: the driver's own guessing about transactions is off."""
+    """An engine whose transactions start with `begin`, or that has none: each statement then stands alone.
+
+    The driver's own guessing about transactions is off.
+    """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),  # a path may hold what a URL string would misread
         module=sqlite,
+        isolation_level=None if begin else "AUTOCOMMIT",
         hide_parameters=True,  # an error in the log must not quote a customer
         pool_size=8,
         max_overflow=-1,
@@ -216,8 +230,10 @@ def open_engine(path: Path, begin: str) -> Engine:
         ):
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+    if begin:
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
 
     return engine

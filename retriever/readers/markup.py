@@ -19,6 +19,7 @@ _UNSEEN: Final = frozenset(
      "dialog")
 )  # fmt: skip
 _FURNITURE: Final = frozenset(("nav", "footer", "header", "aside", "form"))
+_GROUPS: Final = frozenset(("ul", "ol", "table", "dl"))
 _HEADINGS: Final = {f"h{n}": n for n in range(1, 7)}
 _INLINE: Final = frozenset(
     ("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "img",
@@ -140,7 +141,8 @@ class _Walk:
     lists: list[int] = field(default_factory=list)
     """For each open list the number of its next item, negative where items have bullets."""
     prefix: str = ""
-    tight: bool = False
+    groups: int = 0
+    group: int = 0
 
     def add(self, text: str | None) -> None:
         if text:
@@ -152,7 +154,7 @@ class _Walk:
         if not self.preformatted:
             text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
         if text.strip(" |\n"):  # a row of empty cells says nothing
-            yield Block(self.prefix + text, self.level, self.tight)
+            yield Block(self.prefix + text, self.level, self.group)
             self.prefix = ""
 
     def enter(self, element: Any) -> Iterator[Block]:
@@ -186,19 +188,20 @@ class _Walk:
             self.preformatted -= tag == "pre"
             if tag in ("ul", "ol") and self.lists:
                 self.lists.pop()
-            if tag in ("ul", "ol", "table", "dl"):
-                self.tight = bool(self.lists)
+            if tag in _GROUPS and not self.lists:
+                self.group = 0
 
     def _enter_list(self, tag: str) -> None:
+        if tag in _GROUPS and not self.lists:
+            self.groups += 1
+            self.group = self.groups
         if tag in ("ul", "ol"):
             self.lists.append(1 if tag == "ol" else -1)
-        elif tag in ("li", "tr", "dt", "dd"):
-            self.tight = True
-            if tag == "li":
-                number = self.lists[-1] if self.lists else -1
-                self.prefix = "- " if number < 0 else f"{number}. "
-                if number > 0:
-                    self.lists[-1] += 1
+        elif tag == "li":
+            number = self.lists[-1] if self.lists else -1
+            self.prefix = "- " if number < 0 else f"{number}. "
+            if number > 0:
+                self.lists[-1] += 1
 
 
 def _has_earlier_cell(element: Any) -> bool:

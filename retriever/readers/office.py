@@ -54,7 +54,7 @@ def read_office(path: Path, kind: Literal["pdf", "docx"]) -> Outline:
         raise RetrieverError(str(problem))
     if kind == "docx":
         return read_html(answer["html"])
-    blocks = [Block(str(text), int(level), bool(tight)) for text, level, tight in answer["blocks"]]
+    blocks = [Block(str(text), int(level)) for text, level in answer["blocks"]]
     return outline(blocks, str(answer["title"]))
 
 
@@ -99,6 +99,7 @@ class _Line:
     text: str
     size: float
     gap: float
+    height: float
 
 
 def _pdf(path: Path) -> dict[str, object]:
@@ -141,7 +142,7 @@ def _page_lines(page: Any) -> list[_Line]:
                 # A gap that no word space explains is the next column of a table.
                 lines[-1].text += (" | " if x - right > 1.5 * size * scale else "") + piece
             else:
-                lines.append(_Line(piece, size * scale, 0.0 if bottom is None else bottom - y))
+                lines.append(_Line(piece, size * scale, 0.0 if bottom is None else bottom - y, y))
             bottom = y
             right = x + 0.45 * size * scale * len(piece)
 
@@ -150,16 +151,27 @@ def _page_lines(page: Any) -> list[_Line]:
 
 
 def _without_running_lines(pages: Sequence[Sequence[_Line]]) -> Iterator[_Line]:
-    """All lines but those that most pages repeat, page numbers aside: running headers and footers."""
-    if len(pages) < 2:
-        yield from pages[0]
-        return
-    pages_with = Counter(key for page in pages for key in {_DIGITS.sub("", line.text) for line in page})
+    """All lines but running headers and footers: the top or bottom line, where most pages repeat it, numbers aside."""
+    edges: Counter[str] = Counter()
     for page in pages:
-        yield from (line for line in page if pages_with[_DIGITS.sub("", line.text)] <= len(pages) / 2)
+        edges.update({_key(line) for line in page if _at_edge(line, page)})
+    for page in pages:
+        for line in page:
+            repeated = len(pages) > 1 and edges[_key(line)] > len(pages) / 2
+            if not (repeated and _at_edge(line, page)):
+                yield line
 
 
-def _blocks(lines: Sequence[_Line]) -> Iterator[tuple[str, int, bool]]:
+def _key(line: _Line) -> str:
+    return _DIGITS.sub("", line.text)
+
+
+def _at_edge(line: _Line, page: Sequence[_Line]) -> bool:
+    heights = [other.height for other in page]
+    return min(max(heights) - line.height, line.height - min(heights)) < line.size
+
+
+def _blocks(lines: Sequence[_Line]) -> Iterator[tuple[str, int]]:
     """Headings are lines set clearly larger than the body; wrapped lines are joined into paragraphs."""
     body = statistics.median(line.size for line in lines for _ in range(max(1, len(line.text) // 10)))
     larger = sorted({round(line.size, 1) for line in lines if line.size > 1.12 * body}, reverse=True)
@@ -171,10 +183,10 @@ def _blocks(lines: Sequence[_Line]) -> Iterator[tuple[str, int, bool]]:
         heading = line.size > 1.12 * body and len(text) < 150
         apart = closed or heading or not 0 <= line.gap < 1.7 * body
         if apart and paragraph:
-            yield paragraph, 0, False
+            yield paragraph, 0
             paragraph = ""
         if heading:
-            yield text, min(6, 1 + larger.index(round(line.size, 1))), False
+            yield text, min(6, 1 + larger.index(round(line.size, 1)))
             closed = True
             continue
         if paragraph.endswith("-") and text[:1].islower():
@@ -187,7 +199,7 @@ def _blocks(lines: Sequence[_Line]) -> Iterator[tuple[str, int, bool]]:
         short = len(text) < 0.7 * full
         closed = False
     if paragraph:
-        yield paragraph, 0, False
+        yield paragraph, 0
 
 
 if __name__ == "__main__":

@@ -27,11 +27,13 @@ LONGEST_TITLE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A heading (`level` 1 to 6) or a stretch of body (`level` 0). A `tight` one follows its neighbour line by line."""
+    """A heading (`level` 1 to 6) or a stretch of body (`level` 0). Neighbours of one `group` above 0, such as the items
+    of a list, follow each other line by line.
+    """
 
     text: str
     level: int = 0
-    tight: bool = False
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def outline(blocks: Iterable[Block], title: str = "", facts: Mapping[str, str] |
     not repeated in heading paths. Headings stand between sections; one without any text under it is a section itself,
     so that nothing visible is lost to search.
     """
-    cleaned = [Block(_body(b.text) if b.level == 0 else one_line(b.text), b.level, b.tight) for b in blocks]
+    cleaned = [Block(_body(b.text) if b.level == 0 else one_line(b.text), b.level, b.group) for b in blocks]
     cleaned = [block for block in cleaned if block.text]
     headings = [block for block in cleaned if block.level]
     first = next((b for b in headings if b.level == 1), headings[0] if headings else None)
@@ -68,7 +70,7 @@ def outline(blocks: Iterable[Block], title: str = "", facts: Mapping[str, str] |
     start = -1
     for number, block in enumerate(cleaned):
         following = cleaned[number + 1] if number + 1 < len(cleaned) else None
-        tight = block.tight and number > 0 and cleaned[number - 1].tight and not block.level
+        tight = block.group > 0 and number > 0 and cleaned[number - 1].group == block.group and not block.level
         text += "" if not text else "\n" if tight else "\n\n"
         if block.level:
             path = [item for item in path if item[0] < block.level]

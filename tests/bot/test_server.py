@@ -52,12 +52,22 @@ def test_importing_the_server_loads_no_model_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+FRAMEWORKS_ON_A_QUIET_MACHINE = 0.66
+"""Seconds of processor time that `import fastapi, sqlalchemy.orm` takes on two cores with nothing else to do."""
+
+
+def import_seconds(modules: str) -> float:
+    """Processor time of a fresh interpreter that imports these."""
+    code = f"import time, {modules}; print(time.process_time())"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.slow
 def test_importing_the_server_takes_less_than_a_second() -> None:
-    """CPU time, best of three: this machine may be busy with other things."""
-    code = "import time, bot.server; print(time.process_time())"
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    assert min(float(run.stdout) for run in runs) < 1.0
+    runs = [(import_seconds("bot.server"), import_seconds("fastapi, sqlalchemy.orm")) for _ in range(4)]
+    server, frameworks = min(run[0] for run in runs), min(run[1] for run in runs)
+    # Other work on the same cores slows everything alike: then the second is as much longer as the frameworks take.
+    assert server < 1.0 * max(1.0, frameworks / FRAMEWORKS_ON_A_QUIET_MACHINE)
 
 
 @pytest.fixture
@@ -91,15 +101,13 @@ def test_the_service_says_an_address_that_can_be_opened(office: Office, host: st
         assert Service(office.application, listener).url.startswith(shown)
 
 
-def test_shortcomings_are_told_by_the_health_check(office: Office) -> None:
+def test_the_health_check_says_that_answers_are_poorer_and_not_which_file_is_to_blame(office: Office) -> None:
     application = create_application(
-        office.desk, office.database, office.shelf, STOREFRONT, shortcomings=lambda: ["no model yet"]
+        office.desk, office.database, office.shelf, STOREFRONT, shortcomings=lambda: ["/srv/models: no model yet"]
     )
     with serving(application) as service:
         answer = httpx.get(f"{service.url}/health/ready", trust_env=False)
-    assert (answer.status_code, answer.json()) == (
-        200, {"status": "ready", "degraded": True, "problems": ["no model yet"]},
-    )  # fmt: skip
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "degraded": True})
 
 
 def test_a_draining_service_still_answers_but_closes_each_connection(office: Office) -> None:

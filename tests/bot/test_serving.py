@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from sqlalchemy import Connection
 
 from bot import FrontdeskError
 from bot.conversation.messages import HandOver, Message, Turn
@@ -301,6 +302,20 @@ def test_a_failure_inside_is_told_honestly_and_stored(
     assert find_conversation(database, conversation).status == "waiting"
     desk.swap(Echo())
     assert desk.answer(message(conversation, "2", "again")).reply.text == "1: again"
+
+
+def test_a_damaged_turn_in_the_history_is_told_honestly_too(database: Database, open_desk: Callable[..., Desk]) -> None:
+    desk, conversation = open_desk(Echo()), open_conversation(database)
+    desk.answer(message(conversation, "1", "hi"))
+
+    def damage(connection: Connection) -> None:
+        connection.exec_driver_sql("DROP TRIGGER tr_turns_no_update")
+        connection.exec_driver_sql("UPDATE turns SET parts = 'rubbish'")
+
+    database.write(damage)
+    turn = desk.answer(message(conversation, "2", "again"))
+    assert turn.reply.status == "handed_over" and [part.decision for part in turn.parts] == [HandOver("error")]
+    assert desk.answer(message(conversation, "2", "again")) == turn
 
 
 def test_a_turn_that_is_not_durable_is_not_given_out(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from finetune.calibrate import OutOfScope
 from finetune.examples import OUT_OF_SCOPE, FinetuneError
-from finetune.model import MAX_TOKENS, NEIGHBOURS, Encoder, Head, QuestionModel, features, merged
+from finetune.model import LINE_TOKENS, MAX_TOKENS, NEIGHBOURS, Encoder, Head, QuestionModel, features, merged
 
 QUESTIONS = [
     ("where is my order", ()),
@@ -29,10 +29,13 @@ def test_a_window_holds_the_last_lines_and_the_message(tiny: Encoder) -> None:
     assert window == expected and len(last[0]) == 4
 
 
-def test_a_long_window_keeps_its_newest_tokens_and_a_long_message_its_first(tiny: Encoder) -> None:
+def test_long_lines_keep_their_start_and_long_windows_their_newest_tokens(tiny: Encoder) -> None:
     _, (window,) = tiny.tokenise([("card lost", (("agent", "refund " * 300), ("customer", "order")))])
-    _, (newest,) = tiny.tokenise([("refund refund order card lost", ())])
-    assert len(window) == MAX_TOKENS and window[-len(newest) + 1 :] == newest[1:]
+    _, (expected,) = tiny.tokenise([("card lost", (("agent", "refund " * LINE_TOKENS), ("customer", "order")))])
+    assert window == expected and len(window) == LINE_TOKENS + 5
+    message = "card " * (MAX_TOKENS - 30)
+    _, (full,) = tiny.tokenise([(message, (("agent", "refund " * 24), ("customer", "order " * 24)))])
+    assert len(full) == MAX_TOKENS and full[1] == full[4] != full[5] == full[28] != full[29]
     (cut,), (same,) = tiny.tokenise([("card " + "lost " * 300, (("agent", "order"),))])
     assert cut is same and len(cut) == MAX_TOKENS and cut[1] != cut[2]
 
@@ -64,7 +67,7 @@ def test_text_that_is_not_valid_unicode_is_read(tiny: Encoder) -> None:
 def test_a_model_made_from_its_files_reads_identically(
     tiny: Encoder, base_folder: Path, trained: QuestionModel
 ) -> None:
-    again = QuestionModel(Encoder(base_folder), trained.head.labels, trained.files, "adapted")
+    again = QuestionModel(Encoder(base_folder), trained.head.labels, trained.files, trained.search_vectors)
     one, two = trained.read(QUESTIONS), again.read(QUESTIONS)
     for name in ("probabilities", "out_of_scope", "last", "window"):
         assert np.array_equal(getattr(one, name), getattr(two, name)), name
@@ -91,8 +94,8 @@ def test_merging_by_hand_equals_peft(tiny: Encoder, trained: QuestionModel, tmp_
 
 
 def test_frozen_search_vectors_leave_the_reading_alone(tiny: Encoder, trained: QuestionModel) -> None:
-    frozen = QuestionModel(tiny, trained.head.labels, trained.files, "frozen")
-    ours, theirs = trained.read(QUESTIONS), frozen.read(QUESTIONS)
+    adapted, frozen = (QuestionModel(tiny, trained.head.labels, trained.files, s) for s in ("adapted", "frozen"))
+    ours, theirs = adapted.read(QUESTIONS), frozen.read(QUESTIONS)
     assert np.array_equal(ours.probabilities, theirs.probabilities)
     assert np.array_equal(theirs.window, tiny.encode(tiny.frozen, QUESTIONS)[1])
     assert not np.allclose(ours.window, theirs.window, atol=1e-2)

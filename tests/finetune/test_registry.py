@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file in the way")
     with pytest.raises(FinetuneError, match="cannot be written"):
         Registry(tmp_path / "models").save(FILES, about())
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 600 bytes: what a full disk does to a writer, with the same OSError."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_no_half_version(tmp_path: Path, full_disk: None) -> None:
+    registry = Registry(tmp_path / "models")
+    with pytest.raises(FinetuneError, match="cannot be written"):
+        registry.save(FILES, about())
+    assert registry.list() == () and not list((tmp_path / "models" / "versions").iterdir())
 
 
 CHILD = """

@@ -53,7 +53,7 @@ def render(document: Document, passages: Sequence[Passage]) -> Article:
         end = section.end
     pieces += _blocks(document.text[end:])
     html = nh3.clean(
-        "".join(pieces),
+        "".join(pieces).replace("</ul>\n<ul>", ""),  # a list with air between its items is still one list
         tags=TAGS,
         attributes={"span": {"id"}, "ol": {"start"}},
         allowed_classes={"section": {"passage"}, "span": {"anchor"}},
@@ -66,10 +66,8 @@ def render(document: Document, passages: Sequence[Passage]) -> Article:
 def _headings(text: str, path: tuple[str, ...], *, first: bool) -> Iterator[str]:
     """What stands between two sections: headings that open the next one, and the title before all of them."""
     for block in _split(text):
-        if block in path:
-            tag = HEADINGS[min(path.index(block), len(HEADINGS) - 1)]
-        else:
-            tag = "h1" if first else "p"
+        depth = path.index(block) if block in path else -1
+        tag = HEADINGS[min(depth, len(HEADINGS) - 1)] if depth >= 0 else "h1" if first else "p"
         first = False
         yield f"<{tag}>{escape(block)}</{tag}>\n"
 

@@ -175,8 +175,7 @@ class LiveBody(BaseModel):
 
 
 class ReadyBody(BaseModel):
-    """`degraded` with its `problems` means that answers come, but poorer than they should be."""
+    """`degraded` means that answers come, but poorer than they should be; `frontdesk doctor` says why."""
 
     status: Literal["ready", "not_ready", "draining"]
     degraded: bool
-    problems: list[str]

@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import assert_never
 
 from anyio import to_thread
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
 
 from bot.channels.web.bodies import turn_body
 from bot.channels.web.problems import Problem, not_stored, problem_of
@@ -59,13 +59,13 @@ class Streams:
             if conversation in (None, followed):
                 queue.put_nowait(None)
 
-    async def follow(self, conversation: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    async def follow(self, conversation: str, after: int) -> AsyncIterator[bytes]:
         """Everything that happened above `after`, then what happens, for as long as the client listens."""
 
         def attach(deliver: Deliver) -> Leave:
             return self._desk.attach(conversation, after, deliver)
 
-        yield ServerSentEvent(comment="open", retry=RETRY_MILLISECONDS)
+        yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
         async with _listening(attach) as queue:
             self._followers[queue] = conversation
             try:
@@ -121,7 +121,7 @@ class Streams:
                     return event.turn
         raise AssertionError("an answer ends with its turn or raises")
 
-    async def answer_as_events(self, message: Message) -> AsyncIterator[ServerSentEvent]:
+    async def answer_as_events(self, message: Message) -> AsyncIterator[bytes]:
         """`answer` on the wire; what would be a problem becomes an error event."""
         try:
             async with aclosing(self.answer(message)) as events:
@@ -163,7 +163,7 @@ async def _next(queue: asyncio.Queue[Item], at_once: bool) -> Item:
     return await queue.get()
 
 
-def encode(event: Event) -> ServerSentEvent:
+def encode(event: Event) -> bytes:
     """The wire form of an event."""
     match event:
         case TokenEvent(message_id=message_id, text=text):
@@ -178,13 +178,16 @@ def encode(event: Event) -> ServerSentEvent:
             assert_never(event)
 
 
-def _sse(name: str, data: dict[str, object], number: int | None) -> ServerSentEvent:
+def _sse(name: str, data: dict[str, object], number: int | None) -> bytes:
     # In ASCII, because many clients end lines at characters like U+2028 that the standard leaves alone.
-    return ServerSentEvent(json.dumps(data), event=name, id=str(number) if number is not None else None)
+    identity = f"id: {number}\r\n" if number is not None else ""
+    return f"{identity}event: {name}\r\ndata: {json.dumps(data)}\r\n\r\n".encode("ascii")
 
 
-def respond(stream: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+def respond(stream: AsyncIterator[bytes]) -> Response:
     """A stream as a response that proxies pass on at once and that notices when its client is gone."""
+    from sse_starlette import EventSourceResponse  # brings uvicorn with it, which only a running service needs
+
     return EventSourceResponse(
         stream,
         headers={"Cache-Control": "no-cache, no-transform"},

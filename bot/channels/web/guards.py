@@ -11,14 +11,12 @@ import re
 import time
 from collections.abc import Callable, Collection
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bot.channels.web.logbook import write
 from bot.channels.web.problems import Problem, too_large
-
-log = structlog.get_logger("frontdesk.web")
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -160,7 +158,7 @@ class RequestLog:
         finally:
             parameters = scope.get("path_params", {})
             subject = parameters.get("conversation_id") or parameters.get("turn_id") or ""
-            log.info(
+            write(
                 "request",
                 method=scope["method"] if scope["method"].isalpha() else "?",
                 route=getattr(scope.get("route"), "path", "none"),

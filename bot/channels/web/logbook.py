@@ -1,6 +1,6 @@
 """How the running service logs: one JSON object a line on standard error, nothing a customer wrote.
 
-Owns the configuration of structlog and of the standard library's loggers. Called once by the service, never at import.
+Owns structlog, which loads at the first line and not before, and what the standard library's loggers may say.
 """
 
 from __future__ import annotations
@@ -8,14 +8,28 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-import structlog
+
+def write(event: str, *, level: int = logging.INFO, **facts: object) -> None:
+    """One line. What goes in is named here and now: no request, no body, no exception is passed along."""
+    import structlog
+
+    structlog.get_logger("frontdesk").log(level, event, **facts)
 
 
-def configure_logging(stream: TextIO = sys.stderr) -> None:
-    """Send our events and the libraries' warnings to `stream`."""
+def place_of(error: BaseException) -> Sequence[str]:
+    """Where an exception comes from, `file:line` of its last frames; not its words, which may quote a customer."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+
+
+def configure_logging(stream: TextIO | None = None) -> None:
+    """Send our events and the libraries' warnings to `stream`, standard error when none is given."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -23,7 +37,7 @@ def configure_logging(stream: TextIO = sys.stderr) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -32,16 +46,15 @@ def configure_logging(stream: TextIO = sys.stderr) -> None:
 
 
 class _Bridge(logging.Handler):
-    """Hands a library's record on without what may quote a customer: only its first line, and an exception's place."""
+    """Hands a library's record on without what may quote a customer: its first line, and an exception's place."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        frames = traceback.extract_tb(error.__traceback__)[-8:] if error else []
-        structlog.get_logger(record.name).log(
-            record.levelno,
+        write(
             "library",
+            level=record.levelno,
             logger=record.name,
             said=record.getMessage().partition("\n")[0][:200],
             kind=type(error).__name__ if error else None,
-            frames=[f"{Path(f.filename).name}:{f.lineno}" for f in frames] or None,
+            frames=place_of(error) if error else None,
         )

@@ -103,9 +103,9 @@ def live() -> LiveBody:
 
 @health.get("/ready", response_model=ReadyBody, responses={503: {"model": ReadyBody}})
 def ready(door: TheDoor) -> JSONResponse:
-    """Whether customers are wanted here, and how well they are served: `degraded` answers come, but poorer."""
-    broken = door.database.problem
-    problems = [*door.shortcomings(), *([broken] if broken else [])]
+    """Whether customers are wanted here, and how well they are served."""
+    # Why is for `frontdesk doctor` and the log to say: this address is public, and reasons name files.
+    broken = bool(door.database.problem)
     status = "draining" if door.draining else "not_ready" if broken else "ready"
-    body = {"status": status, "degraded": bool(problems), "problems": problems}
+    body = {"status": status, "degraded": broken or bool(door.shortcomings())}
     return JSONResponse(body, status_code=200 if status == "ready" else 503)

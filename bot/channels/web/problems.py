@@ -5,14 +5,12 @@ Owns every error body. Never repeats what was sent: input may be hostile, privat
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
-import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -20,16 +18,13 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from bot import FrontdeskError
+from bot.channels.web.logbook import place_of, write
 from bot.serving import Overloaded
 from bot.storage.conversations import UnknownConversation
 from bot.storage.database import RecordUnavailable
 from bot.storage.turns import UnknownTurn
 
-log = structlog.get_logger("frontdesk.web")
-
 MEDIA_TYPE = "application/problem+json"
-
-
 RETRY = {"Retry-After": "1"}
 
 
@@ -145,8 +140,7 @@ def problem_of(error: BaseException) -> Problem:
 def fault(error: BaseException) -> Problem:
     """A fault of ours. The log gets where it happened, not the words of the exception: they may quote a customer."""
     incident = secrets.token_hex(4)
-    frames = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-8:]]
-    log.error("fault", incident=incident, kind=type(error).__name__, frames=frames)
+    write("fault", level=logging.ERROR, incident=incident, kind=type(error).__name__, frames=place_of(error))
     return Problem(
         500,
         "Something went wrong on our side",

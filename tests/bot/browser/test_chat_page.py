@@ -60,6 +60,16 @@ def test_a_question_is_answered_with_sources_that_open_at_the_right_place(open_p
     assert marked.evaluate("node => getComputedStyle(node).backgroundColor") != plain
 
 
+def test_lists_and_tables_of_an_answer_are_set_out(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "show me a table")
+    shown = page.locator(".said.bot .text")
+    assert shown.evaluate("node => [...node.children].map((child) => child.tagName)") == ["P", "TABLE", "OL", "UL", "P"]
+    assert shown.locator("th").all_inner_texts() == ["Paid with", "Days"]
+    assert shown.locator("td").all_inner_texts() == ["Card", "3-7"]
+    assert shown.locator("li").all_inner_texts() == ["Look.", "Ask.1", "Or write. [9]"], "a mark without a source stays"
+
+
 def test_a_mark_in_the_text_opens_its_source_and_both_are_counted(open_page: Open, office: Office) -> None:
     page = open_page()
     ask(page, "refund?")

@@ -15,7 +15,7 @@ from playwright.sync_api import Error
 from bot.conversation.messages import Citation, Message, Turn, readable
 from bot.server import Service
 from tests.bot.browser.conftest import Open, Watch
-from tests.bot.channels.office import API, Office, open_office, serving, turn_to
+from tests.bot.channels.office import API, Office, laid_out, open_office, serving, turn_to
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -126,8 +126,8 @@ def test_attacks_in_an_article_are_shown_as_text(
     page = open_page("/?article")
     page.add_init_script(TRAP)
     for number, batch in enumerate(batches(payloads)):
-        text = "\n\n".join(f"{each}\n\n[{each}]({each})\n\n![{each}](https://evil.example/{each})" for each in batch)
-        office.shelf.put(f"attack{number}.md", batch[0], text)
+        parts = [(readable(each), f"{each}\n\n- {each}\n\n{each} | {each}\n{each} | {each}") for each in batch]
+        office.shelf.put(laid_out(f"attack{number}.md", batch[0], *parts))
         page.goto(f"{service.url}/articles/attack{number}.md")
         assert page.locator("article").inner_text().strip()
         assert page.evaluate(PROVOKE) == 0

@@ -33,22 +33,11 @@ from bot.conversation.messages import (
 from bot.server import Service, create_application, listen
 from bot.serving import Desk
 from bot.storage.database import Database
-from retriever.passages import Document, Passage
+from retriever.passages import Document, Passage, Section
 
 API = "/api/v1"
 PATIENCE = 10.0
 """Seconds after which something that should have happened has not."""
-
-REFUNDS = """# Refunds
-
-When your return arrives we inspect it within 5 business days.
-
-## How the money comes back
-
-Credit cards take 3 to 7 business days, PayPal takes 1 to 2.
-
-See [returns](returns.md) first.
-"""
 
 
 def turn_to(
@@ -93,6 +82,11 @@ class Scripted:
             said = ["Did you mean:", *(f"\n{n}. {title}" for n, title in enumerate(options, 1))]
             yield from said
             yield turn_to(message, "".join(said), status="clarified", suggestions=options)
+        elif "table" in text:
+            said = ["Times:\nPaid with | Days\nCard | 3-7\n", "\n1. Look.\n2. Ask. [1]\n- Or write. [9]\n\nDone | so."]
+            yield from said
+            cited = (Citation("Refunds", "/articles/returns/refunds.md", "", ""),)
+            yield turn_to(message, "".join(said), status="grounded", citations=cited)
         elif "person" in text:
             yield "I have asked a colleague."
             yield turn_to(message, "I have asked a colleague.", status="handed_over")
@@ -124,22 +118,44 @@ class SlowSource:
         yield turn_to(message, "".join(said))
 
 
+def laid_out(source: str, title: str, *parts: tuple[str, str], audience: str = "public") -> Document:
+    """A document as the readers lay it out: its title, then `(heading, body)`; no heading, no line for it."""
+    text, sections = title, []
+    for heading, body in parts:
+        text += f"\n\n{heading}" if heading else ""
+        sections.append(Section((heading,) if heading else (), len(text) + 2, len(text) + 2 + len(body)))
+        text += f"\n\n{body}"
+    return Document(source, title, text, tuple(sections), audience=audience)
+
+
 class Shelf:
-    """Articles by hand; passages are named and found by the words they begin and end with."""
+    """Articles by hand; the passages of each are named and found by their text."""
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
         self._passages: dict[str, tuple[Passage, ...]] = {}
-        self.put("returns/refunds.md", "Refunds", REFUNDS, inspect="When your|days.", money="Credit cards|1 to 2.")
-        self.put("returns/returns.md", "Returns", "Send it back to us.\n")
-
-    def put(self, source: str, title: str, text: str, *, audience: str = "public", **spans: str) -> None:
-        document = Document(source, title, text, (), audience=audience)
-        self._documents[source] = document
-        self._passages[source] = tuple(
-            Passage(name, source, title, (), "", text.index(first), text.index(last) + len(last))
-            for name, (first, last) in ((name, span.split("|")) for name, span in spans.items())
+        refunds = laid_out(
+            "returns/refunds.md",
+            "Refunds",
+            ("", "When your return arrives we inspect it within 5 business days."),
+            ("How the money comes back", "Credit cards take 3 to 7 business days, PayPal takes 1 to 2."),
+            (
+                "Before you ask",
+                "Paid with | Longest time\nCard | 7 days\nPayPal | 2 days\n\n- Look at the date.\n- Ask us.",
+            ),
         )
+        self.put(refunds, inspect="When your return arrives", money="Credit cards take", before="Paid with")
+
+    def put(self, document: Document, **beginnings: str) -> None:
+        starts = sorted((document.text.index(first), name) for name, first in beginnings.items())
+        self._documents[document.source] = document
+        self._passages[document.source] = tuple(
+            Passage(name, document.source, document.title, (), "", start, self._end(document, start))
+            for start, name in starts
+        )
+
+    def _end(self, document: Document, start: int) -> int:
+        return next(section.end for section in document.sections if section.start <= start < section.end)
 
     def document(self, source: str) -> Document | None:
         return self._documents.get(source)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from bot.conversation.messages import readable
 from tests.bot.channels.office import API, Office, Visitor, visitor
@@ -129,25 +130,23 @@ def test_an_unknown_page_and_a_wrong_method_are_problems_too(client: TestClient)
     check(client.get("/assets/v1/chat.html"), 404)
 
 
-def test_a_fault_of_ours_says_its_incident_number_and_nothing_else(
-    office: Office, client: TestClient, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fault_of_ours_says_its_incident_number_and_nothing_else(office: Office, client: TestClient) -> None:
     def broken(source: str) -> None:
         raise RuntimeError("secret of a customer")
 
     kept = office.shelf.document
     office.shelf.document = broken  # type: ignore[method-assign,assignment]
     try:
-        answer = client.get("/articles/a.md")
+        with capture_logs() as lines:
+            answer = client.get("/articles/a.md")
     finally:
         office.shelf.document = kept  # type: ignore[method-assign]
     check(answer, 500, "incident")
-    incident = answer.json()["detail"].split("incident ")[1][:8]
-    logged = "".join(capsys.readouterr())
-    assert incident in logged
-    assert "RuntimeError" in logged
-    assert "test_problems.py" in logged
-    assert "secret of a customer" not in logged + answer.text
+    fault = next(line for line in lines if line["event"] == "fault")
+    assert fault["incident"] in answer.json()["detail"]
+    assert fault["kind"] == "RuntimeError"
+    assert str(fault["frames"][-1]).startswith("test_problems.py:")
+    assert "secret of a customer" not in str(lines) + answer.text
 
 
 def test_naughty_strings_are_said_back_or_refused_and_never_break_anything(

@@ -70,7 +70,7 @@ class _Vfs(ctypes.Structure):
 
 
 _OPEN = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(_File), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(_File), ctypes.c_int, ctypes.c_void_p
 )
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
 _TRUNCATE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)
@@ -86,10 +86,11 @@ def faulty_disk() -> Iterator[FaultyDisk]:
     disk = FaultyDisk()
     kept: list[Any] = []  # what C points to must outlive the files
 
-    def open_file(vfs: int, path: bytes, file: Any, flags: int, out: int) -> int:
+    def open_file(vfs: int, path: int | None, file: Any, flags: int, out: int) -> int:
+        # SQLite keeps the address of the path as long as the file is open: it is passed on, never copied.
         result = int(_OPEN(usual.contents.open)(vfs, path, file, flags, out))
         if result == 0 and path is not None:
-            kept.append(_watch(file.contents, path.decode(), disk, kept))
+            kept.append(_watch(file.contents, ctypes.string_at(path).decode(), disk, kept))
         return result
 
     ours = _Vfs.from_buffer_copy(usual.contents)

@@ -196,7 +196,7 @@ def test_fifty_writers_beside_a_reader_that_holds_its_moment(tmp_path: Path) -> 
             except BaseException as error:
                 faults.append(error)
 
-        with database.read() as connection:
+        with database.snapshot() as connection:
             counted = "SELECT count(*) FROM turns"
             assert connection.exec_driver_sql(counted).scalar() == 0
             threads = [threading.Thread(target=write, args=(conversation,)) for conversation in conversations]
@@ -285,12 +285,12 @@ def test_a_full_disk_fails_the_writes_and_heals_when_there_is_room(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a read-only disk needs root")
 def test_a_read_only_folder_is_one_line_with_the_cure(tmp_path: Path) -> None:
-    with open_record(tmp_path):
+    with fresh_record(tmp_path):
         pass
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(tmp_path)], check=True)
     try:
         with pytest.raises(FrontdeskError, match="give this user write access") as caught:
-            open_record(tmp_path)
+            fresh_record(tmp_path)
         assert "\n" not in str(caught.value)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

@@ -26,7 +26,8 @@ DETAIL = "x" * 20_000
 
 
 def acts_of_group_commits(folder: Path) -> list[Act]:
-    """Our own writer from the first byte of the file on, eight units at a time; acknowledgements are noted in the writer's thread as they are given."""
+    """Our own writer from the first byte of the file on, eight units at a time. Acknowledgements are noted in the
+    writer's thread, as they are given."""
     with faulty_disk() as disk:
         disk.remembers = True
         with fresh_record(folder) as database:

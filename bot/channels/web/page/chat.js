@@ -94,7 +94,7 @@ class Answer {
     this.line.dataset.turn = turn.id;
     this.line.dataset.status = turn.status;
     this.text.lang = languageOf(turn.text);
-    this.text.replaceChildren(...paragraphs(spoken(turn), turn, act));
+    this.text.replaceChildren(...setOut(spoken(turn), turn, act));
     this.body.append(this.text);
     if (turn.citations.length) this.body.append(sources(turn, act));
     if (JUDGED.has(turn.status)) this.body.append(verdict(turn, act));
@@ -116,12 +116,40 @@ function spoken(turn) {
   return lines.join("\n").trim() || turn.text;
 }
 
-const paragraphs = (text, turn, act) => text.split(/\n{2,}/).map((part) => make("p", {}, ...withMarks(part, turn, act)));
+/** The text set out: paragraphs, lists of "- " or "1. " lines, and tables of " | " lines. */
+function setOut(text, turn, act) {
+  const marked = (line) => withMarks(line, turn, act);
+  const shapes = {
+    p: (lines) => make("p", {}, ...marked(lines.join("\n"))),
+    ul: (lines) => make("ul", {}, ...lines.map((line) => make("li", {}, ...marked(line.slice(2))))),
+    ol: (lines) => {
+      const items = lines.map((line) => make("li", {}, ...marked(line.replace(/^\d+\. /, ""))));
+      return make("ol", { start: parseInt(lines[0], 10) }, ...items);
+    },
+    table: (lines) => {
+      if (lines.length === 1) return shapes.p(lines);
+      const row = (line, cell) => make("tr", {}, ...line.split(" | ").map((part) => make(cell, {}, ...marked(part))));
+      const [head, ...rest] = lines;
+      const body = make("tbody", {}, ...rest.map((line) => row(line, "td")));
+      return make("table", {}, make("thead", {}, row(head, "th")), body);
+    },
+  };
+  const kind = (line) => (/^- /.test(line) ? "ul" : /^\d{1,3}\. /.test(line) ? "ol" : line.includes(" | ") ? "table" : "p");
+  const found = [];
+  for (const block of text.split(/\n{2,}/)) {
+    let group = null;
+    for (const line of block.split("\n")) {
+      if (group?.kind !== kind(line)) found.push((group = { kind: kind(line), lines: [] }));
+      group.lines.push(line);
+    }
+  }
+  return found.map((group) => shapes[group.kind](group.lines));
+}
 
 /** The text with its marks like [1] as links to the sources they number. */
 function withMarks(text, turn, act) {
-  return text.split(/ ?(\[\d{1,2}\])/).map((piece) => {
-    const number = /^\[(\d{1,2})\]$/.exec(piece)?.[1];
+  return text.split(/( ?\[\d{1,2}\])/).map((piece) => {
+    const number = /^ ?\[(\d{1,2})\]$/.exec(piece)?.[1];
     const citation = number && turn.citations[number - 1];
     const href = citation && safe(citation.url);
     if (!href) return piece;

@@ -1,0 +1,315 @@
+"""The rules of the dialogue, one by one, and what becomes of the pieces of a message."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bot.conversation.dialogue import ORDER_OF_ANSWERING, Matter, decide, decide_all, settle
+from bot.conversation.entities import find_entities
+from bot.conversation.messages import (
+    Approved,
+    AskFor,
+    Candidate,
+    Clarify,
+    Decision,
+    Entity,
+    Grounded,
+    HandOver,
+    NotKnown,
+    Part,
+    SmallTalk,
+    Thresholds,
+    Understanding,
+)
+from bot.conversation.signals import find_signals
+from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
+from retriever.passages import Hit
+from tests.bot.conversation.fakes import NOW, hit, playbook
+
+BOOK = playbook()
+ASKED = AskFor("order_status", "order_number")
+GOOD = hit("Bulbs are E14.", 0.8, source="care/bulbs.md")
+
+
+def matter(
+    text: str,
+    intent: str | None = None,
+    *,
+    confidence: float = 0.9,
+    runners_up: tuple[tuple[str, float], ...] = (),
+    out_of_scope: float = 0.0,
+    hits: tuple[Hit, ...] = (),
+    state: State | None = None,
+    degraded: bool = False,
+    language: str = "en",
+) -> Matter:
+    entities = (*find_entities(text, NOW, BOOK.patterns()), *find_signals(text))
+    candidates = tuple(Candidate(name, chance) for name, chance in runners_up)
+    meaning = Understanding(intent, confidence if intent else 0.3, candidates, out_of_scope, entities, language, "v")
+    return Matter(text, meaning, hits, state or State(), BOOK, Thresholds(), NOW, degraded)
+
+
+def test_a_confident_intent_is_approved() -> None:
+    assert decide(matter("cancel it", "cancel_order")) == Approved("cancel_order")
+
+
+def test_an_intent_that_the_playbook_no_longer_has_is_not_acted_on() -> None:
+    assert decide(matter("fly me", "flights")) == NotKnown()
+
+
+def test_slots_are_asked_for_in_order_and_filled_from_the_message() -> None:
+    assert decide(matter("charged twice", "duplicate_charge")) == AskFor("duplicate_charge", "order_number")
+    one = decide(matter("NL-123456 charged twice", "duplicate_charge"))
+    assert one == AskFor("duplicate_charge", "amount", (("order_number", "NL-123456"),))
+    both = decide(matter("NL-123456 charged $20 twice", "duplicate_charge"))
+    assert both == Approved("duplicate_charge", (("order_number", "NL-123456"), ("amount", "20 USD")))
+
+
+def test_an_order_number_is_remembered_but_an_amount_is_not() -> None:
+    state = State(told=(("order_number", "NL-111111"), ("order_number", "NL-222222"), ("amount", "20 USD")))
+    assert decide(matter("charged twice", "duplicate_charge", state=state)) == AskFor(
+        "duplicate_charge", "amount", (("order_number", "NL-222222"),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "intent", "expected"),
+    [
+        ("NL-123456", None, Approved("order_status", (("order_number", "NL-123456"),))),
+        ("it is nl 123 456", None, Approved("order_status", (("order_number", "NL-123456"),))),
+        ("NL-123456", "cancel_order", Approved("order_status", (("order_number", "NL-123456"),))),
+        ("no idea", None, AskFor("order_status", "order_number", problem="no order_number in the message")),
+        ("ok", None, ASKED),
+        ("no", None, SmallTalk(NEVER_MIND)),
+        ("never mind", None, SmallTalk(NEVER_MIND)),
+        ("cancel", None, SmallTalk(NEVER_MIND)),
+        ("cancel my order", "cancel_order", Approved("cancel_order")),
+        ("hello", "greeting", SmallTalk("greeting")),
+        ("an agent please", None, HandOver("asked")),
+    ],
+)
+def test_what_may_answer_a_question_for_a_slot(text: str, intent: str | None, expected: Decision) -> None:
+    assert decide(matter(text, intent, state=State(pending=ASKED))) == expected
+
+
+def test_a_question_of_the_customers_own_goes_first() -> None:
+    state = State(pending=ASKED)
+    assert decide(matter("which bulb?", hits=(GOOD,), state=state)) == Grounded((GOOD,))
+    # A reader that reads the conversation still hears the intent whose slot is pending.
+    assert decide(matter("which bulb?", "order_status", hits=(GOOD,), state=state)) == Grounded((GOOD,))
+    own = hit("Track it.", 0.9, source="shipping/track.md")
+    assert decide(matter("but where is it?", "order_status", hits=(own,), state=state)) == ASKED
+
+
+def test_a_second_refused_value_brings_a_person() -> None:
+    assert decide(matter("no idea", state=State(pending=ASKED, refused_values=1))) == HandOver("not_known_twice")
+
+
+def test_a_slot_left_open_is_filled_later() -> None:
+    state = State(interrupted=ASKED, answered=("shipping_cost",))
+    answered = Approved("order_status", (("order_number", "NL-123456"),))
+    assert decide(matter("ok it is NL-123456", state=state)) == answered
+    assert decide(matter("ok it is NL-123456", "shipping_cost", state=state)) == answered
+    assert decide(matter("can I return NL-123456?", "return_lamp", state=state)) == Approved("return_lamp")
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("1", "order_status"), ("option 1 please", "order_status"), ("my order", "order_status"),
+        ("2.", "cancel_order"), ("the second one", "cancel_order"), ("last", "cancel_order"),
+        ("第二个", "cancel_order"),
+        ("Can I cancel my order?", "cancel_order"), ("可以取消订单吗", "cancel_order"), ("3", ""), ("order", ""),
+        ("one more thing", ""),
+    ],
+)  # fmt: skip
+def test_how_an_option_is_chosen(text: str, chosen: str) -> None:
+    decision = decide(matter(text, state=State(offered=("order_status", "cancel_order"))))
+    assert getattr(decision, "intent", "") == chosen
+
+
+def test_none_of_the_options_is_not_known_and_yes_offers_them_once_more() -> None:
+    state = State(offered=("order_status", "cancel_order"))
+    assert decide(matter("none of these", state=state)) == NotKnown()
+    assert decide(matter("no", state=state)) == NotKnown()
+    assert decide(matter("yes", state=state)) == Clarify(state.offered)
+    assert decide(matter("yes", state=replace(state, offered_again=True))) == NotKnown()
+
+
+def test_close_intents_are_offered_but_not_the_same_twice() -> None:
+    close = (("order_status", 0.4), ("cancel_order", 0.3), ("greeting", 0.3), ("gone", 0.3), ("return_lamp", 0.1))
+    assert decide(matter("my order", runners_up=close)) == Clarify(("order_status", "cancel_order"))
+    same = State(offered=("order_status", "cancel_order"))
+    assert decide(matter("hm hm hm", runners_up=close, state=same)) == NotKnown()
+    assert decide(matter("my order", runners_up=close, out_of_scope=0.8)) == NotKnown()
+    assert decide(matter("my order", runners_up=close[:1])) == NotKnown()
+    assert decide(matter("my order", runners_up=(("order_status", 0.28), ("cancel_order", 0.27)))) == NotKnown()
+
+
+def test_a_good_passage_is_quoted_and_a_weak_one_is_not() -> None:
+    assert decide(matter("which bulb?", hits=(GOOD,))) == Grounded((GOOD,))
+    assert decide(matter("which bulb?", hits=(hit("x", 0.49),))) == NotKnown()
+    assert decide(matter("which bulb?", hits=(GOOD, hit("y", 0.55), hit("z", 0.7)))) == Grounded((GOOD, hit("z", 0.7)))
+
+
+def test_articles_know_more_than_intents_unless_the_question_is_foreign_beyond_doubt() -> None:
+    weak = hit("Bulbs.", 0.6)
+    assert decide(matter("which bulb?", hits=(weak,), out_of_scope=0.8)) == Grounded((weak,))
+    assert decide(matter("which bulb?", hits=(weak,), out_of_scope=0.95)) == NotKnown()
+    assert decide(matter("which bulb?", hits=(GOOD,), out_of_scope=0.95)) == Grounded((GOOD,))
+
+
+def test_passages_found_by_words_alone_have_a_threshold_of_their_own() -> None:
+    weak = hit("灯泡。", 0.4)
+    assert decide(matter("灯泡怎么换", hits=(weak,), language="zh")) == Grounded((weak,))
+    assert decide(matter("bulb how", hits=(weak,))) == NotKnown()
+
+
+def test_passages_in_the_customers_language_go_first() -> None:
+    chinese = Hit(replace(GOOD.passage, id="zh", language="zh"), 0.5, 0.6, GOOD.why)
+    assert decide(matter("灯泡怎么换", hits=(GOOD, chinese), language="zh")) == Grounded((chinese,))
+    assert decide(matter("灯泡怎么换", hits=(GOOD,), language="zh")) == Grounded((GOOD,))
+
+
+def test_another_article_goes_before_an_approved_answer() -> None:
+    assert decide(matter("return a bulb?", "return_lamp", hits=(GOOD,))) == Grounded((GOOD,))
+    own = hit("Return it.", 0.95, source="returns/how-to-return.md")
+    assert decide(matter("return?", "return_lamp", hits=(own, GOOD))) == Approved("return_lamp")
+    translated = hit("退货。", 0.95, source="zh/returns/how-to-return.md")
+    assert decide(matter("return?", "return_lamp", hits=(translated,))) == Approved("return_lamp")
+    assert decide(matter("return?", "return_lamp", hits=(hit("x", 0.4),))) == Approved("return_lamp")
+
+
+def test_before_a_question_for_a_slot_only_a_nearly_certain_passage() -> None:
+    likely, certain = hit("x", 0.7), hit("x", 0.8)
+    assert decide(matter("where is it?", "order_status", hits=(likely,))) == ASKED
+    assert decide(matter("where is it?", "order_status", hits=(certain,))) == Grounded((certain,))
+
+
+def test_a_follow_up_is_not_met_with_the_answer_just_given() -> None:
+    own = hit("Return abroad.", 0.9, source="returns/how-to-return.md")
+    just = State(answered=("return_lamp",))
+    assert decide(matter("and from Sweden?", "return_lamp", hits=(own,), state=just)) == Grounded((own,))
+    assert decide(matter("and from Sweden?", "return_lamp", hits=(own,))) == Approved("return_lamp")
+    assert decide(matter("and from Sweden?", "return_lamp", state=just)) == Approved("return_lamp")
+
+
+@pytest.mark.parametrize(
+    ("text", "intent", "state", "expected"),
+    [
+        ("talk to a human", "cancel_order", State(), HandOver("asked")),
+        ("hmm", "talk_to_person", State(), HandOver("asked")),
+        ("it gave me a shock", "injury", State(), HandOver("policy")),
+        ("yes", None, State(misses=1), HandOver("asked")),
+        ("yes", None, State(), SmallTalk(ANYTHING_ELSE)),
+        ("no thanks", None, State(misses=1), SmallTalk(ANYTHING_ELSE)),
+        ("this is unacceptable", None, State(), HandOver("angry")),
+        ("unacceptable, cancel it", "cancel_order", State(), Approved("cancel_order")),
+        ("unacceptable, cancel it", "cancel_order", State(was_angry=True), HandOver("angry")),
+        ("what?", None, State(misses=1), HandOver("not_known_twice")),
+        ("hello", "greeting", State(misses=1), SmallTalk("greeting")),
+        ("where is my order", "order_status", State(waiting="asked"), HandOver("asked")),
+        ("talk to a human", None, State(waiting="policy"), HandOver("policy")),
+        ("never mind", None, State(waiting="asked"), SmallTalk(NEVER_MIND)),
+        ("", None, State(), SmallTalk(NO_TEXT)),
+        ("?!", None, State(misses=1), SmallTalk(NO_TEXT)),
+        ("🪔", None, State(), SmallTalk(NO_TEXT)),
+    ],
+)
+def test_people_first(text: str, intent: str | None, state: State, expected: Decision) -> None:
+    assert decide(matter(text, intent, state=state)) == expected
+
+
+def test_what_fails_on_our_side_is_said_so() -> None:
+    assert decide(matter("which bulb?", degraded=True)) == HandOver("error")
+    assert decide(matter("cancel it", "cancel_order", degraded=True)) == Approved("cancel_order")
+    assert decide(matter("which bulb?", hits=(GOOD,), degraded=True)) == Grounded((GOOD,))
+    assert decide(matter("which bulb?", degraded=True, state=State(pending=ASKED))) == HandOver("error")
+
+
+def test_a_bare_order_number_is_asked_about() -> None:
+    assert decide(matter("NL-123456", hits=(GOOD,))) == Clarify(("order_status", "duplicate_charge"))
+    assert decide(matter("$20")) == AskFor("duplicate_charge", "order_number")
+    assert decide(matter("jo@mail.example")) == NotKnown()
+
+
+def part(decision: Decision, text: str = "What is the weather like?") -> Part:
+    return Part(text, matter(text).meaning, (), decision)
+
+
+@pytest.mark.parametrize(
+    ("whole", "pieces", "kept"),
+    [
+        (Approved("a"), (Approved("a"), Approved("b")), (0, 1)),
+        (Approved("a"), (Approved("a"), Approved("a")), ()),
+        (Approved("a"), (AskFor("a", "s"), Approved("a")), ()),
+        (Approved("a"), (SmallTalk("hi"), Approved("a")), ()),
+        (Approved("a"), (NotKnown(), Clarify(("a", "b"))), ()),
+        (NotKnown(), (Approved("a"), NotKnown()), (0, 1)),
+        (NotKnown(), (NotKnown(), NotKnown()), ()),
+        (SmallTalk("hi"), (SmallTalk("hi"), SmallTalk("bye")), ()),
+        (Approved("a"), (Approved("a"), HandOver("asked")), (1,)),
+        (Approved("a"), (HandOver("policy"), Approved("a")), (0,)),
+        (Grounded((GOOD,)), (Grounded((GOOD,)), Grounded((GOOD,))), ()),
+        (Grounded((GOOD,)), (Grounded((GOOD,)), Grounded((hit("x", name="other"),))), (0, 1)),
+    ],
+)
+def test_which_pieces_are_kept(whole: Decision, pieces: tuple[Decision, ...], kept: tuple[int, ...]) -> None:
+    parts = tuple(part(decision) for decision in pieces)
+    assert settle(part(whole), parts) == (tuple(parts[place] for place in kept) or (part(whole),))
+
+
+def test_an_open_piece_is_named_only_when_it_is_a_full_question() -> None:
+    met = part(Approved("a"))
+    for text, named in (
+        ("What is the weather like?", 1),
+        ("and how hot?", 0),
+        ("can you check that please?", 0),
+        ("fine", 0),
+    ):
+        missed = part(HandOver("not_known_twice"), text)
+        assert settle(part(Approved("a")), (met, missed))[1:] == (part(NotKnown(), text),) * named
+
+
+def test_a_piece_that_tells_the_value_frees_the_next() -> None:
+    state = State(pending=ASKED)
+    both = decide_all(
+        [
+            matter("NL-123456. what is this?", state=state),
+            matter("NL-123456.", state=state),
+            matter("how do I return the lamp?", "return_lamp", state=state),
+        ]
+    )
+    assert [one.decision for one in both] == [
+        Approved("order_status", (("order_number", "NL-123456"),)),
+        Approved("return_lamp"),
+    ]
+
+
+def test_a_person_follows_an_answer_that_says_so() -> None:
+    (answer, hand_over) = decide_all([matter("NL-123456 charged $20 twice", "duplicate_charge")])
+    assert isinstance(answer.decision, Approved)
+    assert hand_over.decision == HandOver("policy")
+
+
+def test_the_order_of_answering_is_the_promised_one() -> None:
+    """Changing it changes what customers are told: people, small talk, approved, quoted, options."""
+    names = [rule.__name__ for rule in ORDER_OF_ANSWERING]
+    assert names.index("_person") < names.index("_small_talk") < names.index("_approves")
+    assert names.index("_approves") < names.index("_quotes") < names.index("_offers") == len(names) - 1
+
+
+def test_a_name_nobody_knows_makes_a_question_more_foreign() -> None:
+    """ "My Steam card" is likely somebody else's, unless an article speaks of Steam or the model is very sure."""
+
+    def asked(out_of_scope: float, hits: tuple[Hit, ...] = ()) -> Decision:
+        one = matter("cancel my Steam order", "cancel_order", out_of_scope=out_of_scope, hits=hits)
+        named = (*one.meaning.entities, Entity("unknown_name", "Steam", 10, 15, 1.0, "a name"))
+        return decide(replace(one, meaning=replace(one.meaning, entities=named)))
+
+    assert asked(0.3) == NotKnown()
+    assert asked(0.3, (hit("Steam the lamp shade.", 0.2),)) == Approved("cancel_order")
+    assert asked(0.3, (hit("Use steamed water.", 0.2),)) == NotKnown()
+    assert asked(0.1) == Approved("cancel_order")

@@ -1,0 +1,258 @@
+"""An ingest touches only what changed, says what it did, and a damaged version never serves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from retriever.knowledge_base import KnowledgeBase, current_version
+from retriever.passages import Line, Query, RetrieverError, Vectors
+from retriever.split import split
+from tests.retriever.hashing import HashingEncoder
+
+ARTICLES = {
+    "returns.md": "# Returns\n\nSend items back within 30 days.\n\n## Refunds\n\nMoney arrives after five days.\n",
+    "shipping.md": "# Shipping\n\nParcels leave our warehouse every weekday.\n",
+    "zh/退货.md": "# 退货\n\n三十天内可以退货。\n",
+    "faq.csv": "id,question,answer\nq1,Do you sell gift cards?,Yes in every store.\nq2,Is parking free?,Yes.\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in ARTICLES.items():
+        path = tmp_path / "articles" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return tmp_path / "articles"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> KnowledgeBase:
+    return KnowledgeBase(tmp_path / "knowledge", HashingEncoder())
+
+
+def test_what_was_ingested_is_found_and_quoted_from_its_source(base: KnowledgeBase, folder: Path) -> None:
+    report = base.ingest([folder])
+    assert (report.added, report.changed, report.removed, report.unchanged, report.skipped) == (5, 0, 0, 0, ())
+    knowledge = base.load()
+    assert knowledge.version == report.version == current_version(folder.parent / "knowledge")
+    hit = knowledge.search(Query("when does money arrive"), None, 3)[0]
+    assert (hit.passage.source, hit.passage.heading) == ("returns.md", ("Refunds",))
+    document = knowledge.document("returns.md")
+    assert document is not None
+    assert document.text[hit.passage.start : hit.passage.end] == hit.passage.text
+    assert knowledge.search(Query("gift cards"), None, 1)[0].passage.source == "faq.csv#q1"
+    assert knowledge.document("nothing.md") is None
+
+
+def test_a_second_ingest_of_the_same_folder_changes_nothing(base: KnowledgeBase, folder: Path) -> None:
+    first = base.ingest([folder])
+    again = base.ingest([folder])
+    assert (again.added, again.changed, again.removed, again.unchanged) == (0, 0, 0, 5)
+    assert (again.version, again.embedded) == (first.version, 0)
+
+
+def test_only_what_changed_is_embedded(tmp_path: Path, folder: Path) -> None:
+    encoder = HashingEncoder()
+    base = KnowledgeBase(tmp_path / "knowledge", encoder)
+    base.ingest([folder])
+    encoder.encoded.clear()
+    (folder / "returns.md").write_text(ARTICLES["returns.md"].replace("five days", "nine days"), "utf-8")
+    report = base.ingest([folder])
+    assert (report.added, report.changed, report.unchanged, report.embedded) == (0, 1, 4, 1)
+    assert encoder.encoded == ["Returns > Refunds\nMoney arrives after nine days."]
+    (folder / "shipping.md").rename(folder / "delivery.md")
+    moved = base.ingest([folder])
+    assert (moved.added, moved.removed, moved.embedded) == (1, 1, 0), "a renamed file keeps its vectors"
+
+
+def test_an_incremental_ingest_equals_one_from_nothing(tmp_path: Path, folder: Path) -> None:
+    base = KnowledgeBase(tmp_path / "knowledge", HashingEncoder())
+    base.ingest([folder])
+    (folder / "returns.md").write_text("# Returns\n\nNo returns any more.\n", "utf-8")
+    (folder / "shipping.md").unlink()
+    (folder / "new.md").write_text("# New\n\nBrand new article.\n", "utf-8")
+    base.ingest([folder])
+    fresh = KnowledgeBase(tmp_path / "fresh", HashingEncoder())
+    fresh.ingest([folder])
+    grown, scratch = base.load(), fresh.load()
+    assert grown.passages == scratch.passages
+    for text in ("returns any more", "brand new", "gift cards", "三十天"):
+        assert grown.search(Query(text), None, 5) == scratch.search(Query(text), None, 5)
+
+
+def test_a_source_that_is_gone_from_its_folder_is_gone_from_knowledge(base: KnowledgeBase, folder: Path) -> None:
+    base.ingest([folder])
+    (folder / "shipping.md").unlink()
+    assert base.ingest([folder]).removed == 1
+    knowledge = base.load()
+    assert knowledge.document("shipping.md") is None
+    assert all(hit.passage.source != "shipping.md" for hit in knowledge.search(Query("parcels warehouse"), None, 10))
+
+
+def test_folders_are_kept_apart_and_equal_names_do_not_collide(base: KnowledgeBase, folder: Path) -> None:
+    other = folder.parent / "branch"
+    other.mkdir()
+    (other / "returns.md").write_text("# Branch returns\n\nOnly with a receipt.\n", "utf-8")
+    base.ingest([folder])
+    base.ingest([other])
+    sources = {document.source for document in base.load().documents}
+    assert {"returns.md", "branch/returns.md"} <= sources
+    assert base.ingest([folder, other]).unchanged == 6
+
+
+def test_one_file_of_a_known_folder_is_updated_in_place(base: KnowledgeBase, folder: Path) -> None:
+    base.ingest([folder])
+    (folder / "zh" / "退货.md").write_text("# 退货\n\n六十天内可以退货。\n", "utf-8")
+    report = base.ingest([folder / "zh"])
+    assert (report.added, report.changed, report.removed, report.unchanged) == (0, 1, 0, 4)
+
+
+def test_a_folder_that_moved_replaces_itself(base: KnowledgeBase, folder: Path) -> None:
+    base.ingest([folder])
+    folder.rename(folder.with_name("moved"))
+    report = base.ingest([folder.with_name("moved")])
+    assert (report.added, report.removed, report.unchanged, report.embedded) == (0, 0, 5, 0)
+
+
+def test_a_bad_file_is_skipped_in_a_folder_and_refused_alone(base: KnowledgeBase, folder: Path) -> None:
+    (folder / "empty.md").write_text("")
+    report = base.ingest([folder])
+    assert report.added == 5
+    assert report.skipped == (("empty.md", "empty; add text or remove the file"),)
+    with pytest.raises(RetrieverError, match=r"^empty\.md: empty; add text"):
+        base.ingest([folder / "empty.md"])
+
+
+def test_nothing_readable_leaves_the_version_in_service(base: KnowledgeBase, folder: Path) -> None:
+    version = base.ingest([folder]).version
+    for name in ARTICLES:
+        (folder / name).unlink()
+    with pytest.raises(RetrieverError, match=r"nothing readable.*unchanged"):
+        base.ingest([folder])
+    assert base.load().version == version
+    with pytest.raises(RetrieverError, match="no such file or folder"):
+        base.ingest([folder / "absent"])
+
+
+def test_an_empty_knowledge_base_says_how_to_fill_it(base: KnowledgeBase, tmp_path: Path) -> None:
+    with pytest.raises(RetrieverError, match="empty; run: frontdesk ingest FOLDER"):
+        base.load()
+    assert base.versions() == []
+    assert current_version(tmp_path / "knowledge") is None
+    with pytest.raises(RetrieverError, match="no earlier version"):
+        base.rollback()
+
+
+def test_rollback_serves_the_version_before_and_can_be_undone(base: KnowledgeBase, folder: Path) -> None:
+    first = base.ingest([folder]).version
+    (folder / "shipping.md").unlink()
+    second = base.ingest([folder]).version
+    assert [(v.version, v.current) for v in base.versions()] == [(second, True), (first, False)]
+    assert base.rollback() == first == base.load().version
+    assert base.load().document("shipping.md") is not None
+    assert base.rollback() == second
+
+
+def test_old_versions_are_pruned_but_never_the_live_one_or_the_one_before(base: KnowledgeBase, folder: Path) -> None:
+    for number in range(9):
+        (folder / "shipping.md").write_text(f"# Shipping\n\nEdition {number}.\n", "utf-8")
+        base.ingest([folder])
+    assert len(base.versions()) == 5
+    base.rollback()
+    assert base.load().warning == ""
+
+
+def test_a_loaded_version_serves_on_while_newer_ones_replace_it(base: KnowledgeBase, folder: Path) -> None:
+    base.ingest([folder])
+    old = base.load()
+    before = old.search(Query("gift cards"), None, 5)
+    for number in range(8):  # the folder of `old` is pruned meanwhile
+        (folder / "shipping.md").write_text(f"# Shipping\n\nEdition {number}.\n", "utf-8")
+        base.ingest([folder])
+    assert not (folder.parent / "knowledge" / "versions" / old.version).exists()
+    assert old.search(Query("gift cards"), None, 5) == before
+
+
+def test_an_index_of_another_encoder_is_refused_and_an_ingest_makes_it_ours(tmp_path: Path, folder: Path) -> None:
+    KnowledgeBase(tmp_path / "knowledge", HashingEncoder("theirs-64@1")).ingest([folder])
+    ours = KnowledgeBase(tmp_path / "knowledge", HashingEncoder("ours-64@1"))
+    with pytest.raises(RetrieverError, match="made with encoder theirs-64@1, this is ours-64@1; ingest"):
+        ours.load()
+    report = ours.ingest([folder])
+    assert (report.unchanged, report.embedded) == (5, 6)
+    assert ours.load().encoder == "ours-64@1"
+
+
+def test_query_vectors_of_another_size_are_refused(base: KnowledgeBase, folder: Path) -> None:
+    base.ingest([folder])
+    other = HashingEncoder()
+    other.dimension = 32
+    with pytest.raises(RetrieverError, match="do not fit the index"):
+        base.load().search(Query("gift"), other.encode_queries([Query("gift")]), 3)
+
+
+def test_two_ingests_at_once_do_not_collide(base: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
+    class Second(HashingEncoder):
+        refused = ""
+
+        def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
+            try:
+                base.ingest([folder])
+            except RetrieverError as error:
+                self.refused = str(error)
+            return super().encode(texts, progress)
+
+    encoder = Second()
+    KnowledgeBase(tmp_path / "knowledge", encoder).ingest([folder])
+    assert "another ingest is running" in encoder.refused
+    assert base.load().passages
+
+
+def test_an_internal_article_is_not_shown_to_customers(base: KnowledgeBase, folder: Path) -> None:
+    (folder / "staff.md").write_text("---\naudience: staff\n---\n# Margins\n\nOur margin is 40 percent.\n", "utf-8")
+    base.ingest([folder])
+    knowledge = base.load()
+    assert all(h.passage.source != "staff.md" for h in knowledge.search(Query("margin percent"), None, 10))
+    staff = frozenset({"public", "staff"})
+    assert knowledge.search(Query("margin percent"), None, 1, audiences=staff)[0].passage.source == "staff.md"
+
+
+def test_passages_on_disk_are_those_of_the_documents(base: KnowledgeBase, folder: Path) -> None:
+    base.ingest([folder])
+    knowledge = base.load()
+    assert knowledge.passages == tuple(p for document in knowledge.documents for p in split(document))
+
+
+def test_history_reaches_the_search(base: KnowledgeBase, folder: Path) -> None:
+    (folder / "drift.md").write_text("# Drift 2 tent\n\n## Facts\n\nWeight 1.9 kg.\n", "utf-8")
+    (folder / "basin.md").write_text("# Basin 4 tent\n\n## Facts\n\nWeight 3.9 kg.\n", "utf-8")
+    base.ingest([folder])
+    for name in ("drift", "basin"):
+        asked = Query("what is the weight?", (Line("customer", f"do you have the {name} tent?"),))
+        assert base.load().search(asked, None, 1)[0].passage.source == f"{name}.md"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root writes anywhere; others need no mount to be refused")
+def test_a_read_only_folder_is_one_line(tmp_path: Path, folder: Path) -> None:
+    base = KnowledgeBase(Path("/proc/frontdesk-knowledge"), HashingEncoder())
+    with pytest.raises(RetrieverError) as caught:
+        base.ingest([folder])
+    assert "\n" not in str(caught.value)
+    assert "make the folder writable" in str(caught.value)
+
+
+def test_ingest_survives_leftovers_of_a_killed_one(base: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
+    base.ingest([folder])
+    left = tmp_path / "knowledge" / "versions" / ".staging-99999"
+    shutil.copytree(next(p for p in left.parent.iterdir() if p.is_dir()), left)
+    (tmp_path / "knowledge" / "CURRENT.new").write_text("half")
+    (folder / "new.md").write_text("# New\n\nText.\n")
+    assert base.ingest([folder]).added == 1
+    assert not left.exists()
+    assert not (tmp_path / "knowledge" / "CURRENT.new").exists()

@@ -1,0 +1,183 @@
+"""Hits are ranked by meaning, words and subject together, say why, and their chance of answering can be calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retriever.keyword_index import KeywordIndex
+from retriever.passages import Document, Hit, Line, Passage, Query, RetrieverError, Section, Why
+from retriever.search import FEATURES, AnswerScore, Indexes, features, search
+from retriever.split import embedded_text, split
+from retriever.subjects import Subjects
+from retriever.vector_index import ExactIndex
+from tests.retriever.hashing import HashingEncoder
+
+ENCODER = HashingEncoder()
+
+
+def document(source: str, text: str, **facts: str) -> Document:
+    return Document(source, facts.pop("title", source), text, (Section((), 0, len(text)),), **facts)
+
+
+def indexes(folder: Path, documents: list[Document]) -> Indexes:
+    passages = tuple(passage for d in documents for passage in split(d))
+    texts = [embedded_text(passage) for passage in passages]
+    keywords = KeywordIndex.build(folder / "keywords", texts)
+    return Indexes(passages, ExactIndex(ENCODER.encode(texts)), keywords, Subjects(passages))
+
+
+def ask(built: Indexes, text: str, *before: str, k: int = 5) -> list[Hit]:
+    query = Query(text, tuple(Line("customer" if i % 2 == 0 else "bot", line) for i, line in enumerate(before)))
+    return search(query, ENCODER.encode_queries([query]), built, k, score=AnswerScore())
+
+
+@pytest.fixture
+def hotels(tmp_path: Path) -> Indexes:
+    rows = []
+    for name in ("ALLENBELL", "ACORN LODGE", "BRIDGE HOUSE", "CITYROOMZ"):
+        for number, (question, answer) in enumerate(
+            [("Is there parking?", "Parking costs extra."), ("Are pets allowed?", "No pets are allowed.")]
+        ):
+            rows.append(document(f"{name}/{number}", answer, question=question, entity=name, domain="hotel"))
+    rows.append(document("train/0", "Bikes are allowed.", question="Can I take my bike on board?", domain="train"))
+    return indexes(tmp_path, rows)
+
+
+def test_the_subject_comes_from_the_conversation_and_the_question_from_the_last_message(hotels: Indexes) -> None:
+    for name in ("ALLENBELL", "BRIDGE HOUSE"):
+        hit = ask(hotels, "Are pets allowed there?", f"I booked the {name.lower()}", "Done!")[0]
+        assert hit.passage.source == f"{name}/1"
+        assert hit.why.subject > 0.5
+    assert ask(hotels, "can I take my bike on board", "I booked the allenbell", "ok")[0].passage.source == "train/0"
+
+
+def test_every_hit_says_why_and_scores_fall(hotels: Indexes) -> None:
+    hits = ask(hotels, "is there parking", k=9)
+    assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+    for hit in hits:
+        assert -1.01 <= hit.why.meaning <= 1.01
+        assert 0 <= hit.why.words <= 1.0001
+        assert 0 <= hit.why.subject <= 1.0001
+        assert 0 < hit.answers < 1
+    assert hits[0].why.words == pytest.approx(1)
+    truth = ENCODER.encode_queries([Query("is there parking")])[0][0]
+    for hit in hits:
+        assert hit.why.meaning == pytest.approx(
+            float(truth @ ENCODER.encode([embedded_text(hit.passage)])[0]), abs=1e-5
+        )
+
+
+def test_a_chinese_question_is_found_by_its_words(tmp_path: Path) -> None:
+    built = indexes(
+        tmp_path,
+        [
+            document("refunds", "信用卡退款需要三到七个工作日到账。", title="退款时间"),
+            document("hours", "门店周一到周五营业。", title="营业时间"),
+            document("english", "Refunds take three days.", title="Refunds"),
+        ],
+    )
+    hits = ask(built, "退款多久到账？")
+    assert hits[0].passage.source == "refunds"
+    assert hits[0].why.words > 0.5
+    assert ask(built, "那信用卡呢？", "退款多久到账？", "您好")[0].passage.source == "refunds"
+
+
+def test_a_product_code_decides_between_alike_passages(tmp_path: Path) -> None:
+    built = indexes(tmp_path, [document(f"p{n}", f"Spare part SR-{n:02} costs ${n}.") for n in range(30)])
+    assert ask(built, "how much is SR-17?")[0].passage.source == "p17"
+    assert ask(built, "price of sr17 please")[0].passage.source == "p17"
+
+
+def test_without_vectors_words_still_find(hotels: Indexes) -> None:
+    hits = search(Query("are pets allowed"), None, hotels, 3, score=AnswerScore())
+    assert hits[0].passage.question == "Are pets allowed?"
+    assert hits[0].why.meaning == 0
+
+
+def test_the_margin_is_against_another_source(tmp_path: Path) -> None:
+    long = "tent pole broken repair. " * 60
+    built = indexes(tmp_path, [document("repairs", long), document("other", "opening hours of the store")])
+    assert len(built.passages) > 2
+    hits = ask(built, "tent pole broken", k=10)
+    best, other = hits[0], next(hit for hit in hits if hit.passage.source == "other")
+    assert best.passage.source == "repairs"
+    assert best.why.margin == pytest.approx(best.score - other.score)
+    assert hits[1].why.margin > 0, "a second passage of the same article is no rival"
+    assert other.why.margin == pytest.approx(other.score - best.score)
+    assert ask(built, "tent pole broken", k=1)[0].why.margin == best.why.margin
+
+
+def test_nothing_indexed_or_nothing_wanted_finds_nothing(tmp_path: Path, hotels: Indexes) -> None:
+    assert ask(hotels, "parking", k=0) == []
+    assert ask(hotels, "?!", k=3) != [], "a question without words is still ranked by meaning"
+    assert len(ask(hotels, "parking", k=1000)) == 9
+
+
+def test_the_same_question_gives_the_same_hits(hotels: Indexes) -> None:
+    assert ask(hotels, "pets parking", "hello", "hi") == ask(hotels, "pets parking", "hello", "hi")
+
+
+# -- the chance that a hit answers ------------------------------------------------------------------------------------
+
+
+def hit(meaning: float, words: float, margin: float, subject: float = 0.5, text: str = "Latin") -> Hit:
+    return Hit(Passage("i", "s", "t", (), text, 0, 5), 0, 0, Why(meaning, words, subject, margin))
+
+
+def test_features_are_the_signals_apart_by_script() -> None:
+    latin, han = features([hit(0.8, 0.5, 0.1), hit(0.8, 0.5, 0.1, text="怎么退货")])
+    assert latin.tolist() == pytest.approx([0.8, 0.5, 0.1, 0.5, 0, 0, 0, 0, 0])
+    assert han.tolist() == pytest.approx([0, 0, 0, 0, 0.8, 0.5, 0.1, 0.5, 1])
+    assert features([hit(-0.3, 0, 0)])[0, 0] == 0
+    assert len(latin) == 2 * len(FEATURES) + 1 == len(AnswerScore().coefficients)
+
+
+def test_calibration_recovers_the_curve_that_made_the_labels() -> None:
+    """The independent answer: labels are drawn from known coefficients."""
+    rng = np.random.default_rng(5)
+    table = np.zeros((6000, 9))
+    table[:, :4] = rng.uniform(0, 1, (6000, 4))
+    true = AnswerScore((6.0, 3.0, 2.0, 1.0, 0, 0, 0, 0, 0), -6.0)
+    labels = rng.uniform(size=6000) < true.chances(table)
+    fitted = AnswerScore.fit(table, labels)
+    np.testing.assert_allclose(fitted.coefficients[:4], true.coefficients[:4], atol=0.7)
+    np.testing.assert_allclose(fitted.chances(table), true.chances(table), atol=0.05)
+    from sklearn.linear_model import LogisticRegression
+
+    theirs = LogisticRegression(C=1e4, max_iter=2000).fit(table, labels).predict_proba(table)[:, 1]
+    np.testing.assert_allclose(fitted.chances(table), theirs, atol=0.01)
+
+
+def test_no_signal_may_speak_against_itself() -> None:
+    rng = np.random.default_rng(6)
+    table = np.zeros((800, 9))
+    table[:, :4] = rng.uniform(0, 1, (800, 4))
+    fitted = AnswerScore.fit(table, table[:, 0] - 0.3 * table[:, 1] > 0.4)
+    assert fitted.coefficients[0] > 0
+    assert fitted.coefficients[1] == 0, "more shared words never lower the chance"
+    better = replace(hit(0.5, 0.5, 0), why=Why(0.6, 0.9, 0.7, 0.2))
+    low, high = fitted.chances(features([hit(0.5, 0.5, 0), better]))
+    assert high >= low
+
+
+def test_calibration_needs_both_kinds_and_copes_with_separable_rows() -> None:
+    table = np.zeros((4, 9))
+    table[:, 0] = [0.1, 0.2, 0.8, 0.9]
+    with pytest.raises(RetrieverError, match="needs hits that answer and hits that do not"):
+        AnswerScore.fit(table, [True] * 4)
+    chances = AnswerScore.fit(table, [False, False, True, True]).chances(table)
+    assert chances[1] < 0.5 < chances[2]
+    assert np.isfinite(chances).all()
+
+
+def test_the_default_curve_trusts_a_clear_hit_and_not_a_vague_one() -> None:
+    clear, vague, chinese = AnswerScore().chances(
+        features([hit(0.8, 1, 0.3), hit(0.35, 0.2, 0.0), hit(0.6, 0.9, 0.5, text="怎么退货")])
+    )
+    assert clear > 0.8
+    assert vague < 0.2
+    assert chinese > 0.5

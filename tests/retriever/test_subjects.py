@@ -1,0 +1,82 @@
+"""What a conversation is about is found in its own lines, by the names that passages carry."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retriever.passages import Line, Passage, Query
+from retriever.subjects import NEUTRAL, OLDER, Subjects
+
+
+def passage(entity: str = "", title: str = "", domain: str = "", question: str = "q") -> Passage:
+    return Passage("id", "s", title, (), "text", 0, 4, entity=entity, domain=domain, question=question)
+
+
+HOTELS = Subjects(
+    [
+        passage("ALLENBELL", domain="hotel"),
+        passage("BRIDGE GUEST HOUSE", domain="hotel"),
+        passage("ACORN GUEST HOUSE", domain="hotel"),
+        passage("THE LUCKY STAR", domain="restaurant"),
+        passage("", domain="train"),
+    ]
+)
+TENTS = Subjects(
+    [
+        passage(title="Drift 2 tent (TN-120)", question=""),
+        passage(title="Basin 4 tent (TN-240)", question=""),
+        passage(title="Ember 1 stove (ST-101)", question=""),
+        passage(title="Ember Duo stove (ST-202)", question=""),
+        passage(title="退货政策", question=""),
+    ]
+)
+
+
+def fits(subjects: Subjects, *lines: str) -> tuple[list[float], list[float], list[float]]:
+    query = Query(lines[-1], tuple(Line("customer", line) for line in lines[:-1]))
+    entity, title, domain = subjects.fit(subjects.read(query), np.arange(5))
+    return entity.tolist(), title.tolist(), domain.tolist()
+
+
+def test_nothing_named_leaves_everything_neutral() -> None:
+    for part in fits(HOTELS, "hello there", "do you have parking?"):
+        assert part == [NEUTRAL] * 5
+
+
+def test_the_entity_named_anywhere_in_the_conversation_fits_and_its_neighbours_do_not() -> None:
+    entity, _, _ = fits(HOTELS, "book the allenbell please", "ok done", "is there parking?")
+    assert entity == [1, 0, 0, 0, NEUTRAL], "what belongs to no entity stays neutral"
+    assert fits(HOTELS, "The Bridge guesthouse?", "pets?")[0][:3] == [0, 1, 0], "written as one word"
+
+
+def test_the_latest_named_counts_most() -> None:
+    entity, _, _ = fits(HOTELS, "i ate at the lucky star", "what about the allenbell?", "thanks", "parking?")
+    assert entity[0] == 1
+    assert entity[3] == np.float32(OLDER)
+
+
+def test_a_typing_mistake_still_names() -> None:
+    assert fits(HOTELS, "is the alenbell cheap?", "parking?")[0][0] == 1
+
+
+def test_words_that_every_name_holds_do_not_name() -> None:
+    assert fits(HOTELS, "i want a guest house", "parking?")[0] == [NEUTRAL] * 5
+
+
+def test_domains_are_named_by_their_word() -> None:
+    assert fits(HOTELS, "i need a train to ely", "is there wifi?")[2] == [0, 0, 0, 0, 1]
+
+
+def test_products_are_named_by_the_proper_part_or_code_of_their_title() -> None:
+    for line in ("do you have the ember 1?", "I bought ST-101", "is st101 in stock"):
+        title = fits(TENTS, line, "how heavy is it?")[1]
+        assert title[2] == 1, line
+        assert title[3] < 1, line
+    assert fits(TENTS, "i have a tent", "how heavy?")[1] == [NEUTRAL] * 5
+    assert fits(TENTS, "你们的退货政策是什么", "要多久")[1][4] == 1
+
+
+def test_a_question_is_no_subject() -> None:
+    """The title of a question-and-answer pair is its question; naming it is not the conversation's subject."""
+    pairs = Subjects([passage(title="Are dogs allowed in stores?")] * 5)
+    assert fits(pairs, "are dogs allowed in stores?")[1] == [NEUTRAL] * 5
