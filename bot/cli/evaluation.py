@@ -76,11 +76,11 @@ def retrieval(
     from retriever.evaluate import evaluate_retrieval
 
     report = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
-    for skipped in report.skipped[:20]:
-        note(f"skipped {skipped}")
+    for problem in report.problems[:20]:
+        note(f"skipped {problem}")
     emit(
         json,
-        report.figures(),
+        report.to_json(),
         [
             f"R@1 {report.recall_at_1:.4f}, R@5 {report.recall_at_5:.4f}, MRR@5 {report.mrr_at_5:.4f}, "
             f"p50 {report.p50_ms:.1f} ms, {report.queries} questions, {report.passages} passages"

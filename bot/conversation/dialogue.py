@@ -43,6 +43,10 @@ UNKNOWN_NAME_ODDS = 5.0
 out-of-scope training messages hold one, and 1.9 % of the others."""
 FOREIGN = 0.9
 """Out-of-scope score from which a question is foreign beyond doubt."""
+DOUBT = 0.1
+"""From this chance of the intent being wrong, or out of scope, another article may be the better answer."""
+SUPPORTED = 0.5
+"""Share of the best passage's chance at which the intent's own article supports its approved answer."""
 NEARLY_AS_GOOD = 0.75
 """Share of the best passage's chance from which another passage is quoted beside it."""
 REMEMBERED_KINDS = ("order_number", "email", "phone")
@@ -278,22 +282,24 @@ def _approves(matter: Matter) -> Decision | None:
 def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
     """Passages to quote although an approved answer is at hand.
 
-    A classifier knows only the intents it was taught, so it is sure of the nearest one also when an article answers
-    the very question. A passage that may be quoted, from another article than the intent's own, therefore goes first;
-    where the approved answer begins with asking the customer for something, only one that is nearly certain. And where
-    the intent may be an echo of what was just said (its answer given, or its slot asked for), a follow-up such as
-    "and for Canada?" wants something else.
+    A classifier knows only the intents it was taught, so it picks the nearest one also when an article answers the very
+    question. Another article than the intent's own therefore goes first when it may be quoted and the intent is in
+    doubt; without doubt, or where the approved answer begins with asking the customer for something, only when it is
+    nearly certain. And where the intent may be an echo of what was just said (its answer given, or its slot asked
+    for), a follow-up such as "and for Canada?" wants something else.
     """
     hits = _good_hits(matter)
     if not hits:
         return ()
     if intent.name in matter.state.answered and matter.shows("follow_up"):
         return hits
-    if intent.article and hits[0].passage.source.endswith(intent.article):
+    own = [hit.answers for hit in matter.hits if intent.article and hit.passage.source.endswith(intent.article)]
+    if max(own, default=0.0) >= SUPPORTED * hits[0].answers:
         return ()
     pending = matter.state.pending
     echo = pending is not None and pending.intent == intent.name and is_question(matter.text)
-    needed = matter.nearly_certain if intent.slots else matter.passage_needed
+    sure = max(1 - matter.meaning.confidence, matter.out_of_scope) < DOUBT
+    needed = matter.nearly_certain if sure or intent.slots else matter.passage_needed
     return hits if echo or hits[0].answers >= needed else ()
 
 

@@ -32,7 +32,9 @@ SECOND_SOURCE = 0.5
 WORDS_DECIDE = 0.2
 """Between passages whose chances are closer than this, the one with more of the question's words is quoted."""
 
-_CONTEXT_WEIGHT = 0.35
+CONTEXT = 0.5
+"""What the words of the question before may weigh at most, against those of the question itself."""
+
 _COLONS = (":", "：")
 _NEEDS_CONTEXT = re.compile(
     r"(?:it|they|this|these|that|those|he|she|its|their|both|then|otherwise|however|in that case|if so|after that"
@@ -90,13 +92,18 @@ def choose_quotes(
 
 
 def _weights(question: str, context: str, hits: Sequence[Hit]) -> dict[str, float]:
-    """Inverse sentence frequency of the question's words; words of the context count less."""
+    """Inverse sentence frequency of the question's words that occur at all.
+
+    All words of the context together count at most half as much as the question's own.
+    """
     texts = [hit.passage.text for hit in hits]
     units = [set(content_words(text[span.start : span.end])) for text in texts for span in sentences(text)]
     seen = Counter(word for unit in units for word in unit)
-    rarity = {word: math.log(1 + len(units) / (1 + seen[word])) for word in content_words(f"{question} {context}")}
-    asked = set(content_words(question))
-    return {word: weight if word in asked else _CONTEXT_WEIGHT * weight for word, weight in rarity.items()}
+    rarity = {word: math.log(1 + len(units) / (1 + count)) for word, count in seen.items()}
+    asked = {word: rarity[word] for word in content_words(question) if word in rarity}
+    before = {word: rarity[word] for word in content_words(context) if word in rarity and word not in asked}
+    scale = min(1.0, CONTEXT * sum(asked.values()) / sum(before.values())) if asked and before else 1.0
+    return asked | {word: scale * weight for word, weight in before.items()}
 
 
 def _quote(question: str, passage: Passage, weights: dict[str, float], scorer: SentenceScorer | None) -> Quote:
