@@ -11,10 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, assert_never
 
 from bot import FrontdeskError
-from bot.conversation.messages import Message, Reply, Thresholds, Turn, Versions
+from bot.conversation.messages import (
+    Approved,
+    AskFor,
+    Clarify,
+    Grounded,
+    HandOver,
+    Message,
+    NotKnown,
+    Part,
+    Reply,
+    SmallTalk,
+    Thresholds,
+    Turn,
+    Versions,
+)
 
 Verdict = Literal["right", "wrong", "abstained", "leaked", "refused"]
 """Answerable: right, wrong (something else was said) or abstained. Unanswerable: leaked (answered) or refused."""
@@ -113,7 +127,7 @@ def judge(row: GoldenRow, turn: Turn) -> Verdict:
     status = turn.reply.status
     if not row.answerable:
         return "leaked" if status in ANSWERING else "refused"
-    acted = {part.understanding.intent for part in turn.parts} if status != "clarified" else set()
+    acted = {intent for part in turn.parts if (intent := _acted_on(part)) is not None}
     if status == "handed_over" and not acted & set(row.intents):
         return "abstained"
     if acted & set(row.intents) and status in ANSWERING | {"handed_over"}:
@@ -121,6 +135,19 @@ def judge(row: GoldenRow, turn: Turn) -> Verdict:
     if status in ANSWERING:
         return "right" if _cited(turn) & set(row.articles) else "wrong"
     return "abstained"
+
+
+def _acted_on(part: Part) -> str | None:
+    """The intent that a part was answered by; one that was only read or offered does not count."""
+    match part.decision:
+        case Approved(intent=intent) | SmallTalk(intent=intent) | AskFor(intent=intent):
+            return intent
+        case HandOver():
+            return part.understanding.intent
+        case Grounded() | Clarify() | NotKnown():
+            return None
+        case _:
+            assert_never(part.decision)
 
 
 def _cited(turn: Turn) -> set[str]:
@@ -191,7 +218,7 @@ def choose_thresholds(
     best_value = value(best)
     for _ in range(3):
         before = best
-        for name in ("intent", "out_of_scope", "passage", "phrase"):
+        for name in ("intent", "out_of_scope", "passage", "phrase", "passage_by_words"):
             for level in GRID:
                 candidate = replace(best, **{name: level})
                 if (candidate_value := value(candidate)) > best_value:

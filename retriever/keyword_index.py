@@ -179,6 +179,9 @@ class KeywordIndex:
         most = 2.2 * sum(map(self.weight, dict.fromkeys(wanted))) or 1.0
         return dict(zip(rows.tolist(), (scores / most).tolist(), strict=True))
 
+    def holds(self, term: str) -> bool:
+        return bool(self._searcher.doc_freq("terms", term))
+
     def weight(self, term: str) -> float:
         """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`."""
         held = self._searcher.doc_freq("terms", term)

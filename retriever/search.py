@@ -194,7 +194,9 @@ def _of(strength: Mapping[int, float], rows: Rows) -> NDArray[np.float32]:
 
 
 def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDArray[np.float32]:
-    return keywords.coverage({term: keywords.weight(term) for term in wanted}, rows)
+    # A pair of characters that no passage holds is rarely a word, and its characters are counted by themselves.
+    known = [term for term in wanted if len(term) != 2 or not unspaced_share(term) or keywords.holds(term)]
+    return keywords.coverage({term: keywords.weight(term) for term in known}, rows)
 
 
 def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating], k: int) -> list[Hit]:

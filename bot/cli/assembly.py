@@ -143,7 +143,7 @@ def articles_of(parts: Parts) -> Articles:
     return parts.knowledge if parts.knowledge is not None else NoArticles()
 
 
-STARTERS = 3
+STARTERS = 4
 
 
 def starters_of(playbook: Playbook) -> dict[str, list[str]]:

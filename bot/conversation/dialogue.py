@@ -390,17 +390,7 @@ def _known_value(matter: Matter, slot: Slot) -> str:
 
 
 ORDER_OF_ANSWERING = (
-    _waits,
-    _person,
-    _says_nothing,
-    _takes_back,
-    _picks,
-    _fills,
-    _small_talk,
-    _resumes,
-    _approves,
-    _explores,
-    _quotes,
-    _offers,
-)
+    _waits, _person, _says_nothing, _takes_back, _picks, _fills, _small_talk,
+    _resumes, _approves, _explores, _quotes, _offers,
+)  # fmt: skip
 """The first rule that has a decision wins; when none has, nothing is known."""

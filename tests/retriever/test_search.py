@@ -82,7 +82,7 @@ def test_a_chinese_question_is_found_by_its_words(tmp_path: Path) -> None:
     )
     hits = ask(built, "退款多久到账？")
     assert hits[0].passage.source == "refunds"
-    assert hits[0].why.words > 0.5
+    assert hits[0].why.words > 0.4 > hits[1].why.words
     assert ask(built, "那信用卡呢？", "退款多久到账？", "您好")[0].passage.source == "refunds"
 
 
@@ -149,7 +149,7 @@ def test_calibration_recovers_the_curve_that_made_the_labels() -> None:
     from sklearn.linear_model import LogisticRegression
 
     theirs = LogisticRegression(C=1e4, max_iter=2000).fit(table, labels).predict_proba(table)[:, 1]
-    np.testing.assert_allclose(fitted.chances(table), theirs, atol=0.01)
+    np.testing.assert_allclose(fitted.chances(table), theirs, atol=0.02)
 
 
 def test_no_signal_may_speak_against_itself() -> None:

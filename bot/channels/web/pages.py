@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parent / "page"
 ASSETS: Mapping[str, str] = {
     "chat.css": "text/css; charset=utf-8",
     "chat.js": "text/javascript; charset=utf-8",
+    "message.js": "text/javascript; charset=utf-8",
     "stream.js": "text/javascript; charset=utf-8",
     "words.js": "text/javascript; charset=utf-8",
     "article.css": "text/css; charset=utf-8",

@@ -49,7 +49,7 @@ def test_a_page_has_nothing_inline_and_everything_it_names_is_there(client: Test
 def test_scripts_import_only_what_is_served(client: TestClient) -> None:
     version = re.findall(r"/assets/(\w+)/", client.get("/").text)[0]
     imported = {name for asset in ASSETS if asset.endswith(".js") for name in imports(asset)}
-    assert imported == {"stream.js", "words.js"}
+    assert imported == {"message.js", "stream.js", "words.js"}
     assert all(client.get(f"/assets/{version}/{name}").status_code == 200 for name in imported)
 
 

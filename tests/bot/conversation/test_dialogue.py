@@ -173,13 +173,27 @@ def test_passages_in_the_customers_language_go_first() -> None:
     assert decide(matter("灯泡怎么换", hits=(GOOD,), language="zh")) == Grounded((GOOD,))
 
 
-def test_another_article_goes_before_an_approved_answer() -> None:
-    assert decide(matter("return a bulb?", "return_lamp", hits=(GOOD,))) == Grounded((GOOD,))
-    own = hit("Return it.", 0.95, source="returns/how-to-return.md")
-    assert decide(matter("return?", "return_lamp", hits=(own, GOOD))) == Approved("return_lamp")
+def test_another_article_goes_before_an_approved_answer_in_doubt() -> None:
+    """Sure of the intent, only a nearly certain passage; in doubt, any that may be quoted."""
+    likely, certain = hit("Bulbs.", 0.6), hit("Bulbs.", 0.8)
+    assert decide(matter("a bulb?", "return_lamp", confidence=0.99, hits=(likely,))) == Approved("return_lamp")
+    assert decide(matter("a bulb?", "return_lamp", confidence=0.99, hits=(certain,))) == Grounded((certain,))
+    assert decide(matter("a bulb?", "return_lamp", confidence=0.8, hits=(likely,))) == Grounded((likely,))
+    assert decide(matter("a bulb?", "return_lamp", confidence=0.99, out_of_scope=0.3, hits=(likely,))) == Grounded(
+        (likely,)
+    )
+    assert decide(matter("a bulb?", "return_lamp", confidence=0.8, hits=(hit("x", 0.4),))) == Approved("return_lamp")
+
+
+def test_the_intents_own_article_speaks_for_its_approved_answer() -> None:
+    own, weak = (
+        hit("Return.", 0.5, source="returns/how-to-return.md"),
+        hit("Return.", 0.3, source="returns/how-to-return.md"),
+    )
     translated = hit("退货。", 0.95, source="zh/returns/how-to-return.md")
-    assert decide(matter("return?", "return_lamp", hits=(translated,))) == Approved("return_lamp")
-    assert decide(matter("return?", "return_lamp", hits=(hit("x", 0.4),))) == Approved("return_lamp")
+    assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(GOOD, own))) == Approved("return_lamp")
+    assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(GOOD, weak))) == Grounded((GOOD,))
+    assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(translated,))) == Approved("return_lamp")
 
 
 def test_before_a_question_for_a_slot_only_a_nearly_certain_passage() -> None:

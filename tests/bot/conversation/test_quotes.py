@@ -127,7 +127,10 @@ def test_between_equals_the_one_with_the_words_is_quoted() -> None:
 
 def test_the_question_before_helps_one_that_leans_on_it() -> None:
     text = LONG.replace("\n\n", " ")
-    assert "cable" in quoted("and a longer one?", text, context="how long is the cable")
+    assert quoted("and how is that?", text, context="tell me about the cable") == "The cable is two metres long."
+    # But it does not outweigh the question itself.
+    dust = quoted("and to dust it?", text, context="how long is the cable when I order it")
+    assert dust == "Dust the shade with a dry cloth."
 
 
 def test_a_scorer_has_its_say() -> None:
