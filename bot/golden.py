@@ -170,29 +170,7 @@ def score(outcomes: Iterable[Outcome]) -> Score:
     )
 
 
-GRID = (
-    0.02,
-    0.05,
-    0.1,
-    0.15,
-    0.2,
-    0.25,
-    0.3,
-    0.35,
-    0.4,
-    0.45,
-    0.5,
-    0.55,
-    0.6,
-    0.65,
-    0.7,
-    0.75,
-    0.8,
-    0.85,
-    0.9,
-    0.95,
-    0.98,
-)
+GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 
 
 def choose_thresholds(
@@ -216,7 +194,7 @@ def choose_thresholds(
 
     best = start or Thresholds()
     best_value = value(best)
-    for _ in range(3):
+    for _ in range(2):
         before = best
         for name in ("intent", "out_of_scope", "passage", "phrase", "passage_by_words"):
             for level in GRID:

@@ -218,8 +218,8 @@ def train_and_register(
 ) -> Learnt:
     """Train both versions, save both, and promote LoRA if it passes the gate, else the baseline, with the reason.
 
-    `choose_thresholds` gives the thresholds a version is saved with; the caller knows what they mean. Raises
-    FinetuneError; nothing is promoted then.
+    `choose_thresholds` gives the thresholds of the version that goes live; the caller knows what they mean, and the
+    other one is saved with the defaults. Raises FinetuneError; nothing is promoted then.
     """
     settings = config or TrainConfig()
     encoder = Encoder(base_folder)
@@ -227,8 +227,11 @@ def train_and_register(
     baseline_scores, lora_scores = (measure(t.model, fitted.rows.held_out) for t in (fitted.baseline, fitted.lora))
     verdict = gate(lora_scores, baseline_scores)
     live = registry.current() or ""
-    baseline = _save(registry, "baseline", fitted.baseline, fitted, baseline_scores, settings, live, choose_thresholds)
-    lora = _save(registry, "lora", fitted.lora, fitted, lora_scores, settings, live, choose_thresholds)
+    # Only what goes live is asked the validation questions: it costs as long as a good part of the training.
+    chosen = choose_thresholds((fitted.lora if verdict.accepted else fitted.baseline).model)
+    for_lora, for_baseline = (chosen, {}) if verdict.accepted else ({}, chosen)
+    baseline = _save(registry, "baseline", fitted.baseline, fitted, baseline_scores, settings, live, for_baseline)
+    lora = _save(registry, "lora", fitted.lora, fitted, lora_scores, settings, live, for_lora)
     if verdict.accepted:
         registry.promote(lora.version, verdict.reason, encoder.fingerprint)
     else:
@@ -246,7 +249,7 @@ def _save(
     scores: Scores,
     config: TrainConfig,
     parent: str,
-    choose_thresholds: Callable[[QuestionModel], Mapping[str, float]],
+    thresholds: Mapping[str, float],
 ) -> Manifest:
     space: Space = trained.model.search_vectors
     about = Manifest(
@@ -261,7 +264,7 @@ def _save(
         parent=parent,
         config=asdict(config),
         metrics={**asdict(scores), "seconds": trained.seconds, "adapter_bytes": trained.model.adapter_bytes},
-        thresholds={"out_of_scope": OUT_OF_SCOPE_THRESHOLD, **choose_thresholds(trained.model)},
+        thresholds={"out_of_scope": OUT_OF_SCOPE_THRESHOLD, **thresholds},
         files={},
     )
     return registry.save(trained.model.files, about)

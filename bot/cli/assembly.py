@@ -20,8 +20,6 @@ from retriever.passages import RetrieverError
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from retriever.knowledge_base import Knowledge, KnowledgeBase
-
     from bot.channels.web.door import Articles
     from bot.conversation.assistant import Assistant
     from bot.conversation.phrases import PhraseBook
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from finetune.model import QuestionModel
     from finetune.registry import Manifest
     from retriever.encoders import FrozenEncoder
+    from retriever.knowledge_base import Knowledge, KnowledgeBase
     from retriever.passages import Document, Passage
 
 

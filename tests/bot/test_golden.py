@@ -114,10 +114,10 @@ def rows(answerable: list[float], unanswerable: list[float]) -> list[GoldenRow]:
 
 
 def test_thresholds_answer_as_much_as_the_dial_allows() -> None:
-    """Unanswerable scores end at 0.60 with one outlier at 0.9: 59 rows at 5 % allow exactly two leaks."""
-    questions = rows([0.5, 0.62, 0.7, 0.99], [0.01 * n for n in range(1, 59)] + [0.9])
+    """Unanswerable scores end at 0.58 with one outlier at 0.9: 59 rows at 5 % allow exactly two leaks."""
+    questions = rows([0.5, 0.66, 0.7, 0.99], [0.01 * n for n in range(1, 59)] + [0.9])
     chosen, reached = choose_thresholds(ScoreInText, questions, 0.05)
-    assert 0.57 < chosen.passage <= 0.62
+    assert 0.57 < chosen.passage <= 0.66
     assert (reached.right, reached.leaked) == (3, 1 + (chosen.passage <= 0.58))
     assert (reached.leaked + 1) / (reached.unanswerable + 1) <= 0.05
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retriever.encoders import DEFAULT_WEIGHTS, FrozenEncoder, weights_folder, window_text
+from retriever.encoders import DEFAULT_WEIGHTS, FrozenEncoder, weights_folder
 from retriever.passages import Line, Query, RetrieverError
 
 TEXTS = ["How do I return a tent?", "refund", "x " * 600, "", "退货要多久", "Where is my parcel? " * 5, "\ud800 lone"]
@@ -46,18 +46,19 @@ def test_queries_have_a_last_and_a_window_row(encoder: FrozenEncoder) -> None:
     last, window = encoder.encode_queries([talk, Query("and to Norway?")])
     assert (last[0] == last[1]).all() or float(last[0] @ last[1]) > 0.9999
     assert (window[1] == last[1]).all(), "without history the window is the message"
-    expected = encoder.encode(["Do you ship to Sweden?\nYes.\nand to Norway?"])[0]
+    expected = encoder.encode(["Do you ship to Sweden? Yes. and to Norway?"])[0]
     assert float(window[0] @ expected) > 0.999
 
 
 @pytest.mark.slow
-def test_a_window_that_is_too_long_keeps_its_end(encoder: FrozenEncoder) -> None:
-    noise = Line("bot", "We sell lamps and tables. " * 120)
-    last, window = encoder.encode_queries([Query("How do I reset my password?", (noise,))])
-    short = encoder.encode_queries([Query("How do I reset my password?", (Line("bot", noise.text[-300:]),))])[1]
-    cut = encoder.encode([noise.text + "\nHow do I reset my password?"])
-    assert float(window[0] @ last[0]) > float(cut[0] @ last[0]) + 0.02, "the passage side would have lost the question"
-    assert float(short[0] @ last[0]) > 0
+def test_a_window_keeps_the_message_and_the_start_of_the_last_three_lines(encoder: FrozenEncoder) -> None:
+    lines = tuple(Line("bot", f"{word} " * 40) for word in ("ignored", "tent", "stove", "lamp"))
+    _, window = encoder.encode_queries([Query("How much is it?", lines)])
+    expected = " ".join(" ".join([word] * 24) for word in ("tent", "stove", "lamp")) + " How much is it?"
+    assert float(window[0] @ encoder.encode([expected])[0]) > 0.999
+    long = "password " * 600
+    last, window = encoder.encode_queries([Query(long, lines)])
+    assert (last == window).all(), "a message that fills the encoder leaves no room for a window"
 
 
 @pytest.mark.slow
@@ -125,10 +126,3 @@ def test_an_encoder_we_would_compute_wrongly_is_refused(
     (tmp_path / file).write_text("{" if content is None else json.dumps(content))
     with pytest.raises(RetrieverError, match=reason):
         FrozenEncoder(tmp_path)
-
-
-def test_the_window_is_the_last_lines_oldest_first() -> None:
-    history = tuple(Line("customer", f"line {n}") for n in range(9))
-    assert window_text(Query("now", history)) == "line 7\nline 8\nnow"
-    assert window_text(Query("now")) == "now"
-    assert window_text(Query("now", history), lines=1) == "now"

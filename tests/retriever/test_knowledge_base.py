@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -245,6 +247,30 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path, folder: Path) -> None:
         base.ingest([folder])
     assert "\n" not in str(caught.value)
     assert "make the folder writable" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_two_thousand_markdown_files_of_strangers_are_ingested(base: KnowledgeBase, tmp_path: Path) -> None:
+    """Those that lie in this Python's packages, and pieces of them cut at random until there are enough."""
+    rng = random.Random(11)
+    texts = [
+        path.read_bytes() for path in sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.md")) if path.is_file()
+    ]
+    assert len(texts) > 20
+    strangers = tmp_path / "strangers"
+    for number in range(2000):
+        folder = strangers / f"part-{number % 40}"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = texts[number] if number < len(texts) else rng.choice(texts)
+        if number >= len(texts):
+            start = rng.randrange(max(1, len(text)))
+            text = b"# Piece %d\n\n" % number + text[start : start + 3000].decode("utf-8", "ignore").encode()
+        (folder / f"file-{number}.md").write_bytes(text)
+    report = base.ingest([strangers])
+    assert report.added + len(report.skipped) == 2000
+    assert report.added >= 1990, report.skipped
+    assert base.load().search(Query("installation"), None, 5)
+    assert base.ingest([strangers]).embedded == 0
 
 
 def test_ingest_survives_leftovers_of_a_killed_one(base: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
