@@ -71,7 +71,7 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
-LEAST_PAIRS = 50
+LEAST_PAIRS = 20
 """Held-out questions with an answer that it takes to let adapted vectors search."""
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticUndefined
 
 from bot.settings import Settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_frontdesk
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -79,18 +78,6 @@ def test_readme_commands_do_what_they_say(sample_home: Path) -> None:
     for line in lines:
         if line == "frontdesk train":
             continue
-        result = subprocess.run(
-            f"{Path(sys.executable).parent / 'frontdesk'} {line.removeprefix('frontdesk ')}",
-            shell=True,
-            cwd=ROOT,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "FRONTDESK_CONFIG": str(ROOT / "data/frontdesk.toml"),
-                "FRONTDESK_HOME": str(sample_home),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = run_frontdesk(sample_home, *shlex.split(line)[1:])
         assert result.returncode == 0, f"{line}\n{result.stderr}"
         assert result.stdout.strip(), line

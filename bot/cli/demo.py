@@ -31,6 +31,10 @@ RIGHT_NEEDED = 9
 SECONDS_TO_START = 120.0
 
 
+def register(commands: typer.Typer) -> None:
+    commands.command()(demo)
+
+
 def demo(
     port: Annotated[int, typer.Option(help="Port of the chat page.")] = 8080,
     check: Annotated[bool, typer.Option("--check", help="Ask ten questions over HTTP and end with 0 or 1.")] = False,

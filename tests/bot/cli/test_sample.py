@@ -1,0 +1,106 @@
+"""The sample company through the command line: learnt, asked, explained, copied, brought back, served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.home import Home, running_service
+from tests.conftest import ROOT, run_frontdesk, sample_environment
+
+pytestmark = pytest.mark.slow
+
+ENGLISH_RIGHT = 0.40
+"""A floor against regressions, far below the goal of .90: docs/decisions.md says where it stands and why."""
+CHINESE_RIGHT = 0.70
+MOST_LEAKED = 0.05
+
+
+def said(home: Path, *arguments: str) -> Any:
+    """The one JSON object that a command prints."""
+    done = run_frontdesk(home, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_training_leaves_two_versions_and_says_why_one_is_live(sample_home: Path) -> None:
+    listed = said(sample_home, "models", "list")
+    assert {v["kind"] for v in listed["versions"]} == {"baseline", "lora"}
+    shown = said(sample_home, "models", "show")
+    assert shown["manifest"]["version"] == listed["live"]
+    assert next(event for event in shown["history"] if event["action"] == "promoted")["reason"]
+    assert set(shown["manifest"]["thresholds"]) >= {"intent", "out_of_scope", "passage", "phrase"}
+
+
+def test_golden_questions_keep_what_was_reached(sample_home: Path) -> None:
+    """The evaluation set through the whole bot: no threshold was chosen on it."""
+    scores = said(sample_home, "evaluate", "golden")["scores"]
+    assert scores["all"]["answerable"] + scores["all"]["unanswerable"] == 300
+    assert scores["en"]["answered_right"] >= ENGLISH_RIGHT
+    assert scores["zh"]["answered_right"] >= CHINESE_RIGHT
+    assert scores["zh"]["leak_rate"] <= MOST_LEAKED
+    assert scores["en"]["leak_rate"] <= 2 * MOST_LEAKED
+
+
+def test_status_and_doctor_agree_that_all_is_there(sample_home: Path) -> None:
+    status = said(sample_home, "status")
+    assert status["model"] and status["index"] and status["service"] is None
+    assert said(sample_home, "doctor")["ok"] is True
+
+
+def test_doctor_names_what_is_missing_and_ends_with_one(tmp_path: Path) -> None:
+    done = run_frontdesk(tmp_path / "nothing", "doctor")
+    assert done.returncode == 1
+    assert "frontdesk train" in done.stdout
+    assert "frontdesk ingest" in done.stdout
+
+
+@pytest.fixture
+def service(sample_home: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """`frontdesk serve` on a copy of the home, so that what it records stays its own."""
+    home = tmp_path / "home"
+    shutil.copytree(sample_home, home)
+    command = [Path(sys.executable).parent / "frontdesk", "serve", "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, env=sample_environment(home), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while run_frontdesk(home, "ask", "hello", "--json").stderr or running_service(Home(home)) is None:
+            assert process.poll() is None and time.monotonic() < deadline, "the service did not start"
+        yield home, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_served_asked_explained_copied_and_brought_back(
+    service: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """One question's whole life: answered over HTTP, explained, in the backup, and in the restored copy."""
+    home, process = service
+    turn = said(home, "ask", "how much is delivery to Ontario")
+    assert turn["status"] == "approved" and turn["intent"] == "shipping_cost"
+    explained = run_frontdesk(home, "explain", turn["id"])
+    assert "shipping_cost" in explained.stdout and turn["model_version"] in explained.stdout
+
+    copy = tmp_path / "copy"
+    assert said(home, "backup", str(copy))["bytes"] > 0
+    assert run_frontdesk(home, "restore", str(copy)).returncode == 2, "a running service must not lose its record"
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert running_service(Home(home)) is None
+
+    elsewhere = tmp_path / "elsewhere"
+    assert said(elsewhere, "restore", str(copy))["home"] == str(elsewhere)
+    again = run_frontdesk(elsewhere, "explain", turn["id"])
+    assert again.stdout == explained.stdout
+    assert said(elsewhere, "ask", "how much is delivery to Ontario")["text"] == turn["text"]
