@@ -87,7 +87,7 @@ def test_training_needs_rows_and_two_intents(frontdesk: Run, home: Path, tmp_pat
     [
         ("empty.md", b""),
         ("binary.md", bytes(range(256)) * 40),
-        ("broken.jsonl", b'{"id": "1", "answer": "yes"}\n' * 36 + b"{broken"),
+        ("broken.jsonl", b"".join(b'{"id": "%d", "answer": "yes"}\n' % n for n in range(36)) + b"{broken"),
         ("columns.csv", b"a,b\n1,2\n"),
         ("longline.jsonl", b'{"id": "' + b"x" * 50_000_000),
         ("encoding.md", "# Größe".encode("utf-16")[3:] + b"\xff\xfe\xfa"),
@@ -171,8 +171,8 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.setenv("FRONTDESK_HOME", str(small_disk / "home"))
     path = tmp_path / "chats.jsonl"
     turns = [
-        {"speaker": "customer", "text": "where is my parcel, it should be here?"},
-        {"speaker": "agent", "text": "x" * 900, "template": "t"},
+        {"speaker": "customer", "text": "where is my parcel? " + "It should be here. " * 40},
+        {"speaker": "agent", "text": "On its way.", "template": "t"},
     ]
     path.write_text("\n".join(json.dumps({"id": str(n), "turns": turns}) for n in range(2000)))
     refused(frontdesk("transcripts", "import", path), "space")
