@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -178,18 +179,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Registry(tmp_path / "models").save(FILES, about())
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 600 bytes: what a full disk does to a writer, with the same OSError."""
+    """No file of this process may grow beyond 600 bytes; kept short, for it holds for the log of the tests too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_no_half_version(tmp_path: Path, full_disk: None) -> None:
+def test_a_full_disk_leaves_no_half_version(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "models")
-    with pytest.raises(FinetuneError, match="cannot be written"):
+    with full_disk(), pytest.raises(FinetuneError, match="cannot be written"):
         registry.save(FILES, about())
     assert registry.list() == () and not list((tmp_path / "models" / "versions").iterdir())
 
