@@ -106,12 +106,18 @@ def backup(
     for name in COPIED:
         if (home.folder / name).is_dir():
             note(f"copying {home.folder / name}")
-            shutil.copytree(home.folder / name, staging / name, ignore=shutil.ignore_patterns(".*"))
+            shutil.copytree(home.folder / name, staging / name, ignore=_unfinished)
     if to.exists():
         to.rmdir()
     os.replace(staging, to)
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
     emit(json, {"backup": str(to), "bytes": size}, [f"copied {size / 1e6:,.1f} MB to {to}"])
+
+
+def _unfinished(folder: str, names: list[str]) -> list[str]:
+    """Locks and versions that are being written; what is hidden inside a whole version belongs to it."""
+    inside_a_version = "versions" in Path(folder).parent.parts
+    return [] if inside_a_version else [name for name in names if name.startswith(".")]
 
 
 def restore(
@@ -131,6 +137,7 @@ def restore(
     service = running_service(home)
     if service is not None:
         raise FrontdeskError(f"{home.folder}: a service (process {service.pid}) uses it; stop it first")
+    home.folder.mkdir(parents=True, exist_ok=True)
     restore_database(copy.database, home.database)
     kept = home.folder / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for name in COPIED:
