@@ -56,10 +56,10 @@ def open_encoder(settings: Settings) -> FrozenEncoder:
     return FrozenEncoder(base_folder(settings))
 
 
-def open_knowledge_base(settings: Settings, encoder: FrozenEncoder | None = None) -> KnowledgeBase:
+def open_knowledge_base(settings: Settings) -> KnowledgeBase:
     from retriever.knowledge_base import KnowledgeBase
 
-    return KnowledgeBase(settings.home_folder.knowledge, encoder or open_encoder(settings))
+    return KnowledgeBase(settings.home_folder.knowledge, open_encoder(settings))
 
 
 def open_playbook(settings: Settings) -> Playbook:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note, plain
+from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note
 from bot.settings import load_settings
 
 versions_of_knowledge = typer.Typer(help="Articles and versions of the knowledge base.", no_args_is_help=True)
@@ -62,7 +62,7 @@ def search(
             f"   answers {hit.answers:.2f}: meaning {why.meaning:.2f} words {why.words:.2f} subject {why.subject:.2f}",
             f"   {' '.join(passage.text.split())[:160]}",
         ]
-    emit(json, {"query": text, "hits": plain(hits)}, lines or ["nothing found"])
+    emit(json, {"query": text, "hits": hits}, lines or ["nothing found"])
 
 
 def list_sources(json: JsonFlag = False, config: ConfigOption = None) -> None:
@@ -79,7 +79,7 @@ def versions(json: JsonFlag = False, config: ConfigOption = None) -> None:
     """Versions on disk, the live one marked. Example: frontdesk knowledge versions"""
     found = assembly.open_knowledge_base(load_settings(config)).versions()
     lines = [f"{'*' if v.current else ' '} {v.version}  {v.created}  {v.passages} passages" for v in found]
-    emit(json, {"versions": plain(found)}, lines or ["none yet; run `frontdesk ingest FOLDER`"])
+    emit(json, {"versions": found}, lines or ["none yet; run `frontdesk ingest FOLDER`"])
 
 
 def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:

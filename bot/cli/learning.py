@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -97,7 +96,7 @@ def train(
         ),
         f"live: {learnt.live} ({'LoRA' if learnt.verdict.accepted else 'baseline'}): {learnt.verdict.reason}",
     ]
-    emit(json, dataclasses.replace(learnt, warnings=learnt.warnings), lines)
+    emit(json, learnt, lines)
 
 
 def train_unless_known(config: str) -> None:
@@ -197,7 +196,7 @@ def list_models(json: JsonFlag = False, config: ConfigOption = None) -> None:
         f"{m.rows} rows, {len(m.labels)} intents"
         for m in found
     ]
-    emit(json, {"live": live, "versions": plain(found)}, lines or ["none yet; run `frontdesk train`"])
+    emit(json, {"live": live, "versions": found}, lines or ["none yet; run `frontdesk train`"])
 
 
 def show(
@@ -217,7 +216,7 @@ def show(
     lines = [f"{manifest.version}  {manifest.kind}, made {manifest.created}, parent {manifest.parent or 'none'}"]
     lines += [f"  {name:20} {value}" for name, value in {**manifest.metrics, **manifest.thresholds}.items()]
     lines += [f"  {event.at}  {event.action}: {event.reason}" for event in events]
-    emit(json, {"manifest": plain(manifest), "history": plain(events)}, lines)
+    emit(json, {"manifest": manifest, "history": events}, lines)
 
 
 def promote(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot import FrontdeskError
-from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain
+from bot.cli.output import ConfigOption, JsonFlag, emit, note
 from bot.home import Home, running_service
 from bot.settings import load_settings
 
@@ -150,6 +150,4 @@ def restore(
             kept.mkdir(exist_ok=True)
             os.replace(home.folder / name, kept / name)
         os.replace(incoming, home.folder / name)
-    emit(
-        json, plain({"restored": source, "home": home.folder, "kept": kept}), [f"restored {source} into {home.folder}"]
-    )
+    emit(json, {"restored": source, "home": home.folder, "kept": kept}, [f"restored {source} into {home.folder}"])
