@@ -15,8 +15,9 @@ import numpy as np
 from finetune.calibrate import Bools, Doubles, Integers
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, fingerprint
 from finetune.model import Encoder, QuestionModel
+from finetune.recipe import TrainConfig
 from finetune.registry import Kind, Manifest, Registry, Space
-from finetune.train import Fitted, Report, TrainConfig, Trained, fit_versions, questions, silent
+from finetune.train import Fitted, Report, Trained, fit_versions, questions, silent
 
 OUT_OF_SCOPE_THRESHOLD = 0.5
 """On a calibrated version: turns away 5 % of its in-scope validation questions."""

@@ -1,6 +1,6 @@
 """From rows to versions: the baseline, then LoRA on the question side, both calibrated on the same held-out rows.
 
-Owns the recipe (`TrainConfig`) and the loop. Knows nothing about registries, gates or where rows come from. The
+Owns the loop. Knows nothing about registries, gates or where rows come from. The
 held-out rows choose temperature and scope weights only, never weights or epochs, so the gate may use them too.
 """
 
@@ -20,41 +20,11 @@ from finetune.baseline import fit_baseline, memorable
 from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, prepare, split
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Encoder, Head, QuestionModel, features
+from finetune.recipe import TrainConfig
 from finetune.registry import Space
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """The recipe of reference/baselines.md; docs/decisions.md holds the numbers behind each change."""
-
-    seed: int = 0
-    held_out: float = 0.1
-    most_held_out: int = 800
-    rank: int = 16
-    alpha: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warm_up: float = 0.06
-    batch: int = 64
-    epochs: int = 5
-    least_steps: int = 60
-    """Small sets run more epochs, up to twice as many, to make this many steps."""
-    token_budget: int = 1_500_000
-    """Large sets stop early: no more tokens than this are trained on (0.8 ms each on one core without bf16 units)."""
-    clip: float = 1.0
-    averaged: float = 0.3
-    """Share of the last steps whose weights are averaged."""
-    dropout: float = 0.1
-    scale: float = 20.0
-    smoothing: float = 0.1
-    pairs: float = 0.5
-    anchor: float = 0.0
-    hard_negatives: int = 4
-    threads: int = 0
-    """0: one for each core."""
 
 
 @dataclass(frozen=True, slots=True)

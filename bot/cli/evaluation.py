@@ -40,7 +40,7 @@ def intents(
     """LoRA beside its baseline. Example: frontdesk evaluate intents --train train.jsonl --test test.jsonl"""
     from bot.cli.learning import report_training
     from finetune.evaluate import evaluate_intents
-    from finetune.train import TrainConfig
+    from finetune.recipe import TrainConfig
 
     settings = load_settings(config)
     train_rows, test_rows = read_examples(train), read_examples(test)

@@ -17,8 +17,8 @@ from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
     from finetune.model import QuestionModel
+    from finetune.recipe import TrainConfig
     from finetune.train import Progress as Step
-    from finetune.train import TrainConfig
 
 transcripts = typer.Typer(help="Old chats as training data.", no_args_is_help=True)
 models = typer.Typer(help="Trained versions: what there is, what is live, and back.", no_args_is_help=True)
@@ -121,7 +121,7 @@ def _known_fingerprint(settings: Settings) -> str:
 
 
 def _recipe(settings: Settings) -> TrainConfig:
-    from finetune.train import TrainConfig
+    from finetune.recipe import TrainConfig
 
     return TrainConfig(seed=settings.seed)
 

@@ -20,7 +20,8 @@ from finetune.baseline import fit_baseline
 from finetune.evaluate import IntentsReport, evaluate_intents
 from finetune.examples import Example, prepare, read_examples, split
 from finetune.model import Encoder, Question, QuestionModel
-from finetune.train import Progress, TrainConfig
+from finetune.recipe import TrainConfig
+from finetune.train import Progress
 from finetune.transcripts import import_transcripts, read_imported
 
 DATASETS = Path("/work/shared/datasets")

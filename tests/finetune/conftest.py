@@ -9,7 +9,8 @@ import pytest
 
 from finetune.examples import OUT_OF_SCOPE, Example
 from finetune.model import Encoder, QuestionModel
-from finetune.train import TrainConfig, fit_versions
+from finetune.recipe import TrainConfig
+from finetune.train import fit_versions
 
 VOCABULARY = """
 where is my order refund card lost stolen money back when does it arrive please cancel the subscription change address

@@ -22,8 +22,9 @@ from finetune.evaluate import (
 )
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
 from finetune.model import Encoder, QuestionModel
+from finetune.recipe import TrainConfig
 from finetune.registry import Registry
-from finetune.train import TrainConfig, fit_versions
+from finetune.train import fit_versions
 
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
 GOOD = Scores(0.9, 0.9, 0.99, 0.02, 0.05, 0.95, 0.8, 200)

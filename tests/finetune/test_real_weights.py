@@ -12,8 +12,8 @@ import pytest
 from finetune.evaluate import measure, train_and_register
 from finetune.examples import read_examples
 from finetune.model import Encoder, QuestionModel
+from finetune.recipe import TrainConfig
 from finetune.registry import Registry
-from finetune.train import TrainConfig
 from retriever.encoders import FrozenEncoder, weights_folder
 from retriever.passages import Line, Query
 
