@@ -9,8 +9,6 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bot import FrontdeskError
 from bot.conversation.messages import Candidate
 from bot.conversation.understanding import UNAVAILABLE, Reader, Reading
@@ -32,6 +30,8 @@ class ModelReader:
         self.version = version
 
     def read(self, questions: Sequence[Query]) -> list[Reading]:
+        import numpy as np
+
         readings = self._model.read([(question.text, question.history) for question in questions])
         best = np.argsort(-readings.probabilities, axis=1)[:, :_CANDIDATES]
         return [

@@ -11,13 +11,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bot.conversation.messages import Candidate, Entity
 from bot.conversation.playbook import Playbook
 from bot.conversation.words import CHINESE_GRAMMAR, CJK, chinese_share, names_in, sentences, tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    _Numbers = NDArray[np.float64]
 
 OUT_OF_SCOPE = ""
 """The intent of a phrase that is nobody's business here."""
@@ -39,7 +43,6 @@ _ANSWER_WEIGHT = 0.5
 """A sentence of an approved answer counts half a phrase: it has the topic's words, but no customer wrote it."""
 
 _RUN = re.compile(rf"[{CJK}]+|[a-z0-9]+")
-_Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class PhraseBook:
 
         Nothing at all when no part of the text is known.
         """
+        import numpy as np
+
         known = [
             (self._places[feature], weight) for feature, weight in self._vector(text).items() if feature in self._places
         ]
@@ -132,6 +137,8 @@ class PhraseBook:
         return tuple(Candidate(intent, chance) for intent, chance in named if intent != OUT_OF_SCOPE), out_of_scope
 
     def _learn(self, phrases: Sequence[Phrase], answers: Sequence[Phrase]) -> None:
+        import numpy as np
+
         rows = (*phrases, *answers)
         seen = Counter(feature for row in rows for feature in set(_features(row.text)))
         self._rarity = {feature: math.log((1 + len(rows)) / (1 + count)) + 0.3 for feature, count in seen.items()}
@@ -193,6 +200,8 @@ near that: its phrases resemble one another, and what else customers ask is not 
 
 def _calibrated(scores: _Numbers, meant: NDArray[np.intp]) -> tuple[float, float, float]:
     """Logistic regression, by Newton's method, of "the best intent is right" on its score and its lead."""
+    import numpy as np
+
     curve = np.array(_CURVE)
     if not len(scores) or scores.shape[1] < 2:
         return _CURVE

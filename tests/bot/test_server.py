@@ -34,6 +34,7 @@ from tests.bot.channels.office import (
 )
 
 HEAVY = (
+    "numpy",
     "torch",
     "transformers",
     "faiss",
