@@ -186,11 +186,16 @@ def _run(turns: tuple[Spoken, ...], start: int, customer: bool) -> tuple[tuple[S
     return turns[start:end], end
 
 
+_TOLD = 6
+"""Words from which a message without any question is taken to tell of a problem ("my card was charged twice ...")."""
+
+
 def answers(question: str, reply: str) -> bool:
-    """Whether the reply plausibly answers a question: no greeting, no counter-question, long enough."""
+    """Whether the reply plausibly answers a question or a problem: no greeting, no counter-question, long enough."""
+    asks = _ASKS.search(question.strip()) is not None and _length(question) >= 4
+    tells = _length(question) >= _TOLD and _CHATTER.match(question) is None
     return (
-        _ASKS.search(question.strip()) is not None
-        and _length(question) >= 4
+        (asks or tells)
         and _length(reply) >= 5
         and _CHATTER.match(reply) is None
         and not reply.rstrip().endswith(("?", "？"))

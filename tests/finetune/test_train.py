@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from finetune.batches import Batches
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
 from finetune.model import Encoder
@@ -15,7 +16,6 @@ from finetune.train import (
     Progress,
     TrainConfig,
     _Average,
-    _Batches,
     adapt,
     fit_versions,
     questions,
@@ -146,10 +146,10 @@ def test_an_epoch_holds_every_row_once_and_large_sets_stop_at_the_budget(
 ) -> None:
     frozen = tiny.encode(tiny.frozen, questions(examples))
     config = replace(QUICK, epochs=1, least_steps=1)
-    batches = _Batches(examples, frozen, tiny, config)
+    batches = Batches(examples, frozen, tiny, config)
     seen = [tuple(ids) for batch in batches for ids in batch.last]
     assert sorted(seen) == sorted(map(tuple, tiny.tokenise(questions(examples))[0]))
-    small = _Batches(examples, frozen, tiny, replace(config, epochs=50, token_budget=500))
+    small = Batches(examples, frozen, tiny, replace(config, epochs=50, token_budget=500))
     tokens = sum(len(ids) for batch in small for ids in (*batch.last, *batch.window))
     assert 1 <= small.steps < batches.steps * 50 and tokens < 700
 

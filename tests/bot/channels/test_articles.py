@@ -175,7 +175,7 @@ def test_attack_strings_become_text(shared_datasets: Path) -> None:
 
 @pytest.mark.parametrize("piece", ["- x\n", "a | b\n", "\n", " \n \n", "1. "])
 def test_long_and_hostile_text_takes_time_in_proportion_to_its_length(piece: str) -> None:
-    """A ratio of two measurements in one run: quadratic work would take sixteen times as long for four times the text."""
+    """A ratio of two measurements in one run: quadratic work takes sixteen times as long for four times the text."""
 
     def seconds(times: int) -> float:
         document = laid_out("a.md", "Long", ("", piece * times))
