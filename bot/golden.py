@@ -29,6 +29,7 @@ from bot.conversation.messages import (
     Turn,
     Versions,
 )
+from bot.conversation.phrases import PhraseBook
 
 Verdict = Literal["right", "wrong", "abstained", "leaked", "refused"]
 """Answerable: right, wrong (something else was said) or abstained. Unanswerable: leaked (answered) or refused."""
@@ -170,40 +171,50 @@ def score(outcomes: Iterable[Outcome]) -> Score:
     )
 
 
-GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+FOREIGN = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9)
+CHANCES = (0.15, 0.2, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+"""Levels that are tried: fine where few strangers are let in, and no answer on a chance of one in ten."""
+START = Thresholds(intent=0.6, out_of_scope=0.2, passage=0.25, foreign=0.2)
+"""Few questions are taken for ours, and those that are get an answer: from here the search ends highest."""
+FOR_THE_MODEL = {"foreign": FOREIGN, "out_of_scope": FOREIGN, "intent": CHANCES, "passage": CHANCES}
+FOR_PHRASES = {"phrase": CHANCES, "passage_by_words": CHANCES}
+ROUNDS = 3
 
 
 def choose_thresholds(
-    build: Callable[[Thresholds], Responder],
-    rows: Sequence[GoldenRow],
-    max_error_rate: float,
-    start: Thresholds | None = None,
+    build: Callable[[Thresholds], Responder], rows: Sequence[GoldenRow], max_error_rate: float
 ) -> tuple[Thresholds, Score]:
     """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`.
 
     The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
-    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. `build` should answer from recorded
-    readings: the search asks every question some hundred times.
+    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. A wrong answer, which shows the customer
+    where it is from, costs half of what a right one gains. `build` should answer from recorded readings: the search
+    asks every question some hundred times.
     """
 
-    def value(thresholds: Thresholds) -> tuple[float, float]:
-        counts = score(ask_all(build(thresholds), rows))
+    def value(outcomes: Iterable[Outcome]) -> tuple[float, float]:
+        counts = score(outcomes)
         bound = (counts.leaked + 1) / (counts.unanswerable + 1)
-        gain = counts.right - counts.wrong
+        gain = counts.right - counts.wrong / 2
         return (min(0.0, max_error_rate - bound), gain) if counts.unanswerable else (0.0, gain)
 
-    best = start or Thresholds()
-    best_value = value(best)
-    for _ in range(2):
+    # Each threshold is asked of the questions that it can change.
+    by_phrases = [row for row in rows if PhraseBook.reads(row.text)]
+    by_model = [row for row in rows if not PhraseBook.reads(row.text)]
+    best = START
+    known = {True: ask_all(build(best), by_phrases), False: ask_all(build(best), by_model)}
+    for _ in range(ROUNDS):
         before = best
-        for name in ("intent", "out_of_scope", "passage", "phrase", "passage_by_words"):
-            for level in GRID:
+        for name, levels in (FOR_THE_MODEL | FOR_PHRASES).items():
+            phrases = name in FOR_PHRASES
+            for level in levels:
                 candidate = replace(best, **{name: level})
-                if (candidate_value := value(candidate)) > best_value:
-                    best, best_value = candidate, candidate_value
+                outcomes = ask_all(build(candidate), by_phrases if phrases else by_model)
+                if value((*outcomes, *known[not phrases])) > value((*known[True], *known[False])):
+                    best, known[phrases] = candidate, outcomes
         if best == before:
             break
-    return best, score(ask_all(build(best), rows))
+    return best, score((*known[True], *known[False]))
 
 
 def past_turns(lines: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:

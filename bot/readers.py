@@ -38,7 +38,7 @@ class ModelReader:
             Reading(
                 tuple(Candidate(readings.labels[i], float(readings.probabilities[row, i])) for i in best[row]),
                 float(readings.out_of_scope[row]),
-                (readings.last[row : row + 1], readings.window[row : row + 1]),
+                tuple(v[row : row + 1] for v in (readings.last, readings.window, readings.expected)),
             )
             for row in range(len(questions))
         ]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.calibrate import Floats
-from finetune.examples import FinetuneError
+from finetune.examples import OUT_OF_SCOPE, FinetuneError
 from finetune.model import Head
 
 STRENGTH = 30.0
@@ -50,12 +50,12 @@ def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
 
 
 def memorable(intents: Sequence[str], seed: int) -> list[int]:
-    """Which training rows a head remembers to tell how near a question is: a few in-scope ones of each intent."""
+    """Which training rows a head remembers to tell how near a question is: a few of each class that is in scope."""
     counts: dict[str, int] = {}
     kept = []
     for index in np.random.default_rng(seed).permutation(len(intents)).tolist():
         intent = intents[index]
         counts[intent] = counts.get(intent, 0) + 1
-        if intent and counts[intent] <= MEMORY_PER_INTENT:
+        if intent != OUT_OF_SCOPE and counts[intent] <= MEMORY_PER_INTENT:
             kept.append(index)
     return sorted(kept)

@@ -1,4 +1,4 @@
-"""Batches: seeded, of rows of like length, each question beside its answer and the wrong answers nearest to it.
+"""Batches: seeded, of rows of like length, each question with its intent and with the passages that it should find.
 
 Owns what a training step sees and how many steps there are. Knows nothing about losses or optimisers.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finetune.answers import Targets
 from finetune.calibrate import Floats, Integers
 from finetune.examples import Example
 from finetune.model import Encoder, features
@@ -18,6 +19,9 @@ from finetune.recipe import TrainConfig
 
 if TYPE_CHECKING:
     import torch
+
+CANDIDATES = 4096
+"""Passages that a question is told apart from in one step."""
 
 
 @dataclass(slots=True)
@@ -32,9 +36,9 @@ class Batch:
     """Rows with an intent; `targets` has one for each."""
     targets: torch.Tensor
     asked: list[int]
-    """Rows with an answer; `right` points into `answers` `[a, d]`, hard negatives behind."""
+    """Rows with an answer; `right` `[asked, c]` is the credit of each of the `candidates` `[c, d]`."""
     right: torch.Tensor
-    answers: torch.Tensor
+    candidates: torch.Tensor
     frozen_last: torch.Tensor
     frozen_window: torch.Tensor
 
@@ -43,7 +47,12 @@ class Batches:
     """Seeded batches of rows of like length, for as many epochs as the recipe and the token budget allow."""
 
     def __init__(
-        self, examples: Sequence[Example], frozen: tuple[Floats, Floats], encoder: Encoder, config: TrainConfig
+        self,
+        examples: Sequence[Example],
+        frozen: tuple[Floats, Floats],
+        targets: Targets,
+        encoder: Encoder,
+        config: TrainConfig,
     ) -> None:
         self._config = config
         self._device = encoder.device
@@ -51,8 +60,8 @@ class Batches:
         self._frozen = frozen
         self.labels = tuple(sorted({e.intent for e in examples if e.intent is not None}))
         numbers = {label: number for number, label in enumerate(self.labels)}
-        self._targets = [-1 if e.intent is None else numbers[e.intent] for e in examples]
-        self._answer, self._answers, self._hard = _answers(examples, frozen[0], encoder, config)
+        self._classes = [-1 if e.intent is None else numbers[e.intent] for e in examples]
+        self._targets = targets
         self._costs = [len(a) + (len(b) if a is not b else 0) for a, b in zip(self._last, self._window, strict=True)]
         per_epoch = -(-len(examples) // config.batch)
         epochs = min(2 * config.epochs, max(config.epochs, -(-config.least_steps // per_epoch)))
@@ -63,8 +72,8 @@ class Batches:
         import torch
 
         rows = features(*self._frozen)
-        targets = np.array(self._targets)
-        means = np.stack([rows[targets == number].mean(axis=0) for number in range(len(self.labels))])
+        classes = np.array(self._classes)
+        means = np.stack([rows[classes == number].mean(axis=0) for number in range(len(self.labels))])
         return torch.from_numpy(means)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -92,42 +101,31 @@ class Batches:
         import torch
 
         longer = [k for k, i in enumerate(rows) if self._window[i] is not self._last[i]]
-        known = [k for k, i in enumerate(rows) if self._targets[i] >= 0]
-        asked = [k for k, i in enumerate(rows) if self._answer[i] >= 0]
-        own = [self._answer[rows[k]] for k in asked]
-        columns = list(dict.fromkeys(own))
-        position = {answer: column for column, answer in enumerate(columns)}
-        for k in asked:
-            hard = self._hard[rows[k]]
-            drawn = random.permutation(hard)[: self._config.hard_negatives].tolist()
-            columns += [answer for answer in drawn if answer not in position]
+        known = [k for k, i in enumerate(rows) if self._classes[i] >= 0]
+        asked = [k for k, i in enumerate(rows) if self._targets.credit[i].any()]
+        columns, right = self._search(rows, asked, random)
         return Batch(
             [self._last[i] for i in rows],
             [self._window[rows[k]] for k in longer],
             longer,
             known,
-            torch.tensor([self._targets[rows[k]] for k in known], device=self._device),
+            torch.tensor([self._classes[rows[k]] for k in known], device=self._device),
             asked,
-            torch.tensor([position[answer] for answer in own], device=self._device),
-            torch.from_numpy(self._answers[columns]).to(self._device),
+            torch.from_numpy(right).to(self._device),
+            torch.from_numpy(self._targets.candidates[columns]).to(self._device),
             torch.from_numpy(self._frozen[0][rows]).to(self._device),
             torch.from_numpy(self._frozen[1][rows]).to(self._device),
         )
 
+    def _search(self, rows: list[int], asked: list[int], random: np.random.Generator) -> tuple[Integers, Floats]:
+        """The candidates that the batch chooses among, and each asked row's credit for them.
 
-def _answers(
-    examples: Sequence[Example], asked: Floats, encoder: Encoder, config: TrainConfig
-) -> tuple[list[int], Floats, dict[int, Integers]]:
-    """Number of each row's answer (-1: none), the frozen answer vectors, and each row's nearest wrong answers."""
-    texts = list(dict.fromkeys(e.answer for e in examples if e.answer))
-    numbers = {text: number for number, text in enumerate(texts)}
-    own = [numbers[e.answer] if e.answer else -1 for e in examples]
-    if not texts or not config.pairs:
-        return [-1] * len(own), np.zeros((0, encoder.dimension), np.float32), {}
-    vectors = encoder.vectors(encoder.frozen, encoder.tokenise([(text, ()) for text in texts])[0])
-    hard: dict[int, Integers] = {}
-    for row, number in enumerate(own):
-        if number >= 0:
-            nearest = np.argsort(-(vectors @ asked[row]))[: 4 * config.hard_negatives + 1]
-            hard[row] = nearest[nearest != number]
-    return own, vectors, hard
+        All of a small knowledge base; of a large one what is right for some row of the batch and a random draw.
+        """
+        near, credit = (table[[rows[k] for k in asked]] for table in (self._targets.near, self._targets.credit))
+        size = len(self._targets.candidates)
+        drawn = np.arange(size) if size <= CANDIDATES else random.choice(size, CANDIDATES, replace=False)
+        columns = np.union1d(drawn, near)
+        right = np.zeros((len(asked), len(columns)), np.float32)
+        np.put_along_axis(right, np.searchsorted(columns, near), credit, axis=1)
+        return columns, right

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from finetune.answers import Passages
 from finetune.calibrate import Bools, Doubles, Integers
-from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, fingerprint
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, approvable, fingerprint
 from finetune.model import Encoder, QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.registry import Kind, Manifest, Registry, Space
@@ -130,7 +131,7 @@ def measure(model: QuestionModel, examples: Sequence[Example]) -> Scores:
 
     An intent the version does not know counts as an error, not as out of scope.
     """
-    rows = [e for e in examples if e.intent is not None]
+    rows = [e for e in examples if e.intent == OUT_OF_SCOPE or approvable(e.intent)]
     outside = np.array([e.intent == OUT_OF_SCOPE for e in rows], dtype=bool)
     if outside.all():
         raise FinetuneError("no labelled in-scope row to measure on; add rows with an intent")
@@ -216,6 +217,7 @@ def train_and_register(
     config: TrainConfig | None = None,
     report: Report = silent,
     choose_thresholds: Callable[[QuestionModel], Mapping[str, float]] = lambda _: {},
+    passages: Passages | None = None,
 ) -> Learnt:
     """Train both versions, save both, and promote LoRA if it passes the gate, else the baseline, with the reason.
 
@@ -224,7 +226,7 @@ def train_and_register(
     """
     settings = config or TrainConfig()
     encoder = Encoder(base_folder)
-    fitted = fit_versions(examples, encoder, settings, report)
+    fitted = fit_versions(examples, encoder, settings, report, passages)
     baseline_scores, lora_scores = (measure(t.model, fitted.rows.held_out) for t in (fitted.baseline, fitted.lora))
     verdict = gate(lora_scores, baseline_scores)
     live = registry.current() or ""

@@ -13,7 +13,7 @@ import unicodedata
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 OUT_OF_SCOPE = ""
 """The intent of a row that the company says is nobody's business here; None means the row carries no intent label."""
+
+OTHERWISE = "*"
+"""Begins the classes of questions that were answered, but by no approved answer: no intents, yet not out of scope."""
 
 MAX_TEXT = 8_000
 MAX_LINE = 1_000_000
@@ -41,6 +44,7 @@ class Example:
 
     `history` holds `(speaker, text)` oldest first, without `text`. `intent` is a name, `OUT_OF_SCOPE`, or None when
     the row only pairs a question with `answer` (the text of the passage or approved answer that resolved it).
+    `topics` are what the company filed the conversation under, such as the articles that were used.
     `group` keeps rows of one conversation (or one near-duplicate cluster) on the same side of every split.
     """
 
@@ -48,6 +52,7 @@ class Example:
     intent: str | None = None
     history: tuple[tuple[str, str], ...] = ()
     answer: str = ""
+    topics: tuple[str, ...] = ()
     group: str = ""
     origin: Origin = "import"
     consent: bool = True
@@ -79,6 +84,26 @@ class Prepared:
 
     examples: tuple[Example, ...]
     warnings: tuple[str, ...]
+
+
+def classed(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """The rows, those that an agent answered in their own words with a class that begins with OTHERWISE as intent.
+
+    Each topic is a class of its own. A row that was filed under a topic of some approved answer may be of that intent:
+    it stays without a class.
+    """
+    approved = {topic for e in examples if e.intent for topic in e.topics}
+    return tuple(
+        replace(e, intent=OTHERWISE + next(iter(e.topics), ""))
+        if e.intent is None and not approved.intersection(e.topics)
+        else e
+        for e in examples
+    )
+
+
+def approvable(label: str | None) -> bool:
+    """Whether a class is an intent of the company's."""
+    return label is not None and label != OUT_OF_SCOPE and not label.startswith(OTHERWISE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +190,13 @@ def clean_lines(value: object, name: str) -> tuple[tuple[str, str], ...]:
     return tuple(lines)
 
 
+def clean_topics(value: object) -> tuple[str, ...]:
+    """A list of names, or nothing at all. Raises ValueError with the reason."""
+    if not isinstance(value, list | None):
+        raise ValueError(f'"topics" is a {type(value).__name__}, not a list of names')
+    return tuple(clean_text(topic, "topics", 200) for topic in cast(list[object], value or []))
+
+
 def clean_speaker(value: object) -> str:
     if not isinstance(value, str) or value not in SPEAKERS:
         raise ValueError(f"speaker {value!r:.40} is none of {', '.join(SPEAKERS)}")
@@ -182,15 +214,17 @@ def example_from(row: Mapping[str, object]) -> Example:
     if "intent" in row:
         given = row["intent"]
         intent = OUT_OF_SCOPE if given is None else clean_text(given, "intent", MAX_INTENT)
+        if intent.startswith(OTHERWISE):
+            raise ValueError(f'"intent" is {intent!r:.40}; give it a name that does not begin with {OTHERWISE}')
     elif not answer:
         raise ValueError('has neither "intent" nor "answer"; write "intent": null for out of scope')
     history = clean_lines(row["history"], "history") if row.get("history") is not None else ()
     group = clean_text(row["group"], "group") if row.get("group") else ""
-    return Example(text, intent, history, answer, group)
+    return Example(text, intent, history, answer, clean_topics(row.get("topics")), group)
 
 
 def read_examples(path: Path, bad_rows: Literal["refuse", "skip"] = "refuse") -> Loaded:
-    """Read an intents file (`{"text", "intent", "history"?, "answer"?, "group"?}` a line).
+    """Read an intents file (`{"text", "intent", "history"?, "answer"?, "topics"?, "group"?}` a line).
 
     Raises FinetuneError on the first bad row when they are refused, and always when no row is usable.
     """
@@ -256,7 +290,8 @@ def prepare(examples: Sequence[Example]) -> Prepared:
 def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over the canonical rows, independent of their order: equal means trained on the same data."""
     rows = sorted(
-        json.dumps([e.text, e.intent, e.history, e.answer], ensure_ascii=False, separators=(",", ":")) for e in examples
+        json.dumps([e.text, e.intent, e.history, e.answer, e.topics], ensure_ascii=False, separators=(",", ":"))
+        for e in examples
     )
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
 

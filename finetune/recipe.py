@@ -32,8 +32,7 @@ class TrainConfig:
     dropout: float = 0.1
     scale: float = 20.0
     smoothing: float = 0.1
-    pairs: float = 0.5
+    pairs: float = 1.0
     anchor: float = 0.0
-    hard_negatives: int = 4
     threads: int = 0
     """0: one for each core."""

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from finetune.answers import Passages, Targets, remember, targets_of
 from finetune.baseline import fit_baseline, memorable
 from finetune.batches import Batch, Batches
 from finetune.calibrate import Floats, fit_out_of_scope, fit_temperature
-from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, prepare, split
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, classed, prepare, split
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Encoder, Head, QuestionModel, features
+from finetune.precedents import NONE, Precedents
 from finetune.recipe import TrainConfig
 from finetune.registry import Space
 
@@ -68,13 +70,19 @@ def silent(_: Progress) -> None:
     """A report nobody reads."""
 
 
-def fit_versions(examples: Sequence[Example], encoder: Encoder, config: TrainConfig, report: Report = silent) -> Fitted:
+def fit_versions(
+    examples: Sequence[Example],
+    encoder: Encoder,
+    config: TrainConfig,
+    report: Report = silent,
+    passages: Passages | None = None,
+) -> Fitted:
     """Train the baseline and LoRA on the same split. Raises FinetuneError on rows nothing can be learnt from."""
     import torch
 
     prepared = prepare(examples)
     share = min(config.held_out, config.most_held_out / len(prepared.examples))
-    rows = split(prepared.examples, share, config.seed)
+    rows = split(classed(prepared.examples), share, config.seed)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     try:
@@ -88,17 +96,21 @@ def fit_versions(examples: Sequence[Example], encoder: Encoder, config: TrainCon
         kept = [known[i] for i in memorable(names, config.seed)]
         read = features(*frozen)
         head = replace(fit_baseline(read[known], names, config.seed), memory=read[kept])
-        baseline = _model(encoder, calibrated(head, features(*held), rows.held_out), {}, "frozen")
+        targets = targets_of(rows.train, frozen[1], encoder, passages)
+        precedents = remember(frozen[1], targets, config.seed)
+        baseline = _model(encoder, calibrated(head, features(*held), rows.held_out), precedents, {}, "frozen")
         baseline_seconds = time.perf_counter() - start
 
         start = time.perf_counter()
-        adapter, head = adapt(rows.train, frozen, encoder, config, report)
+        adapter, head = adapt(rows.train, frozen, targets, encoder, config, report)
         report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
-        draft = _model(encoder, head, adapter, "adapted")
-        head = replace(head, memory=draft.features(questions([rows.train[i] for i in kept])))
-        learnt = encoder.encode(draft.adapted, questions(rows.held_out))
-        space = search_space(rows.held_out, held, learnt, encoder)
-        lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), adapter, space)
+        adapted = _model(encoder, head, NONE, adapter, "adapted").adapted
+        last, window = encoder.encode(adapted, questions(rows.train))
+        head = replace(head, memory=features(last[kept], window[kept]))
+        learnt = encoder.encode(adapted, questions(rows.held_out))
+        space = search_space(targets_of(rows.held_out, held[1], encoder, passages), held, learnt)
+        precedents = remember(window, targets, config.seed)
+        lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), precedents, adapter, space)
         seconds = time.perf_counter() - start + encoded
     finally:
         torch.set_num_threads(before)
@@ -111,43 +123,44 @@ def questions(examples: Sequence[Example]) -> list[tuple[str, Sequence[tuple[str
 
 def calibrated(head: Head, rows: Floats, examples: Sequence[Example]) -> Head:
     """The head with its temperature and out-of-scope score fitted on held-out features."""
-    known = [i for i, e in enumerate(examples) if e.intent is not None and (e.intent in head.labels or not e.intent)]
+    numbers = {label: number for number, label in enumerate(head.inside)}
+    known = [i for i, e in enumerate(examples) if e.intent == OUT_OF_SCOPE or e.intent in numbers]
     if not known:
         return head
     outside = np.array([examples[i].intent == OUT_OF_SCOPE for i in known])
     inside = [i for i in known if examples[i].intent != OUT_OF_SCOPE]
-    targets = np.array([head.intents.index(examples[i].intent or "") for i in inside], np.int64)
+    targets = np.array([numbers[examples[i].intent or ""] for i in inside], np.int64)
     temperature = fit_temperature(head.logits(rows[inside])[0], targets)
     prior = SCOPE_PRIOR_CLASS if OUT_OF_SCOPE in head.labels else SCOPE_PRIOR
     return replace(head, temperature=temperature, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
 
 
-def search_space(
-    examples: Sequence[Example], frozen: tuple[Floats, Floats], adapted: tuple[Floats, Floats], encoder: Encoder
-) -> Space:
+def search_space(targets: Targets, frozen: tuple[Floats, Floats], adapted: tuple[Floats, Floats]) -> Space:
     """Whether search may use adapted question vectors: only if they find held-out answers at least as well.
 
-    Compares the mean reciprocal rank of the right answer among all held-out answers, in the frozen passage space.
-    With fewer than LEAST_PAIRS rows that have an answer nothing is proven and the frozen vectors stay.
+    Compares the mean reciprocal rank of the passage with the most credit among all of them. With fewer than
+    LEAST_PAIRS questions that should find something nothing is proven, and the frozen vectors stay.
     """
-    asked = [i for i, e in enumerate(examples) if e.answer]
-    texts = list(dict.fromkeys(examples[i].answer for i in asked))
-    if len(asked) < LEAST_PAIRS or len(texts) < 2:
+    asked = targets.answered
+    if len(asked) < LEAST_PAIRS or len(targets.candidates) < 2:
         return "frozen"
-    answers = encoder.vectors(encoder.frozen, encoder.tokenise([(text, ()) for text in texts])[0])
-    right = [texts.index(examples[i].answer) for i in asked]
+    right = targets.near[asked, 0]
 
     def reciprocal_rank(vectors: tuple[Floats, Floats]) -> float:
-        likeness = (vectors[0][asked] + vectors[1][asked]) @ answers.T
+        likeness = (vectors[0][asked] + vectors[1][asked]) @ targets.candidates.T
         own = likeness[np.arange(len(asked)), right]
-        ranks = 1 + (likeness > own[:, None]).sum(axis=1)
-        return float((1 / ranks).mean())
+        return float((1 / (1 + (likeness > own[:, None]).sum(axis=1))).mean())
 
     return "adapted" if reciprocal_rank(adapted) >= reciprocal_rank(frozen) else "frozen"
 
 
-def _model(encoder: Encoder, head: Head, adapter: dict[str, bytes], space: Space) -> QuestionModel:
-    return QuestionModel(encoder, head.labels, {**adapter, "head.safetensors": head.to_bytes()}, space)
+def _model(
+    encoder: Encoder, head: Head, precedents: Precedents, adapter: dict[str, bytes], space: Space
+) -> QuestionModel:
+    files = {**adapter, "head.safetensors": head.to_bytes()}
+    if len(precedents.asked):
+        files["precedents.safetensors"] = precedents.to_bytes()
+    return QuestionModel(encoder, head.labels, files, space)
 
 
 def _encoding(report: Report, start: float) -> Callable[[int, int], None]:
@@ -164,6 +177,7 @@ def _encoding(report: Report, start: float) -> Callable[[int, int], None]:
 def adapt(
     examples: Sequence[Example],
     frozen: tuple[Floats, Floats],
+    targets: Targets,
     encoder: Encoder,
     config: TrainConfig,
     report: Report = silent,
@@ -177,7 +191,7 @@ def adapt(
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        batches = Batches(examples, frozen, encoder, config)
+        batches = Batches(examples, frozen, targets, encoder, config)
         student = _Student(encoder, batches.class_means(), config)
         optimiser = torch.optim.AdamW(student.weights, lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = batches.steps
@@ -227,11 +241,12 @@ class _Student:
         import torch
         from torch.nn import functional
 
-        last = self._encoder.pooled(self.lora, batch.last)
+        pooled = self._encoder.pooled_by_length(self.lora, [*batch.last, *batch.window])
+        last = pooled[: len(batch.last)]
         window = last
         if batch.window:
             window = last.clone()
-            window[batch.longer] = self._encoder.pooled(self.lora, batch.window)
+            window[batch.longer] = pooled[len(batch.last) :]
         loss, accuracy = torch.zeros((), device=last.device), 1.0
         if len(batch.targets):
             joined = torch.cat([last, window], dim=1)[batch.known] / math.sqrt(2)
@@ -310,10 +325,8 @@ def _adapter_files(lora: Any) -> dict[str, bytes]:
 
 
 def _pull(last: torch.Tensor, window: torch.Tensor, batch: Batch, scale: float) -> torch.Tensor:
-    """InfoNCE of questions towards their frozen answers, against the batch's other answers and hard negatives."""
+    """Cross-entropy of the questions' choice among frozen passages; the answer that was given says which are right."""
     from torch.nn import functional
 
-    loss = functional.cross_entropy(scale * last[batch.asked] @ batch.answers.T, batch.right)
-    if batch.window:
-        loss = (loss + functional.cross_entropy(scale * window[batch.asked] @ batch.answers.T, batch.right)) / 2
-    return loss
+    asked = (last[batch.asked] + window[batch.asked]) / 2
+    return functional.cross_entropy(scale * asked @ batch.candidates.T, batch.right)

@@ -24,6 +24,7 @@ from finetune.examples import (
     Problem,
     clean_speaker,
     clean_text,
+    clean_topics,
     example_from,
     parse_object,
     read_lines,
@@ -90,13 +91,10 @@ def _dialogue_from(row: Mapping[str, object]) -> Dialogue:
     turns = row.get("turns")
     if not isinstance(turns, list) or not turns:
         raise ValueError('"turns" is not a list of {"speaker", "text", "template"?}')
-    topics = row.get("topics") or ()
-    if not isinstance(topics, list | tuple):
-        raise ValueError('"topics" is not a list')
     return Dialogue(
         clean_text(row.get("id"), "id", 200),
         tuple(_spoken_from(turn, index) for index, turn in enumerate(turns)),
-        tuple(clean_text(topic, "topics", 200) for topic in topics),
+        clean_topics(row.get("topics")),
     )
 
 
@@ -175,7 +173,7 @@ def examples_from(dialogue: Dialogue) -> Iterator[Example]:
         if asked and replies:
             answer = reply if answers(text, reply) else ""
             if template or answer:
-                yield Example(text, template, tuple(lines[-HISTORY_LINES:]), answer, group)
+                yield Example(text, template, tuple(lines[-HISTORY_LINES:]), answer, dialogue.topics, group)
         lines += [(turn.speaker, turn.text) for turn in (*asked, *replies)]
 
 
@@ -329,6 +327,8 @@ def _row(example: Example) -> dict[str, object]:
         row["intent"] = example.intent
     if example.answer:
         row["answer"] = example.answer
+    if example.topics:
+        row["topics"] = list(example.topics)
     if example.history:
         row["history"] = [{"speaker": speaker, "text": text} for speaker, text in example.history]
     return row

@@ -82,6 +82,11 @@ class Knowledge:
     def documents(self) -> tuple[Document, ...]:
         return tuple(self._documents.values())
 
+    @property
+    def vectors(self) -> Vectors:
+        """Of `passages`, in their order: float32 `[n, d]`, in the space of `encoder`."""
+        return self._indexes.vectors.vectors(range(len(self.passages)))
+
     def document(self, source: str) -> Document | None:
         """The whole text of `source`, for its page; None when this version has no such source."""
         return self._documents.get(source)
@@ -93,14 +98,14 @@ class Knowledge:
     def search(
         self,
         query: Query,
-        vectors: tuple[Vectors, Vectors] | None = None,
+        vectors: tuple[Vectors, ...] | None = None,
         k: int = 5,
         *,
         audiences: frozenset[str] = frozenset({"public"}),
     ) -> list[Hit]:
         """The best `k` passages for `query`, best first.
 
-        `vectors` are `(last, window)` of the query, `[1, d]` each, in the space of `encoder`; None encodes it here.
+        `vectors` are those of `retriever.search`, in the space of `encoder`; None encodes the query here.
         Raises RetrieverError when they are of another size.
         """
         if vectors is None:

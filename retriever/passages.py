@@ -81,6 +81,8 @@ class Why:
     """How well the passage fits what the conversation is about, 0 to 1."""
     margin: float = 0.0
     """How much higher it scores than the best passage of another source; negative behind it."""
+    precedent: float = 0.0
+    """How well it fits what resolved past questions of the kind, -1 to 1; 0 where none are known."""
 
 
 @dataclass(frozen=True, slots=True)

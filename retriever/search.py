@@ -6,9 +6,10 @@ and changes nothing. Knows nothing about files, encoders or what is done with th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -45,16 +46,23 @@ class Weights:
     entity: float
     title: float
     domain: float
+    precedent: float = 0.0
+    """What resolved past questions of the kind, where the reader knows."""
 
 
 # Chosen on the even queries of dstc9_faq and the sample company's messages: docs/decisions.md has the numbers.
 SPACED: Final = Weights(
     last=1.0, window=0.25, words=0.1, strength=0.0, context=0.0, codes=0.4, entity=0.5, title=0.2, domain=0.2
-)
+)  # fmt: skip
+# Where a trained reader tells what resolved like questions, its vectors were trained on the conversation as a whole.
+LEARNT: Final = replace(SPACED, last=0.5, window=1.0, precedent=0.75)
+SHARPNESS: Final = 0.15
+"""How far apart two scores must be for one passage to be e times as likely as the other: the best of .05 to .5 by the
+likelihood of 373 held-out questions."""
 # The default encoder reads English only: a Chinese question is found by its words.
 UNSPACED: Final = Weights(
     last=0.0, window=0.0, words=0.0, strength=2.0, context=0.4, codes=0.4, entity=0.5, title=0.2, domain=0.25
-)
+)  # fmt: skip
 
 Features = NDArray[np.float64]
 FEATURES: Final = ("meaning", "words", "margin", "subject")
@@ -136,7 +144,7 @@ class Indexes:
 
 def search(
     query: Query,
-    vectors: tuple[Vectors, Vectors] | None,
+    vectors: tuple[Vectors, ...] | None,
     indexes: Indexes,
     k: int,
     *,
@@ -145,7 +153,8 @@ def search(
 ) -> list[Hit]:
     """The best `k` passages, best first, each with the signals that found it.
 
-    `vectors` are `(last, window)` of this one query, `[1, d]` each; None ranks by words and subject alone.
+    `vectors` are `(last, window)` of this one query, `[1, d]` each, and a third for what resolved past questions of
+    the kind if the reader knows; None ranks by words and subject alone.
     """
     if not indexes.passages or k <= 0:
         return []
@@ -157,15 +166,14 @@ def search(
     rows = rows[[indexes.passages[row].audience in audiences for row in rows]]
     if not len(rows):
         return []
-    unspaced = unspaced_share(query.text) > 0.3
-    weights = UNSPACED if unspaced or vectors is None else SPACED
+    weights = _weights(query, vectors)
     stored = indexes.vectors.vectors(rows)
-    last, window = (stored @ v[0] for v in vectors) if vectors is not None else (np.zeros(len(rows)),) * 2
+    last, window, precedent, *_ = [stored @ v[0] for v in vectors or ()] + 3 * [np.zeros(len(rows), np.float32)]
     words = _coverage(indexes.keywords, asked, rows)
     entity, title, domain = indexes.subjects.fit(subject, rows)
     codes = [term for term in asked if _CODE.fullmatch(term)]
     total = (
-        weights.last * last + weights.window * window + weights.words * words
+        weights.last * last + weights.window * window + weights.precedent * precedent + weights.words * words
         + weights.codes * _coverage(indexes.keywords, codes, rows)
         + weights.strength * _of(strength, rows) + weights.context * _of(context, rows)
         + weights.entity * entity + weights.title * title + weights.domain * domain
@@ -174,20 +182,40 @@ def search(
         weights.entity + weights.title + weights.domain
     )
     order = np.lexsort((rows, -total))
-    signals = np.stack([total, last, words, fit], axis=1)[order]
+    signals = np.stack([total, last, words, fit, precedent], axis=1)[order]
     best = _hits(indexes.passages, rows[order], signals, k)
-    chances = score.chances(features(best))
+    chances = score.chances(features(best)) if weights is not LEARNT else _shares(best, indexes.passages, rows, total)
     return [Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)]
 
 
+def _shares(hits: Sequence[Hit], passages: Sequence[Passage], rows: Rows, total: NDArray[np.floating]) -> Features:
+    """The chance that each hit answers if any passage does: a softmax over the best passage of each source.
+
+    Whether any does is for the reader to say, who was trained to know. Behind the best of its own source a passage
+    has as much of that source's share as its score allows.
+    """
+    leading: dict[str, float] = {}
+    for row, value in zip(rows.tolist(), total.tolist(), strict=True):
+        source = passages[row].source
+        leading[source] = max(leading.get(source, value), value)
+    whole = sum(math.exp((value - hits[0].score) / SHARPNESS) for value in leading.values())
+    return np.array([math.exp((hit.score - hits[0].score) / SHARPNESS) / whole for hit in hits])
+
+
+def _weights(query: Query, vectors: tuple[Vectors, ...] | None) -> Weights:
+    if vectors is None or unspaced_share(query.text) > 0.3:
+        return UNSPACED
+    return LEARNT if len(vectors) > 2 and vectors[2].any() else SPACED
+
+
 def _candidates(
-    by_words: Sequence[int], vectors: tuple[Vectors, Vectors] | None, indexes: Indexes, of_subject: Sequence[Rows]
+    by_words: Sequence[int], vectors: tuple[Vectors, ...] | None, indexes: Indexes, of_subject: Sequence[Rows]
 ) -> Rows:
     found = [np.array(by_words, np.int64)]
     if vectors is not None:
-        both = np.concatenate([v[:1] for v in vectors])
-        found.append(indexes.vectors.search(both, BY_MEANING)[1].ravel())
-        found += [indexes.vectors.search(both[:1], BY_SUBJECT, rows)[1].ravel() for rows in of_subject]
+        asked = np.concatenate([v[:1] for v in vectors])
+        found.append(indexes.vectors.search(asked, BY_MEANING)[1].ravel())
+        found += [indexes.vectors.search(asked[:1], BY_SUBJECT, rows)[1].ravel() for rows in of_subject]
     else:
         found += [rows[:BY_SUBJECT] for rows in of_subject]
     return np.unique(np.concatenate(found))
@@ -204,7 +232,7 @@ def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDAr
 
 
 def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating], k: int) -> list[Hit]:
-    """The first `k` of the ranked `rows` as hits; `signals` are total, meaning, words and subject of each row.
+    """The first `k` of the ranked `rows` as hits; `signals` are total, meaning, words, subject and precedent of each.
 
     The margin is against the best passage of another source, wherever it ranks.
     """
@@ -212,8 +240,8 @@ def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating]
     leader = passages[rows[0]].source
     rival = next((float(signals[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
     hits = []
-    for row, (total, meaning, words, fit) in zip(rows[:k], signals.tolist(), strict=False):
+    for row, (total, meaning, words, fit, precedent) in zip(rows[:k], signals.tolist(), strict=False):
         against = rival if passages[row].source == leader else best
         margin = 0.0 if against is None else total - against
-        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin)))
+        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin, precedent)))
     return hits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,14 +12,18 @@ import typer
 from bot import FrontdeskError
 from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain
+from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
 from finetune.examples import Example, FinetuneError, read_examples
 from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
+    from bot.conversation.playbook import Playbook
+    from finetune.answers import Passages
     from finetune.model import QuestionModel
     from finetune.recipe import TrainConfig
     from finetune.train import Progress as Step
+    from retriever.knowledge_base import Knowledge
 
 transcripts = typer.Typer(help="Old chats as training data.", no_args_is_help=True)
 models = typer.Typer(help="Trained versions: what there is, what is live, and back.", no_args_is_help=True)
@@ -75,6 +80,7 @@ def train(
 
     settings = load_settings(config)
     rows = _rows(settings, examples)
+    knowledge = _knowledge(settings)
     note(f"training on {len(rows)} rows")
     learnt = train_and_register(
         rows,
@@ -82,7 +88,8 @@ def train(
         Registry(out or settings.home_folder.models),
         _recipe(settings),
         report_training,
-        _threshold_chooser(settings),
+        _threshold_chooser(settings, knowledge),
+        _passages(knowledge),
     )
     for warning in learnt.warnings[:20]:
         note(f"warning: {warning}")
@@ -133,9 +140,11 @@ def _rows(settings: Settings, examples: Path | None) -> list[Example]:
 
     if examples is not None:
         return list(read_examples(examples).examples)
-    rows = [*assembly.labelled_rows(settings), *_playbook_rows(settings)]
+    playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
+    rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
     # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
     rows = [row for row in (*rows, *read_imported(settings.home_folder.transcripts)) if not PhraseBook.reads(row.text)]
+    rows = [_resolved(row, playbook) for row in rows]
     if not rows:
         raise FinetuneError(
             "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set `examples` "
@@ -144,30 +153,46 @@ def _rows(settings: Settings, examples: Path | None) -> list[Example]:
     return rows
 
 
-def _playbook_rows(settings: Settings) -> list[Example]:
-    """The playbook's own examples, each paired with the approved answer that resolves it."""
-    if not settings.playbook.exists():
-        return []
-    rows = []
-    for intent in assembly.open_playbook(settings).intents:
-        for language, text in intent.examples:
-            answer = intent.answer.in_language(language) if intent.kind == "answer" else ""
-            rows.append(Example(text, intent.name, answer=answer, origin="playbook"))
-    return rows
+def _playbook_rows(playbook: Playbook | None) -> list[Example]:
+    """The playbook's own examples."""
+    intents = () if playbook is None else playbook.intents
+    return [Example(text, intent.name, origin="playbook") for intent in intents for _, text in intent.examples]
 
 
-def _threshold_chooser(settings: Settings) -> Callable[[QuestionModel], Mapping[str, float]]:
+def _resolved(row: Example, playbook: Playbook | None) -> Example:
+    """The row with the answer and the article by which the playbook resolves its intent."""
+    intent = playbook.intent(row.intent) if playbook is not None and row.intent else None
+    if playbook is None or intent is None or intent.kind != "answer" or row.answer:
+        return row
+    topics = (intent.article,) if intent.article else ()
+    return replace(row, answer=intent.answer.in_language(language_of(row.text, "", playbook.languages)), topics=topics)
+
+
+def _knowledge(settings: Settings) -> Knowledge | None:
+    """The knowledge base, if there is one: training then learns to find its passages."""
+    try:
+        return assembly.open_knowledge_base(settings).load()
+    except RetrieverError as error:
+        note(f"training without passages: {error}")
+        return None
+
+
+def _passages(knowledge: Knowledge | None) -> Passages | None:
+    from finetune.answers import Passages
+
+    if knowledge is None or not knowledge.passages:
+        return None
+    return Passages(knowledge.vectors, tuple(passage.source for passage in knowledge.passages))
+
+
+def _threshold_chooser(
+    settings: Settings, knowledge: Knowledge | None
+) -> Callable[[QuestionModel], Mapping[str, float]]:
     """Thresholds from the validation questions through the whole bot, when there are such questions."""
-    if settings.validation is None:
-        note("no `validation` questions in the settings: default thresholds")
-        return lambda _: {}
-
     from bot.cli.evaluation import validated_thresholds
 
-    try:
-        knowledge = assembly.open_knowledge_base(settings).load()
-    except RetrieverError as error:
-        note(f"default thresholds: {error}")
+    if settings.validation is None or knowledge is None:
+        note("default thresholds: they are chosen on `validation` questions and articles, and one of them is missing")
         return lambda _: {}
     return lambda model: validated_thresholds(settings, model, knowledge)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +29,6 @@ from bot.conversation.understanding import UNAVAILABLE, Reader, Reading, Searche
 from retriever.passages import Hit, Query
 
 HITS = 8
-SCOPE_WEIGHT = 4.0
-"""What the out-of-scope score counts in the log-odds that a passage answers."""
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +126,7 @@ class Assistant:
     ) -> tuple[Part, ...]:
         matters = [
             Matter(one.query.text, one.meaning, found, state, self._playbook, self._thresholds, now, trace.degraded)
-            for one, found in zip(asked, map(_weighed, asked, hits), strict=True)
+            for one, found in zip(asked, hits, strict=True)
         ]
         parts = decide_all(matters)
         trace.lap("decide")
@@ -155,25 +152,6 @@ class _Asked:
     query: Query
     reading: Reading | None
     meaning: Understanding
-
-
-def _weighed(asked: _Asked, hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The hits with what the reader thinks of the question in their chance of answering it.
-
-    A passage alone cannot tell a question it answers from one that only shares its subject. The out-of-scope score
-    knows questions that nobody here can answer, so it moves the log-odds (docs/decisions.md). The phrase book's score
-    knows phrases, not scope, and has no say.
-    """
-    if asked.reading is None or PhraseBook.reads(asked.query.text):
-        return tuple(hits)
-    shift = -SCOPE_WEIGHT * asked.reading.out_of_scope
-    return tuple(replace(hit, answers=_shifted(hit.answers, shift)) for hit in hits)
-
-
-def _shifted(chance: float, shift: float) -> float:
-    """A chance moved on the log-odds scale."""
-    odds = max(chance, 1e-6) / max(1 - chance, 1e-6) * math.exp(shift)
-    return odds / (1 + odds)
 
 
 class _Trace:

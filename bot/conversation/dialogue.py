@@ -6,6 +6,7 @@ passages, options, and "not known". Knows no wording and no model; every rule is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from bot.conversation.entities import ACCEPTED, slot_value
 from bot.conversation.messages import (
     Approved,
     AskFor,
+    Candidate,
     Clarify,
     Decision,
     Grounded,
@@ -38,16 +40,19 @@ MISSES = 2
 """Turns in a row without an answer before a person is brought."""
 MOST_OPTIONS = 3
 MOST_HITS = 3
-UNKNOWN_NAME_ODDS = 5.0
-"""How a name that nobody here knows raises the odds of being out of scope: 9.4 % of the sample company's
-out-of-scope training messages hold one, and 1.9 % of the others."""
-FOREIGN = 0.9
-"""Out-of-scope score from which a question is foreign beyond doubt."""
+UNKNOWN_NAME_ODDS = 10.0
+"""How a name that nobody here knows raises the odds of being out of scope: 8.2 % of the sample company's held-out
+messages that are out of scope hold one, and 0.8 % of the others."""
+LIKELIEST = 0.4
+"""The confidence from which an intent twice as likely as the next may answer for want of a likelier passage."""
+NOBODY = 2 * (Candidate("", 0.0),)
+KNOWN_WORDS = 2.0
+"""How the share of the question's words that a found passage holds lowers the log-odds of being out of scope."""
 DOUBT = 0.1
 """From this chance of the intent being wrong, or out of scope, another article may be the better answer."""
 SUPPORTED = 0.5
 """Share of the best passage's chance at which the intent's own article supports its approved answer."""
-NEARLY_AS_GOOD = 0.75
+NEARLY_AS_GOOD = 0.33
 """Share of the best passage's chance from which another passage is quoted beside it."""
 REMEMBERED_KINDS = ("order_number", "email", "phone")
 """Values that stay the customer's for the whole conversation; dates and amounts belong to one question."""
@@ -78,13 +83,15 @@ class Matter:
 
     @property
     def out_of_scope(self) -> float:
-        """The model's score, its odds raised by a name that neither an example nor a found passage holds."""
+        """The model's score, its odds raised by a name that neither an example nor a found passage holds, and lowered
+        by words of the question that a found passage has."""
         score = self.meaning.out_of_scope
         names = [entity.value for entity in self.meaning.entities if entity.kind == UNKNOWN_NAME]
         found = " ".join(f"{hit.passage.title} {' '.join(hit.passage.heading)} {hit.passage.text}" for hit in self.hits)
+        odds = math.exp(-KNOWN_WORDS * max((hit.why.words for hit in self.hits[:3]), default=0.0))
         if any(not re.search(rf"\b{re.escape(name)}\b", found) for name in names):
-            return UNKNOWN_NAME_ODDS * score / (1 + (UNKNOWN_NAME_ODDS - 1) * score)
-        return score
+            odds *= UNKNOWN_NAME_ODDS
+        return odds * score / (1 + (odds - 1) * score)
 
     @property
     def passage_needed(self) -> float:
@@ -304,24 +311,39 @@ def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
 
 
 def _quotes(matter: Matter) -> Decision | None:
-    """Passages likely to answer.
+    """What most likely answers, unless the question is foreign: whatever it is about, some passage is the nearest.
 
-    The out-of-scope score has little say: it knows intents, and articles know more. Only what is foreign beyond doubt
-    needs a passage that is nearly certain, lest a question about anything be met with what was talked about before.
+    That is an intent, although it is not sure enough to go first, when no passage is as likely.
     """
-    hits = _good_hits(matter)
-    if not hits or (matter.out_of_scope >= FOREIGN and hits[0].answers < matter.nearly_certain):
+    if matter.out_of_scope > matter.thresholds.foreign:
         return None
-    return Grounded(hits)
+    hits = _good_hits(matter)
+    best, second = (*matter.meaning.runners_up, *NOBODY)[:2]
+    intent = matter.playbook.intent(best.intent)
+    leads = best.confidence >= LIKELIEST and second.confidence <= best.confidence / 2
+    if intent is not None and leads and best.confidence >= _any_answers(hits):
+        return _act(matter, intent)
+    return Grounded(hits) if hits else None
 
 
 def _good_hits(matter: Matter) -> tuple[Hit, ...]:
-    """Hits likely to answer, best first, in the customer's language when any of them is."""
-    needed = matter.passage_needed
-    good = [hit for hit in matter.hits if hit.answers >= needed]
-    own = [hit for hit in good if hit.passage.language == matter.meaning.language]
-    best = sorted(own or good, key=lambda hit: -hit.answers)
-    return tuple(hit for hit in best if hit.answers >= NEARLY_AS_GOOD * best[0].answers)[:MOST_HITS]
+    """The hits to quote, best first, in the customer's language when one of them is good enough; none when they are
+    unlikely to answer. Where two documents are about as likely, both are quoted, and either may be the one."""
+    own = [hit for hit in matter.hits if hit.passage.language == matter.meaning.language]
+    for hits in (own, matter.hits):
+        best = sorted(hits, key=lambda hit: -hit.answers)
+        close = tuple(hit for hit in best if hit.answers >= NEARLY_AS_GOOD * best[0].answers)[:MOST_HITS]
+        if close and _any_answers(close) >= matter.passage_needed:
+            return close
+    return ()
+
+
+def _any_answers(hits: Sequence[Hit]) -> float:
+    """The chance that one of the hits answers: that of the best of each document, added up."""
+    documents: dict[str, float] = {}
+    for hit in hits:
+        documents[hit.passage.source] = max(documents.get(hit.passage.source, 0.0), hit.answers)
+    return min(1.0, sum(documents.values()))
 
 
 def _explores(matter: Matter) -> Decision | None:

@@ -171,7 +171,9 @@ class Thresholds:
     out_of_scope: float = 0.5
     """A question whose out-of-scope score is above this is nobody's business here."""
     passage: float = 0.5
-    """A passage below this chance of answering is not quoted."""
+    """Passages below this chance of answering are not quoted."""
+    foreign: float = 0.9
+    """Nor are any when the out-of-scope score is above this; articles know more than intents do."""
     phrase: float = 0.55
     """`intent` for the languages that the encoder cannot read: the phrase book's confidence needed to act."""
     passage_by_words: float = 0.3

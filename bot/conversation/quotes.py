@@ -73,7 +73,7 @@ class _Block:
 def choose_quotes(
     question: str, context: str, hits: Sequence[Hit], scorer: SentenceScorer | None = None
 ) -> tuple[Quote, ...]:
-    """Quotes from the best passage, and from a second one when it adds what the first does not say.
+    """Quotes from the best passage, and from a second one if it is of another document or adds to the first.
 
     `context` is what the customer asked before, for questions that lean on it; empty when there is nothing.
     Scores are shared question words weighted by rarity among the sentences, plus the sentence's place and, if given,
@@ -85,6 +85,8 @@ def choose_quotes(
     covered = set(content_words(f"{first.text} {first.passage.title} {' '.join(first.passage.heading)}"))
     missing = {word: weight for word, weight in weights.items() if word not in covered}
     for hit in hits[1:]:
+        if hit.passage.source != first.passage.source:
+            return (first, _quote(question, hit.passage, weights, scorer))
         added = sum(missing.get(word, 0.0) for word in set(content_words(hit.passage.text)))
         if missing and added >= SECOND_SOURCE * sum(weights.values()) and hit.passage.text != first.passage.text:
             return (first, _quote(question, hit.passage, weights, scorer))

@@ -119,6 +119,7 @@ class Model:
             out_of_scope=np.array([0.1, 0.9]),
             last=np.eye(2, 4, dtype=np.float32),
             window=np.eye(2, 4, 1, dtype=np.float32),
+            expected=np.eye(2, 4, 2, dtype=np.float32),
         )
 
 
@@ -133,8 +134,8 @@ def test_a_models_readings_become_candidates_best_first() -> None:
     assert second.candidates[0] == Candidate("a", 0.5)
     assert (first.out_of_scope, second.out_of_scope) == (0.1, 0.9)
     assert all(type(candidate.confidence) is float for candidate in first.candidates)
-    last, window = second.vectors  # type: ignore[misc]
-    assert last.tolist() == [[0, 1, 0, 0]] and window.tolist() == [[0, 0, 1, 0]]
+    last, window, expected = second.vectors  # type: ignore[misc]
+    assert last.tolist() == [[0, 1, 0, 0]] and window.tolist() == [[0, 0, 1, 0]] and expected.tolist() == [[0, 0, 0, 1]]
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from finetune.answers import targets_of
 from finetune.batches import Batches
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
@@ -84,18 +85,18 @@ def test_rows_that_only_pair_a_question_with_its_answer_take_part(tiny: Encoder,
     answers = {"refund": "money back today", "lost_card": "reset the card login", "cancel": "order late no thanks"}
     paired = [replace(e, intent=None, answer=answers[e.intent]) for e in examples if e.intent]
     rows = [*paired, *(e for e in examples if not e.answer)]
-    config = replace(QUICK, pairs=1.0, epochs=4, least_steps=40, learning_rate=3e-3)
+    config = replace(QUICK, pairs=1.0, epochs=8, least_steps=80, learning_rate=3e-3)
     frozen = tiny.encode(tiny.frozen, questions(rows))
     targets = tiny.encode(tiny.frozen, [(text, ()) for text in answers.values()])[0]
 
     def rank_one(module: object) -> float:
-        vectors = tiny.encode(module, questions(paired))[0]  # type: ignore[arg-type]
+        vectors = sum(tiny.encode(module, questions(paired)))  # type: ignore[arg-type]
         right = [list(answers.values()).index(e.answer) for e in paired]
         return float(((vectors @ targets.T).argmax(axis=1) == right).mean())
 
     from finetune.model import merged
 
-    files, _ = adapt(rows, frozen, tiny, config)
+    files, _ = adapt(rows, frozen, targets_of(rows, frozen[1], tiny, None), tiny, config)
     learnt = merged(tiny, files["adapter_model.safetensors"], files["adapter_config.json"])
     assert rank_one(learnt) > 0.95 > rank_one(tiny.frozen)
 
@@ -106,11 +107,13 @@ def test_adapted_vectors_search_only_when_they_find_held_out_answers_at_least_as
     rows = [Example(f"where is {text}", None, answer=text) for text in texts]
     frozen = tiny.encode(tiny.frozen, questions(rows))
     answers = tiny.encode(tiny.frozen, [(text, ()) for text in texts])
-    assert search_space(rows, frozen, answers, tiny) == "adapted", "a question that is its answer finds it"
-    assert search_space(rows, answers, frozen, tiny) == "frozen"
-    assert search_space(rows, frozen, (-answers[0], -answers[1]), tiny) == "frozen"
-    assert search_space(rows[: LEAST_PAIRS - 1], frozen, answers, tiny) == "frozen", "too few to prove anything"
-    assert search_space([], frozen, answers, tiny) == "frozen"
+    found = targets_of(rows, frozen[1], tiny, None)
+    assert search_space(found, frozen, answers) == "adapted", "a question that is its answer finds it"
+    assert search_space(found, answers, frozen) == "frozen"
+    assert search_space(found, frozen, (-answers[0], -answers[1])) == "frozen"
+    few = rows[: LEAST_PAIRS - 1]
+    assert search_space(targets_of(few, frozen[1], tiny, None), frozen, answers) == "frozen", "nothing is proven by few"
+    assert search_space(targets_of([], frozen[1], tiny, None), frozen, answers) == "frozen"
 
 
 def test_the_average_is_the_mean_of_what_was_added() -> None:
@@ -146,10 +149,11 @@ def test_an_epoch_holds_every_row_once_and_large_sets_stop_at_the_budget(
 ) -> None:
     frozen = tiny.encode(tiny.frozen, questions(examples))
     config = replace(QUICK, epochs=1, least_steps=1)
-    batches = Batches(examples, frozen, tiny, config)
+    targets = targets_of(examples, frozen[1], tiny, None)
+    batches = Batches(examples, frozen, targets, tiny, config)
     seen = [tuple(ids) for batch in batches for ids in batch.last]
     assert sorted(seen) == sorted(map(tuple, tiny.tokenise(questions(examples))[0]))
-    small = Batches(examples, frozen, tiny, replace(config, epochs=50, token_budget=500))
+    small = Batches(examples, frozen, targets, tiny, replace(config, epochs=50, token_budget=500))
     tokens = sum(len(ids) for batch in small for ids in (*batch.last, *batch.window))
     assert 1 <= small.steps < batches.steps * 50 and tokens < 700
 
