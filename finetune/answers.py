@@ -51,6 +51,10 @@ class Targets:
         """Numbers of the questions that have something to find."""
         return np.flatnonzero(self.credit.any(axis=1))
 
+    def after(self, count: int) -> Targets:
+        """Without those of the first `count` questions."""
+        return Targets(self.candidates, self.near[count:], self.credit[count:])
+
 
 def targets_of(examples: Sequence[Example], asked: Floats, encoder: Encoder, passages: Passages | None) -> Targets:
     """The passages that each answer speaks of; `asked` `[n, d]` are the frozen windows of the questions.

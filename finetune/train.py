@@ -96,8 +96,10 @@ def fit_versions(
         kept = [known[i] for i in memorable(names, config.seed)]
         read = features(*frozen)
         head = replace(fit_baseline(read[known], names, config.seed), memory=read[kept])
-        targets = targets_of(rows.train, frozen[1], encoder, passages)
-        precedents = remember(frozen[1], targets, config.seed)
+        # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
+        everyone, windows = (*rows.train, *rows.held_out), np.vstack([frozen[1], held[1]])
+        targets = targets_of(everyone, windows, encoder, passages)
+        precedents = remember(windows, targets, config.seed)
         baseline = _model(encoder, calibrated(head, features(*held), rows.held_out), precedents, {}, "frozen")
         baseline_seconds = time.perf_counter() - start
 
@@ -108,8 +110,8 @@ def fit_versions(
         last, window = encoder.encode(adapted, questions(rows.train))
         head = replace(head, memory=features(last[kept], window[kept]))
         learnt = encoder.encode(adapted, questions(rows.held_out))
-        space = search_space(targets_of(rows.held_out, held[1], encoder, passages), held, learnt)
-        precedents = remember(window, targets, config.seed)
+        space = search_space(targets.after(len(rows.train)), held, learnt)
+        precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
         lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), precedents, adapter, space)
         seconds = time.perf_counter() - start + encoded
     finally:

@@ -134,8 +134,13 @@ def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
     """The pieces of a message when each got something of its own, else the whole.
 
     Cutting a message is a guess. It holds when at least two pieces are met differently, or one is met and another
-    is a full question that is not; small talk does not count.
+    is a full question that is not; small talk does not count. It does not hold when it parts a question from the value
+    that it needs ("when do I get my money? order LM482913").
     """
+    if isinstance(whole.decision, Approved):
+        parted = [p for p in pieces if isinstance(p.decision, AskFor) and p.decision.intent == whole.decision.intent]
+        if parted:
+            return (whole,)
     told = [part for part in pieces if not isinstance(part.decision, SmallTalk)]
     for part in told:
         if isinstance(part.decision, HandOver) and part.decision.reason != "not_known_twice":

@@ -276,6 +276,7 @@ def part(decision: Decision, text: str = "What is the weather like?") -> Part:
         (Approved("a"), (Approved("a"), Approved("b")), (0, 1)),
         (Approved("a"), (Approved("a"), Approved("a")), ()),
         (Approved("a"), (AskFor("a", "s"), Approved("a")), ()),
+        (Approved("a", (("s", "1"),)), (AskFor("a", "s"), Approved("b", (("s", "1"),))), ()),
         (Approved("a"), (SmallTalk("hi"), Approved("a")), ()),
         (Approved("a"), (NotKnown(), Clarify(("a", "b"))), ()),
         (NotKnown(), (Approved("a"), NotKnown()), (0, 1)),
