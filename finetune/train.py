@@ -84,7 +84,7 @@ def fit_versions(
     share = min(config.held_out, config.most_held_out / len(prepared.examples))
     rows = split(classed(prepared.examples), share, config.seed)
     before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.threads or _threads_allowed())
     try:
         start = time.perf_counter()
         frozen = encoder.encode(encoder.frozen, questions(rows.train), _encoding(report, start))
@@ -117,6 +117,12 @@ def fit_versions(
     finally:
         torch.set_num_threads(before)
     return Fitted(Trained(baseline, baseline_seconds), Trained(lora, seconds), rows, prepared.warnings)
+
+
+def _threads_allowed() -> int:
+    """One for each core this process may use, or as many as OpenMP was told: more would wait for each other."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else len(os.sched_getaffinity(0))
 
 
 def questions(examples: Sequence[Example]) -> list[tuple[str, Sequence[tuple[str, str]]]]:
