@@ -18,6 +18,8 @@ from finetune.examples import (
     SHINGLE,
     Example,
     FinetuneError,
+    approvable,
+    classed,
     fingerprint,
     leak_groups,
     normalised,
@@ -127,6 +129,32 @@ def test_preparing_drops_repeats_and_reports_what_a_person_should_know() -> None
     assert "1 rows without consent" in report and "1 repeated rows" in report
     assert "contradictory labels for 'where is it': refund, track" in report
     assert "intents with one example" in report and "alone" in report
+
+
+def test_questions_answered_in_an_agents_own_words_are_classes_of_their_own() -> None:
+    rows = [
+        Example("send it back", "return", topics=("returns.md",)),
+        Example("tell me a joke", OUT_OF_SCOPE),
+        Example("does it fold", answer="It does.", topics=("lamp.md",)),
+        Example("is it loud", answer="It is not."),
+        Example("may I send it back later", answer="For 30 days.", topics=("returns.md",)),
+    ]
+    assert [row.intent for row in classed(rows)] == ["return", OUT_OF_SCOPE, "*lamp.md", "*", None]
+    assert [approvable(row.intent) for row in classed(rows)] == [True, False, False, False, False]
+
+
+def test_an_intent_may_not_be_named_like_such_a_class(tmp_path: Path) -> None:
+    loaded = read_examples(
+        write(tmp_path / "rows.jsonl", [{"text": "a", "intent": "*b"}, {"text": "a", "intent": "b"}]), bad_rows="skip"
+    )
+    assert "does not begin with *" in loaded.problems[0].reason
+
+
+def test_topics_are_read_and_must_be_names(tmp_path: Path) -> None:
+    rows: list[object] = [{"text": "a", "intent": "b", "topics": ["c.md"]}, {"text": "a", "intent": "b", "topics": "c"}]
+    loaded = read_examples(write(tmp_path / "rows.jsonl", rows), bad_rows="skip")
+    assert loaded.examples[0].topics == ("c.md",)
+    assert '"topics" is a str' in loaded.problems[0].reason
 
 
 def test_one_intent_is_nothing_to_tell_apart() -> None:

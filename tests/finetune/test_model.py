@@ -13,6 +13,8 @@ import pytest
 from finetune.calibrate import OutOfScope
 from finetune.examples import OUT_OF_SCOPE, FinetuneError
 from finetune.model import LINE_TOKENS, MAX_TOKENS, NEIGHBOURS, Encoder, Head, QuestionModel, features, merged
+from finetune.precedents import Precedents, precedents_from
+from tests.finetune.conftest import VOCABULARY
 
 QUESTIONS = [
     ("where is my order", ()),
@@ -115,6 +117,38 @@ def test_the_out_of_scope_class_is_never_an_answer_but_counts_in_the_score() -> 
     assert head.out_of_scope(rows).argmax() == 2
     plain = replace(head, labels=("c", "a", "b"))
     assert (plain.signals(rows)[:, 3] == 0).all()
+
+
+def test_questions_answered_otherwise_take_their_share_of_the_probability() -> None:
+    rows = np.eye(3, dtype=np.float32)
+    weight = np.array([[0, 0, 9], [0, 5, 0], [5, 0, 0]], np.float32)
+    head = Head((OUT_OF_SCOPE, "*care.md", "a"), weight, np.zeros(3, np.float32), np.zeros((0, 3), np.float32))
+    assert head.intents == ("a",) and head.inside == ("a", "*care.md")
+    odds = np.exp([5.0, 0.0])
+    assert head.probabilities(rows)[:, 0] == pytest.approx([odds[0] / odds.sum(), odds[1] / odds.sum(), 0.5])
+    assert head.signals(rows)[:, 0].tolist() == [5, 5, 0], "what an article answers is in scope"
+
+
+def test_pooling_by_length_is_pooling(tiny: Encoder) -> None:
+    import torch
+
+    words = VOCABULARY.split()
+    texts = [" ".join(words[: 1 + 7 * n % 23]) for n in range(50)]
+    last, _ = tiny.tokenise([(text, ()) for text in texts])
+    with torch.inference_mode():
+        together = tiny.pooled_by_length(tiny.frozen, last)
+        alone = torch.cat([tiny.pooled(tiny.frozen, [ids]) for ids in last])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_what_is_expected_of_a_question_goes_with_its_reading(tiny: Encoder, trained: QuestionModel) -> None:
+    windows = trained.read(QUESTIONS).window
+    found = np.roll(windows, 1, axis=1)
+    stored = Precedents(windows, found).to_bytes()
+    files = {**trained.files, "precedents.safetensors": stored}
+    knows = QuestionModel(tiny, trained.head.labels, files, "adapted").read(QUESTIONS)
+    assert np.allclose(knows.expected, precedents_from(stored, tiny.dimension).expected(windows), atol=1e-4)
+    assert not trained.read(QUESTIONS).expected.any(), "no row of the training set had an answer"
 
 
 def test_nearness_is_the_mean_of_the_nearest_remembered_rows() -> None:

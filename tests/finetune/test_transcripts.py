@@ -115,6 +115,11 @@ def test_an_import_is_masked_whole_and_the_same_when_run_twice(tmp_path: Path) -
     assert row.text == "hi\nwhere is my parcel 12345678?" and row.intent == "ask_email"
 
 
+def test_topics_go_with_every_row_of_their_conversation(tmp_path: Path) -> None:
+    import_transcripts(store(tmp_path, CHAT), "jsonl", tmp_path / "rows")
+    assert {row.topics for row in read_imported(tmp_path / "rows")} == {("delivery",)}
+
+
 def test_bad_dialogues_are_named_by_line_and_skipped(tmp_path: Path) -> None:
     bad_turn = {"id": "x", "turns": [{"speaker": "customer", "text": "a"}, {"speaker": "robot", "text": "b"}]}
     source = store(tmp_path, CHAT, "{", {"id": "y"}, {"turns": []}, bad_turn, {**CHAT, "id": 7})

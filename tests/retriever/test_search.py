@@ -10,7 +10,7 @@ import pytest
 
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Line, Passage, Query, RetrieverError, Section, Why
-from retriever.search import FEATURES, AnswerScore, Indexes, features, search
+from retriever.search import FEATURES, SHARPNESS, AnswerScore, Indexes, features, search
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
 from retriever.vector_index import ExactIndex
@@ -109,6 +109,35 @@ def test_the_margin_is_against_another_source(tmp_path: Path) -> None:
     assert hits[1].why.margin > 0, "a second passage of the same article is no rival"
     assert other.why.margin == pytest.approx(other.score - best.score)
     assert ask(built, "tent pole broken", k=1)[0].why.margin == best.why.margin
+
+
+def learnt(built: Indexes, text: str, expected: str, length: float, k: int = 9) -> list[Hit]:
+    """As `ask` with a reader that expects the passage `expected` as surely as `length` says."""
+    query = Query(text)
+    third = np.float32(length) * ENCODER.encode([expected])
+    return search(query, (*ENCODER.encode_queries([query]), third), built, k, score=AnswerScore())
+
+
+def test_what_resolved_like_questions_is_found_by_it(hotels: Indexes) -> None:
+    expected = embedded_text(hotels.passages[0])
+    best = learnt(hotels, "where do I leave it for the night", expected, 0.9)[0]
+    assert best.passage.question == "Is there parking?"
+    truth = 0.9 * float(ENCODER.encode([expected])[0] @ ENCODER.encode([embedded_text(best.passage)])[0])
+    assert best.why.precedent == pytest.approx(truth, abs=1e-5)
+
+
+def test_a_reader_that_expects_nothing_changes_nothing(hotels: Indexes) -> None:
+    assert learnt(hotels, "is there parking", "anything", 0.0) == ask(hotels, "is there parking", k=9)
+
+
+def test_with_a_trained_reader_the_chances_of_all_documents_are_shares_of_one(hotels: Indexes) -> None:
+    hits = learnt(hotels, "is there parking", "Parking costs extra.", 0.8, k=50)
+    best = {hit.passage.source: hit.answers for hit in reversed(hits)}
+    assert len(best) == len(hotels.passages) and sum(best.values()) == pytest.approx(1)
+    assert [hit.answers for hit in hits] == sorted((hit.answers for hit in hits), reverse=True)
+    first, second = hits[0], next(h for h in hits if h.score < hits[0].score)
+    ratio = np.exp((second.score - first.score) / SHARPNESS)
+    assert second.answers / first.answers == pytest.approx(ratio)
 
 
 def test_nothing_indexed_or_nothing_wanted_finds_nothing(tmp_path: Path, hotels: Indexes) -> None:

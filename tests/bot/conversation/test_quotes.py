@@ -119,6 +119,12 @@ def test_a_second_passage_is_quoted_only_for_what_the_first_does_not_say() -> No
     assert [q.passage.id for q in both] == ["one", "two"]
 
 
+def test_a_passage_of_another_document_is_quoted_beside_the_first() -> None:
+    first, other = hit("Lamps last five years.", 0.5, source="a.md"), hit("Ask the shop.", 0.4, source="b.md")
+    quotes = choose_quotes("how long do lamps last", "", [first, other])
+    assert [quote.passage.source for quote in quotes] == ["a.md", "b.md"]
+
+
 def test_between_equals_the_one_with_the_words_is_quoted() -> None:
     late = hit("If a payment fails we try again.", 0.86, name="late")
     early = hit("You may pay the plan off early without a fee.", 0.85, name="early")
