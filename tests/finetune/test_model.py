@@ -142,7 +142,7 @@ def test_pooling_by_length_is_pooling(tiny: Encoder) -> None:
 
 
 def test_what_is_expected_of_a_question_goes_with_its_reading(tiny: Encoder, trained: QuestionModel) -> None:
-    windows = trained.read(QUESTIONS).window
+    windows = tiny.encode(trained.adapted, QUESTIONS)[1]
     found = np.roll(windows, 1, axis=1)
     stored = Precedents(windows, found).to_bytes()
     files = {**trained.files, "precedents.safetensors": stored}
