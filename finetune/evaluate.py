@@ -244,6 +244,12 @@ def train_and_register(
     return Learnt(lora, baseline, winner.version, verdict, lora_scores, baseline_scores, fitted.warnings)
 
 
+def _default_thresholds(model: QuestionModel) -> dict[str, float]:
+    """Until some are chosen. Of a version that knows what articles answer the score speaks for passages too."""
+    knows_articles = model.head.inside != model.head.intents
+    return dict.fromkeys(("out_of_scope", "foreign") if knows_articles else ("out_of_scope",), OUT_OF_SCOPE_THRESHOLD)
+
+
 def _save(
     registry: Registry,
     kind: Kind,
@@ -267,7 +273,7 @@ def _save(
         parent=parent,
         config=asdict(config),
         metrics={**asdict(scores), "seconds": trained.seconds, "adapter_bytes": trained.model.adapter_bytes},
-        thresholds={"out_of_scope": OUT_OF_SCOPE_THRESHOLD, **thresholds},
+        thresholds={**_default_thresholds(trained.model), **thresholds},
         files={},
     )
     return registry.save(trained.model.files, about)

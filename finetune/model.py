@@ -72,6 +72,17 @@ class Readings:
 # --------------------------------------------------------------------------------------------------------- encoder
 
 
+def base_fingerprint(folder: Path) -> str:
+    """SHA-256 of a base model's weights. Raises FinetuneError when the folder does not hold a usable model."""
+    weights = sorted(folder.glob("model*.safetensors"))
+    if not weights or not (folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file():
+        raise FinetuneError(f"{folder}: has no config.json, tokenizer.json and model.safetensors; set its path")
+    digest = hashlib.sha256()
+    for path in weights:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 class Encoder:
     """A frozen base folder (sentence-transformers layout): text to token ids, token ids to pooled unit vectors.
 
@@ -83,13 +94,7 @@ class Encoder:
         from tokenizers import Tokenizer
 
         self.folder = folder
-        weights = sorted(folder.glob("model*.safetensors"))
-        if not weights or not (folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file():
-            raise FinetuneError(f"{folder}: has no config.json, tokenizer.json and model.safetensors; set its path")
-        digest = hashlib.sha256()
-        for path in weights:
-            digest.update(path.read_bytes())
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = base_fingerprint(folder)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = torch.bfloat16 if self.device == "cuda" or _cpu_has_bf16() else torch.float32
         try:

@@ -88,7 +88,9 @@ class FrozenEncoder:
         import torch
         from tokenizers import Tokenizer
         from transformers import AutoModel
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         pooling = _read_pooling(folder)
         self._threads = threads or torch.get_num_threads()
         self._device = torch.device(device)

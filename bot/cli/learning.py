@@ -251,20 +251,20 @@ def promote(
     config: ConfigOption = None,
 ) -> None:
     """Make a version live after checking it. Example: frontdesk models promote VERSION --reason "better on refunds" """
-    from finetune.model import Encoder
+    from finetune.model import base_fingerprint
     from finetune.registry import Registry
 
     settings = load_settings(config)
-    Registry(settings.home_folder.models).promote(version, reason, Encoder(assembly.base_folder(settings)).fingerprint)
+    Registry(settings.home_folder.models).promote(version, reason, base_fingerprint(assembly.base_folder(settings)))
     emit(json, {"live": version}, [f"live: {version}; a running service takes it up when it is restarted"])
 
 
 def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
     """Make live again what was live before. Example: frontdesk models rollback"""
-    from finetune.model import Encoder
+    from finetune.model import base_fingerprint
     from finetune.registry import Registry
 
     settings = load_settings(config)
     registry = Registry(settings.home_folder.models)
-    version = registry.rollback("by hand", Encoder(assembly.base_folder(settings)).fingerprint)
+    version = registry.rollback("by hand", base_fingerprint(assembly.base_folder(settings)))
     emit(json, {"live": version}, [f"live: {version}; a running service takes it up when it is restarted"])

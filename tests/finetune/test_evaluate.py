@@ -111,6 +111,17 @@ def test_training_registers_both_versions_and_the_better_one_goes_live(
     assert again.lora.parent == learnt.live and again.lora.data_fingerprint == learnt.lora.data_fingerprint
 
 
+def test_a_version_that_knows_what_articles_answer_starts_with_a_threshold_for_passages(
+    base_folder: Path, examples: list[Example], tmp_path: Path
+) -> None:
+    told = [replace(e, intent=None, answer="money back today") for e in examples if e.intent == "refund"]
+    knows = train_and_register([*examples, *told], base_folder, Registry(tmp_path / "a"), QUICK).lora
+    assert knows.labels == ("", "*", "cancel", "lost_card", "refund")
+    assert knows.thresholds == {"out_of_scope": 0.5, "foreign": 0.5}
+    plain = train_and_register(examples, base_folder, Registry(tmp_path / "b"), QUICK).lora
+    assert plain.thresholds == {"out_of_scope": 0.5}
+
+
 def test_lora_that_learnt_nothing_is_refused_and_the_baseline_goes_live_with_the_reason(
     base_folder: Path, examples: list[Example], tmp_path: Path
 ) -> None:
