@@ -23,7 +23,9 @@ from typing import Literal
 from finetune.examples import FinetuneError
 
 MANIFEST = "manifest.json"
-ALLOWED_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors", "head.safetensors"})
+ALLOWED_FILES = frozenset(
+    {"adapter_config.json", "adapter_model.safetensors", "head.safetensors", "precedents.safetensors"}
+)
 """Everything a version may hold besides its manifest. No format that can run code is among them."""
 
 Kind = Literal["baseline", "lora"]
