@@ -17,11 +17,11 @@ class TrainConfig:
     most_held_out: int = 800
     rank: int = 16
     alpha: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up: float = 0.06
     batch: int = 64
-    epochs: int = 3
+    epochs: int = 4
     least_steps: int = 60
     """Small sets run more epochs, up to twice as many, to make this many steps."""
     token_budget: int = 1_500_000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, emit, note
+from bot.cli.output import ConfigOption, JsonFlag, emit, note, report_training
 from bot.settings import Settings, load_settings
 from finetune.examples import read_examples
 
@@ -38,7 +38,6 @@ def intents(
     config: ConfigOption = None,
 ) -> None:
     """LoRA beside its baseline. Example: frontdesk evaluate intents --train train.jsonl --test test.jsonl"""
-    from bot.cli.learning import report_training
     from finetune.evaluate import evaluate_intents
     from finetune.recipe import TrainConfig
 

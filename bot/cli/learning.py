@@ -11,7 +11,7 @@ import typer
 
 from bot import FrontdeskError
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain
+from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain, report_training
 from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
 from finetune.examples import Example, FinetuneError, read_examples
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from finetune.answers import Passages
     from finetune.model import QuestionModel
     from finetune.recipe import TrainConfig
-    from finetune.train import Progress as Step
     from retriever.knowledge_base import Knowledge
 
 transcripts = typer.Typer(help="Old chats as training data.", no_args_is_help=True)
@@ -195,19 +194,6 @@ def _threshold_chooser(
         note("default thresholds: they are chosen on `validation` questions and articles, and one of them is missing")
         return lambda _: {}
     return lambda model: validated_thresholds(settings, model, knowledge)
-
-
-def report_training(step: Step) -> None:
-    """Progress of training, some twenty lines in all."""
-    if step.stage == "training" and step.step % max(1, step.steps // 10) == 0:
-        note(
-            f"training: step {step.step}/{step.steps}, loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, "
-            f"{step.seconds_left:.0f} s left"
-        )
-    elif step.stage == "encoding" and (step.step == step.steps or step.step % 6400 == 0):
-        note(f"encoding: {step.step}/{step.steps}, {step.seconds_left:.0f} s left")
-    elif step.stage in ("baseline", "calibrating"):
-        note(step.stage)
 
 
 def list_models(json: JsonFlag = False, config: ConfigOption = None) -> None:

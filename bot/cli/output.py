@@ -11,9 +11,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from finetune.train import Progress as Step
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 ConfigOption = Annotated[
@@ -68,3 +71,16 @@ class Progress:
         print(
             f"\r{text:<78}" if self.live else text, end=end or ("" if self.live else "\n"), file=sys.stderr, flush=True
         )
+
+
+def report_training(step: Step) -> None:
+    """Progress of training, some twenty lines in all."""
+    if step.stage == "training" and step.step % max(1, step.steps // 10) == 0:
+        note(
+            f"training: step {step.step}/{step.steps}, loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, "
+            f"{step.seconds_left:.0f} s left"
+        )
+    elif step.stage == "encoding" and (step.step == step.steps or step.step % 6400 == 0):
+        note(f"encoding: {step.step}/{step.steps}, {step.seconds_left:.0f} s left")
+    elif step.stage in ("baseline", "calibrating"):
+        note(step.stage)
