@@ -75,7 +75,8 @@ def _part(number: int, part: Part) -> list[str]:
     lines += [f"  {entity.kind}: {entity.value} ({entity.why})" for entity in seen.entities]
     lines += [
         f"  passage {hit.passage.source} [{' > '.join(hit.passage.heading)}] answers {hit.answers:.2f}: "
-        f"meaning {hit.why.meaning:.2f}, words {hit.why.words:.2f}, subject {hit.why.subject:.2f}"
+        f"meaning {hit.why.meaning:.2f}, words {hit.why.words:.2f}, subject {hit.why.subject:.2f}, "
+        f"precedent {hit.why.precedent:.2f}"
         for hit in part.hits
     ]
     return lines
