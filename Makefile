@@ -48,7 +48,7 @@ test: check browser  ## a seeded sample of every suite, browser included; under 
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -m "not campaign and not gpu"
 	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --fail-under=80
+	$(BIN)/python -m coverage report --fail-under=90
 
 campaign: check browser  ## all of it: thousands of kills, whole attack corpora
 	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-200} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" --timeout=7200

@@ -7,6 +7,8 @@ files beyond the golden file itself: the assistant comes in as an argument.
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -176,9 +178,13 @@ CHANCES = (0.15, 0.2, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Levels that are tried: fine where few strangers are let in, and no answer on a chance of one in ten."""
 START = Thresholds(intent=0.6, out_of_scope=0.2, passage=0.25, foreign=0.2)
 """Few questions are taken for ours, and those that are get an answer: from here the search ends highest."""
-FOR_THE_MODEL = {"foreign": FOREIGN, "out_of_scope": FOREIGN, "intent": CHANCES, "passage": CHANCES}
-FOR_PHRASES = {"phrase": CHANCES, "passage_by_words": CHANCES}
+FOR_THE_MODEL = {("foreign", "out_of_scope"): FOREIGN, ("intent",): CHANCES, ("passage",): CHANCES}
+FOR_PHRASES = {("phrase",): CHANCES, ("passage_by_words",): CHANCES}
+"""Thresholds that move together, and the levels that are tried: what lets strangers in through one door or the other is
+one decision."""
 ROUNDS = 3
+GAIN: dict[Verdict, float] = {"right": 1.0, "wrong": -0.5}
+"""A wrong answer shows the customer where it is from: it costs half of what a right one gains."""
 
 
 def choose_thresholds(
@@ -187,15 +193,17 @@ def choose_thresholds(
     """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`.
 
     The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
-    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. A wrong answer, which shows the customer
-    where it is from, costs half of what a right one gains. `build` should answer from recorded readings: the search
-    asks every question some hundred times.
+    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. `build` should answer from recorded
+    readings: the search asks every question some hundred times.
+
+    The bound is for one threshold and the search chooses several, so the strictest scope within one standard error of
+    the best gain is taken (Breiman et al. 1984): what a handful of questions seem to allow, others may not.
     """
 
     def value(outcomes: Iterable[Outcome]) -> tuple[float, float]:
         counts = score(outcomes)
         bound = (counts.leaked + 1) / (counts.unanswerable + 1)
-        gain = counts.right - counts.wrong / 2
+        gain = GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong
         return (min(0.0, max_error_rate - bound), gain) if counts.unanswerable else (0.0, gain)
 
     # Each threshold is asked of the questions that it can change.
@@ -205,15 +213,22 @@ def choose_thresholds(
     known = {True: ask_all(build(best), by_phrases), False: ask_all(build(best), by_model)}
     for _ in range(ROUNDS):
         before = best
-        for name, levels in (FOR_THE_MODEL | FOR_PHRASES).items():
-            phrases = name in FOR_PHRASES
+        for names, levels in (FOR_THE_MODEL | FOR_PHRASES).items():
+            phrases = names in FOR_PHRASES
             for level in levels:
-                candidate = replace(best, **{name: level})
+                candidate = replace(best, **dict.fromkeys(names, level))
                 outcomes = ask_all(build(candidate), by_phrases if phrases else by_model)
                 if value((*outcomes, *known[not phrases])) > value((*known[True], *known[False])):
                     best, known[phrases] = candidate, outcomes
         if best == before:
             break
+    gains = [GAIN.get(outcome.verdict, 0.0) for outcome in known[False] if outcome.row.answerable]
+    enough = value((*known[True], *known[False]))[1] - statistics.pstdev(gains or [0.0]) * math.sqrt(len(gains))
+    for level in FOREIGN:
+        strict = replace(best, foreign=level, out_of_scope=level)
+        outcomes = ask_all(build(strict), by_model)
+        if level < best.foreign and value((*known[True], *outcomes)) >= (0.0, enough):
+            return strict, score((*known[True], *outcomes))
     return best, score((*known[True], *known[False]))
 
 

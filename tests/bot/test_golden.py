@@ -122,6 +122,25 @@ def test_thresholds_answer_as_much_as_the_dial_allows() -> None:
     assert (reached.leaked + 1) / (reached.unanswerable + 1) <= 0.05
 
 
+@dataclass(frozen=True)
+class ScopeInText:
+    """Answers a question when its out-of-scope score, the last word of its text, is low enough."""
+
+    thresholds: Thresholds
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        score = float(message.text.split()[-1])
+        yield approved("refund_status") if score <= self.thresholds.foreign else silent()
+
+
+@pytest.mark.parametrize(("doubtful", "scope"), [(3, 0.05), (15, 0.15)])
+def test_of_scopes_that_gain_alike_the_strictest_is_taken(doubtful: int, scope: float) -> None:
+    """50 sure questions, 20 that nothing answers, and some at .12: three are within one standard error, fifteen not."""
+    questions = rows([0.04] * 50 + [0.12] * doubtful + [0.99] * 20, [0.95] * 60)
+    chosen, _ = choose_thresholds(ScopeInText, questions, 0.05)
+    assert (chosen.foreign, chosen.out_of_scope) == (scope, scope)
+
+
 def test_too_few_unanswerable_questions_cannot_prove_the_dial_and_leak_nothing() -> None:
     """With five questions no leak rate under 5 % can be shown, so nothing unanswerable is answered."""
     _, reached = choose_thresholds(ScoreInText, rows([0.9, 0.95], [0.1, 0.2, 0.3, 0.4, 0.5]), 0.05)

@@ -19,8 +19,8 @@ from tests.conftest import ROOT, run_frontdesk, sample_environment
 
 pytestmark = pytest.mark.slow
 
-ENGLISH_RIGHT = 0.40
-"""A floor against regressions, far below the goal of .90: docs/decisions.md says where it stands and why."""
+ENGLISH_RIGHT = 0.62
+"""A floor against regressions, below what was reached (.72) and the goal (.90): docs/decisions.md says why."""
 CHINESE_RIGHT = 0.70
 MOST_LEAKED = 0.05
 
