@@ -37,6 +37,8 @@ BATCH = 64
 SMALL_BATCH = 16
 """Sequences that a training step on a CPU computes together: 1.4 times as fast as 64, of which a third is padding."""
 NEIGHBOURS = 5
+STANDS_ALONE = 0.02
+"""How much better known a message must be alone than with the lines before it to be read without them."""
 
 SIGNALS = ("max_logit", "energy", "nearest", "margin")
 """What speaks for a question being in scope: the best in-scope logit; the log-sum-exp of in-scope logits (Liu et al.
@@ -381,14 +383,22 @@ class QuestionModel:
         return sum(len(content) for content in self.files.values())
 
     def read(self, batch: Sequence[Question]) -> Readings:
-        """Read n questions in one encoder pass (two when the version searches with frozen vectors)."""
+        """Read n questions in one encoder pass (two when the version searches with frozen vectors).
+
+        A question that is known by itself better than in its conversation begins something new: it is read alone.
+        """
         if not batch:
             none = np.zeros((0, self.encoder.dimension), np.float32)
             return Readings(self.head.intents, np.zeros((0, len(self.head.intents))), np.zeros(0), none, none, none)
         last, window = self.encoder.encode(self.adapted, batch)
-        rows, expected = features(last, window), self.precedents.expected(window)
+        alone, expected = self.precedents.expected(last), self.precedents.expected(window)
+        known_alone, known = np.linalg.norm(alone, axis=1), np.linalg.norm(expected, axis=1)
+        stands = (known_alone >= known + STANDS_ALONE)[:, None]
+        expected = np.where(stands, alone, expected)
+        rows = features(last, np.where(stands, last, window))
         if self.search_vectors == "frozen" and self.adapted is not self.encoder.frozen:
             last, window = self.encoder.encode(self.encoder.frozen, batch)
+        window = np.where(stands, last, window)
         intents, scope = self.head.probabilities(rows), self.head.out_of_scope(rows)
         return Readings(self.head.intents, intents, scope, last, window, expected)
 

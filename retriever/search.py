@@ -54,8 +54,8 @@ class Weights:
 SPACED: Final = Weights(
     last=1.0, window=0.25, words=0.1, strength=0.0, context=0.0, codes=0.4, entity=0.5, title=0.2, domain=0.2
 )  # fmt: skip
-# Where a trained reader tells what resolved like questions, its vectors were trained on the conversation as a whole.
-LEARNT: Final = replace(SPACED, last=0.5, window=1.0, precedent=0.75)
+# Where a trained reader tells what resolved like questions: its vectors were trained on the conversation as a whole.
+LEARNT: Final = replace(SPACED, last=1.0, window=0.5, precedent=0.75)
 SHARPNESS: Final = 0.15
 """How far apart two scores must be for one passage to be e times as likely as the other: the best of .05 to .5 by the
 likelihood of 373 held-out questions."""

@@ -151,6 +151,24 @@ def test_what_is_expected_of_a_question_goes_with_its_reading(tiny: Encoder, tra
     assert not trained.read(QUESTIONS).expected.any(), "no row of the training set had an answer"
 
 
+def test_a_question_known_by_itself_is_read_without_what_was_said_before(tiny: Encoder, trained: QuestionModel) -> None:
+    """Two past questions: one asked first, one that leans on its history; the same words read either way."""
+    history = (("customer", "where is my parcel"), ("agent", "it does arrive late today"))
+    known = [("cancel subscription", ()), ("yes", history)]
+    windows = tiny.encode(trained.adapted, known)[1]
+    found = np.eye(2, tiny.dimension, dtype=np.float32)
+    files = {**trained.files, "precedents.safetensors": Precedents(windows, found).to_bytes()}
+    knows = QuestionModel(tiny, trained.head.labels, files, "adapted")
+    switched, alone, leaning = knows.read(
+        [("cancel subscription", history), ("cancel subscription", ()), ("yes", history)]
+    ).expected
+    assert np.allclose(switched, alone, atol=1e-4) and switched.argmax() == 0
+    assert leaning.argmax() == 1
+    whole = knows.read([("cancel subscription", history), ("cancel subscription", ())])
+    assert np.allclose(whole.window[0], whole.window[1], atol=1e-5)
+    assert np.allclose(whole.probabilities[0], whole.probabilities[1], atol=1e-4)
+
+
 def test_nearness_is_the_mean_of_the_nearest_remembered_rows() -> None:
     random = np.random.default_rng(0)
     memory, rows = random.normal(size=(40, 6)).astype(np.float32), random.normal(size=(7, 6)).astype(np.float32)
