@@ -173,6 +173,7 @@ def test_attack_strings_become_text(shared_datasets: Path) -> None:
         harmless(str(render(document, [Passage(attack, "a.md", attack, (), "", 0, len(document.text))]).html))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["- x\n", "a | b\n", "\n", " \n \n", "1. "])
 def test_long_and_hostile_text_takes_time_in_proportion_to_its_length(piece: str) -> None:
     """A ratio of two measurements in one run: quadratic work takes sixteen times as long for four times the text."""
