@@ -75,15 +75,17 @@ def targets_of(examples: Sequence[Example], asked: Floats, encoder: Encoder, pas
     places: dict[str, list[int]] = {}
     for place, source in enumerate(passages.sources):
         places.setdefault(source, []).append(place)
-    everywhere = np.arange(len(passages.sources))
     for row, example in enumerate(examples):
-        among = np.array([place for topic in example.topics for place in places.get(topic, ())] or everywhere)
-        told = passages.vectors[among] @ vectors[numbers[example.answer]] if example.answer else np.zeros(len(among))
-        if len(among) == len(everywhere) and told.max(initial=0) < SPOKEN_OF:
+        named = [place for topic in example.topics for place in places.get(topic, ())]
+        if not named and not example.answer:
             continue
-        likeness = told + ASKED * (passages.vectors[among] @ asked[row])
+        among = passages.vectors[named] if named else passages.vectors
+        told = among @ vectors[numbers[example.answer]] if example.answer else np.zeros(len(among))
+        if not named and told.max(initial=0) < SPOKEN_OF:
+            continue
+        likeness = told + ASKED * (among @ asked[row])
         best = np.argsort(-likeness, kind="stable")[:NEAREST]
-        near[row, : len(best)] = among[best]
+        near[row, : len(best)] = np.array(named)[best] if named else best
         credit[row, : len(best)] = softmax(SHARPNESS * likeness[None, best])[0]
     return Targets(passages.vectors, near, credit)
 

@@ -271,10 +271,11 @@ class Head:
     def logits(self, rows: Floats) -> tuple[Floats, Floats]:
         """Logits of `inside` `[n, c]`, and of the out-of-scope class `[n]` (-inf without one)."""
         scores = rows @ self.weight.T + self.bias
-        inside = scores[:, [self.labels.index(label) for label in self.inside]]
-        if OUT_OF_SCOPE not in self.labels:
+        places = {label: place for place, label in enumerate(self.labels)}
+        inside = scores[:, [places[label] for label in self.inside]]
+        if OUT_OF_SCOPE not in places:
             return inside, np.full(len(rows), -np.inf, np.float32)
-        return inside, scores[:, self.labels.index(OUT_OF_SCOPE)]
+        return inside, scores[:, places[OUT_OF_SCOPE]]
 
     def probabilities(self, rows: Floats) -> Doubles:
         """Of the intents, `[n, len(intents)]`; what is missing to 1 is answered otherwise."""
@@ -391,7 +392,9 @@ class QuestionModel:
             none = np.zeros((0, self.encoder.dimension), np.float32)
             return Readings(self.head.intents, np.zeros((0, len(self.head.intents))), np.zeros(0), none, none, none)
         last, window = self.encoder.encode(self.adapted, batch)
-        alone, expected = self.precedents.expected(last), self.precedents.expected(window)
+        expected = self.precedents.expected(window)
+        # Without any history message and window are the same rows.
+        alone = self.precedents.expected(last) if any(history for _, history in batch) else expected
         known_alone, known = np.linalg.norm(alone, axis=1), np.linalg.norm(expected, axis=1)
         stands = (known_alone >= known + STANDS_ALONE)[:, None]
         expected = np.where(stands, alone, expected)
@@ -401,10 +404,6 @@ class QuestionModel:
         window = np.where(stands, last, window)
         intents, scope = self.head.probabilities(rows), self.head.out_of_scope(rows)
         return Readings(self.head.intents, intents, scope, last, window, expected)
-
-    def features(self, batch: Sequence[Question], progress: Callable[[int, int], None] | None = None) -> Floats:
-        """The head's input for n questions, `[n, 2d]`."""
-        return features(*self.encoder.encode(self.adapted, batch, progress))
 
 
 def merged(encoder: Encoder, weights: bytes, config: bytes) -> Any:

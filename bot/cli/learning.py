@@ -14,7 +14,7 @@ from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain, report_training
 from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
-from finetune.examples import Example, FinetuneError, read_examples
+from finetune.examples import Example, FinetuneError, approvable, read_examples
 from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def list_models(json: JsonFlag = False, config: ConfigOption = None) -> None:
     live, found = registry.current(), registry.list()
     lines = [
         f"{'*' if m.version == live else ' '} {m.version}  {m.kind:8}  accuracy {m.metrics.get('accuracy') or 0:.4f}, "
-        f"{m.rows} rows, {len(m.labels)} intents"
+        f"{m.rows} rows, {sum(map(approvable, m.labels))} intents"
         for m in found
     ]
     emit(json, {"live": live, "versions": found}, lines or ["none yet; run `frontdesk train`"])

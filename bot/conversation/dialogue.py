@@ -137,10 +137,9 @@ def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
     is a full question that is not; small talk does not count. It does not hold when it parts a question from the value
     that it needs ("when do I get my money? order LM482913").
     """
-    if isinstance(whole.decision, Approved):
-        parted = [p for p in pieces if isinstance(p.decision, AskFor) and p.decision.intent == whole.decision.intent]
-        if parted:
-            return (whole,)
+    asked_for = {part.decision.intent for part in pieces if isinstance(part.decision, AskFor)}
+    if isinstance(whole.decision, Approved) and whole.decision.intent in asked_for:
+        return (whole,)
     told = [part for part in pieces if not isinstance(part.decision, SmallTalk)]
     for part in told:
         if isinstance(part.decision, HandOver) and part.decision.reason != "not_known_twice":
