@@ -24,13 +24,28 @@ CANDIDATES = 4096
 """Passages that a question is told apart from in one step."""
 
 
+def interrupting(examples: Sequence[Example], encoder: Encoder, seed: int) -> dict[int, list[int]]:
+    """Windows of the messages that stand alone, as they would be after a conversation about something else.
+
+    By number of the row; the conversations are other rows with their answers, and there are none without answers.
+    A window that has only ever seen true follow-ups reads every message as one.
+    """
+    talks = [(("customer", e.text), ("agent", e.answer)) for e in examples if e.answer]
+    alone = [row for row, example in enumerate(examples) if not example.history]
+    if not talks or not alone:
+        return {}
+    drawn = np.random.default_rng(seed).integers(len(talks), size=len(alone)).tolist()
+    windows = encoder.tokenise([(examples[row].text, talks[n]) for row, n in zip(alone, drawn, strict=True)])[1]
+    return dict(zip(alone, windows, strict=True))
+
+
 @dataclass(slots=True)
 class Batch:
     """Token ids and targets of up to `config.batch` rows, on the device."""
 
     last: list[list[int]]
     window: list[list[int]]
-    """Only of the rows `longer` that have history."""
+    """Only of the rows `longer`, those with a conversation before them."""
     longer: list[int]
     known: list[int]
     """Rows with an intent; `targets` has one for each."""
@@ -39,8 +54,6 @@ class Batch:
     """Rows with an answer; `right` `[asked, c]` is the credit of each of the `candidates` `[c, d]`."""
     right: torch.Tensor
     candidates: torch.Tensor
-    frozen_last: torch.Tensor
-    frozen_window: torch.Tensor
 
 
 class Batches:
@@ -57,12 +70,14 @@ class Batches:
         self._config = config
         self._device = encoder.device
         self._last, self._window = encoder.tokenise([(e.text, e.history) for e in examples])
+        self._interrupting = interrupting(examples, encoder, config.seed) if config.interrupting else {}
         self._frozen = frozen
         self.labels = tuple(sorted({e.intent for e in examples if e.intent is not None}))
         numbers = {label: number for number, label in enumerate(self.labels)}
         self._classes = [-1 if e.intent is None else numbers[e.intent] for e in examples]
         self._targets = targets
         self._costs = [len(a) + (len(b) if a is not b else 0) for a, b in zip(self._last, self._window, strict=True)]
+        self._costs += [int(config.interrupting * len(window)) for window in self._interrupting.values()]
         per_epoch = -(-len(examples) // config.batch)
         epochs = min(2 * config.epochs, max(config.epochs, -(-config.least_steps // per_epoch)))
         affordable = max(1, int(config.token_budget / (sum(self._costs) / per_epoch)))
@@ -100,21 +115,23 @@ class Batches:
     def _batch(self, rows: list[int], random: np.random.Generator) -> Batch:
         import torch
 
-        longer = [k for k, i in enumerate(rows) if self._window[i] is not self._last[i]]
+        windows = [self._window[i] for i in rows]
+        if self._interrupting:
+            for k in np.flatnonzero(random.random(len(rows)) < self._config.interrupting).tolist():
+                windows[k] = self._interrupting.get(rows[k], windows[k])
+        longer = [k for k, i in enumerate(rows) if windows[k] is not self._last[i]]
         known = [k for k, i in enumerate(rows) if self._classes[i] >= 0]
         asked = [k for k, i in enumerate(rows) if self._targets.credit[i].any()]
         columns, right = self._search(rows, asked, random)
         return Batch(
             [self._last[i] for i in rows],
-            [self._window[rows[k]] for k in longer],
+            [windows[k] for k in longer],
             longer,
             known,
             torch.tensor([self._classes[rows[k]] for k in known], device=self._device),
             asked,
             torch.from_numpy(right).to(self._device),
             torch.from_numpy(self._targets.candidates[columns]).to(self._device),
-            torch.from_numpy(self._frozen[0][rows]).to(self._device),
-            torch.from_numpy(self._frozen[1][rows]).to(self._device),
         )
 
     def _search(self, rows: list[int], asked: list[int], random: np.random.Generator) -> tuple[Integers, Floats]:

@@ -33,6 +33,7 @@ class TrainConfig:
     scale: float = 20.0
     smoothing: float = 0.1
     pairs: float = 1.0
-    anchor: float = 0.0
+    interrupting: float = 0.15
+    """Share of the messages without history that are read as a change of subject in somebody else's conversation."""
     threads: int = 0
     """0: one for each core."""

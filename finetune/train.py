@@ -192,8 +192,8 @@ def adapt(
 ) -> tuple[dict[str, bytes], Head]:
     """Train LoRA and a cosine head; returns the adapter's files and the head, neither merged nor calibrated.
 
-    `frozen` holds the frozen last and window vectors of the examples, `[n, d]` each: class means start the head, and
-    they anchor the search vectors. Raises FinetuneError when the loss stops being a number.
+    `frozen` holds the frozen last and window vectors of the examples, `[n, d]` each: class means start the head.
+    Raises FinetuneError when the loss stops being a number.
     """
     import torch
 
@@ -245,7 +245,7 @@ class _Student:
         self.weights = [p for p in self.lora.parameters() if p.requires_grad] + [self._prototypes, self._log_scale]
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, float]:
-        """The loss of a batch and its accuracy: intents, answers pulled near, and no drift from the frozen space."""
+        """The loss of a batch, of intents and of answers to be found, and its accuracy."""
         import torch
         from torch.nn import functional
 
@@ -263,9 +263,6 @@ class _Student:
             accuracy = (logits.argmax(1) == batch.targets).float().mean().item()
         if self._config.pairs and len(batch.asked):
             loss = loss + self._config.pairs * _pull(last, window, batch, self._config.scale)
-        if self._config.anchor:
-            likeness = (last * batch.frozen_last).sum(1) + (window * batch.frozen_window).sum(1)
-            loss = loss + self._config.anchor * (2 - likeness).mean()
         return loss, accuracy
 
     def head(self, labels: tuple[str, ...]) -> Head:

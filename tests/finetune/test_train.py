@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finetune.answers import targets_of
-from finetune.batches import Batches
+from finetune.batches import Batches, interrupting
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
 from finetune.model import Encoder
@@ -156,6 +156,38 @@ def test_an_epoch_holds_every_row_once_and_large_sets_stop_at_the_budget(
     small = Batches(examples, frozen, targets, tiny, replace(config, epochs=50, token_budget=500))
     tokens = sum(len(ids) for batch in small for ids in (*batch.last, *batch.window))
     assert 1 <= small.steps < batches.steps * 50 and tokens < 700
+
+
+def test_a_share_of_the_messages_that_stand_alone_is_read_in_somebody_elses_conversation(tiny: Encoder) -> None:
+    rows = [
+        Example("refund", "refund"),
+        Example("cancel", "cancel"),
+        Example("lost card", "card", (("customer", "hello"),), answer="please reset the password"),
+        Example("late parcel", "parcel", answer="it does arrive today"),
+    ]
+    windows = interrupting(rows, tiny, seed=0)
+    talks = {words(tiny, r.text) + words(tiny, r.answer): r for r in rows[2:]}
+    for row in (0, 1, 3):
+        own = words(tiny, rows[row].text)
+        inner = tuple(windows[row][1:-1])
+        assert inner[-len(own) :] == own and inner[: -len(own)] in talks
+    assert 2 not in windows, "a follow-up has its own conversation"
+    assert interrupting(rows[:2], tiny, seed=0) == {}, "no conversation to borrow"
+
+    config = replace(QUICK, interrupting=0.5, batch=4, epochs=50, least_steps=1)
+    frozen = tiny.encode(tiny.frozen, questions(rows))
+    seen = [
+        tuple(window)
+        for batch in Batches(rows, frozen, targets_of(rows, frozen[1], tiny, None), tiny, config)
+        for window in batch.window
+    ]
+    borrowed = [window for window in seen if window in {tuple(w) for w in windows.values()}]
+    assert 0.4 < len(borrowed) / (3 * 50) < 0.6
+    assert len(seen) - len(borrowed) == 50, "the follow-up is always read in its own conversation"
+
+
+def words(encoder: Encoder, text: str) -> tuple[int, ...]:
+    return tuple(encoder.tokenise([(text, ())])[0][0][1:-1])
 
 
 def test_validation_rows_share_no_group_with_training_rows(tiny: Encoder, examples: list[Example]) -> None:
