@@ -206,7 +206,7 @@ def test_a_planted_copy_is_found(training: Known) -> None:
     """Copies of real training texts, dressed up as they might slip in, turn the leak test red."""
     longer = [text for text in training.texts if len(normal(text)) >= 24]
     assert len(longer) > 500
-    for text in longer[::25]:
+    for text in longer[::100]:
         typo = swapped(text, len(text) // 2)
         for copy in (text, text.upper() + "!!", typo, re.sub(r"\d", "7", text)):
             assert copies([copy], training), copy

@@ -80,6 +80,7 @@ def test_many_intents_and_no_out_of_scope_rows(tiny: Encoder) -> None:
     assert ((read.out_of_scope >= 0) & (read.out_of_scope <= 1)).all()
 
 
+@pytest.mark.slow
 def test_rows_that_only_pair_a_question_with_its_answer_take_part(tiny: Encoder, examples: list[Example]) -> None:
     """Questions move towards their frozen answers: the independent check is the rank of the right answer."""
     answers = {"refund": "money back today", "lost_card": "reset the card login", "cancel": "order late no thanks"}
