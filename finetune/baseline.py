@@ -19,6 +19,8 @@ STRENGTH = 30.0
 """Inverse regularisation C: chosen on BANKING77, CLINC150 and few-shot splits (reference/baselines.md)."""
 MEMORY_PER_INTENT = 15
 """Keeps a version of 77 intents, adapter included, under 5 MB."""
+STRANGERS = 1_500
+"""Out-of-scope rows that are remembered: they are of all kinds, so few would stand for the others."""
 
 
 def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
@@ -45,17 +47,18 @@ def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     if alike:
         weight = np.hstack([weight, weight]) / np.sqrt(np.float32(2))
-    memory = np.zeros((0, rows.shape[1]), np.float32)
-    return Head(tuple(map(str, labels)), weight, bias, memory)
+    nothing = np.zeros((0, rows.shape[1]), np.float32)
+    return Head(tuple(map(str, labels)), weight, bias, nothing, nothing)
 
 
-def memorable(intents: Sequence[str], seed: int) -> list[int]:
-    """Which training rows a head remembers to tell how near a question is: a few of each class that is in scope."""
+def memorable(intents: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
+    """Which training rows a head remembers to tell how near a question is: a few of each class, and the strangers."""
     counts: dict[str, int] = {}
     kept = []
     for index in np.random.default_rng(seed).permutation(len(intents)).tolist():
         intent = intents[index]
         counts[intent] = counts.get(intent, 0) + 1
-        if intent != OUT_OF_SCOPE and counts[intent] <= MEMORY_PER_INTENT:
+        if counts[intent] <= (STRANGERS if intent == OUT_OF_SCOPE else MEMORY_PER_INTENT):
             kept.append(index)
-    return sorted(kept)
+    kept.sort()
+    return [i for i in kept if intents[i] != OUT_OF_SCOPE], [i for i in kept if intents[i] == OUT_OF_SCOPE]

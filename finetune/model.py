@@ -42,8 +42,8 @@ STANDS_ALONE = 0.02
 
 SIGNALS = ("max_logit", "energy", "nearest", "margin")
 """What speaks for a question being in scope: the best in-scope logit; the log-sum-exp of in-scope logits (Liu et al.
-2020); the mean cosine to the nearest training questions (Sun et al. 2022); and the best in-scope logit less that of
-the out-of-scope class, 0 where there is no such class."""
+2020); the mean cosine to the nearest training questions in scope (Sun et al. 2022), less that to the nearest out of
+scope; and the best in-scope logit less that of the out-of-scope class, 0 where there is no such class."""
 SCOPE_PRIOR = (0.0, 0.5, 0.5, 0.0)
 SCOPE_PRIOR_CLASS = (0.0, 0.5, 0.5, 0.5)
 """Weights of the signals before any out-of-scope row was seen; the second when there is an out-of-scope class."""
@@ -248,14 +248,15 @@ class Head:
 
     `labels` may hold classes that are no intents. OUT_OF_SCOPE takes part in the score for out of scope, never in an
     arg max (reference: that finds .36 of it); those of OTHERWISE take their share of the probability, so that a
-    question for an article is not taken for the intent next to it. `memory` holds features of training questions,
-    float16 `[m, 2d]`.
+    question for an article is not taken for the intent next to it. `memory` holds features of training questions in
+    scope, `strangers` of those out of scope, float16 `[m, 2d]` each.
     """
 
     labels: tuple[str, ...]
     weight: Floats
     bias: Floats
     memory: Floats
+    strangers: Floats
     temperature: float = 1.0
     scope: OutOfScope = UNFITTED
 
@@ -285,12 +286,7 @@ class Head:
         """The SIGNALS of each row, `[n, 4]`; larger means more in scope."""
         inside, outside = self.logits(rows)
         best = inside.max(axis=1)
-        nearest = np.zeros(len(rows), np.float32)
-        if len(self.memory):
-            count = min(NEIGHBOURS, len(self.memory))
-            for start in range(0, len(rows), 1024):
-                likeness = rows[start : start + 1024] @ self.memory.T
-                nearest[start : start + 1024] = np.sort(likeness, axis=1)[:, -count:].mean(axis=1)
+        nearest = _nearness(rows, self.memory) - _nearness(rows, self.strangers)
         margin = np.where(np.isfinite(outside), best - outside, 0.0)
         return np.stack([best, log_sum_exp(inside), nearest, margin], axis=1).astype(np.float32)
 
@@ -307,6 +303,7 @@ class Head:
                     "weight": np.ascontiguousarray(self.weight),
                     "bias": np.ascontiguousarray(self.bias),
                     "memory": np.ascontiguousarray(self.memory.astype(np.float16)),
+                    "strangers": np.ascontiguousarray(self.strangers.astype(np.float16)),
                     "temperature": np.array([self.temperature]),
                     "scope": scope,
                     "scope_offset": np.array([self.scope.offset]),
@@ -328,15 +325,29 @@ class Head:
                 tensors["weight"].astype(np.float32),
                 tensors["bias"].astype(np.float32),
                 tensors["memory"].astype(np.float32),
+                tensors["strangers"].astype(np.float32),
                 float(tensors["temperature"][0]),
                 OutOfScope(means, scales, weights, float(tensors["scope_offset"][0])),
             )
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
             raise FinetuneError(f"head.safetensors: not a head of this program ({error}); train again") from error
-        shapes = (head.weight.shape, head.bias.shape, head.memory.shape[1:], len(means))
-        if shapes != ((len(labels), 2 * dimension), (len(labels),), (2 * dimension,), len(SIGNALS)):
+        rows = {head.memory.shape[1:], head.strangers.shape[1:]}
+        shapes = (head.weight.shape, head.bias.shape, rows, len(means))
+        if shapes != ((len(labels), 2 * dimension), (len(labels),), {(2 * dimension,)}, len(SIGNALS)):
             raise FinetuneError(f"head.safetensors: shaped for another model {shapes}; train again")
         return head
+
+
+def _nearness(rows: Floats, memory: Floats) -> Floats:
+    """Mean cosine of each row to its nearest remembered rows, `[n]`; 0 when nothing is remembered."""
+    result = np.zeros(len(rows), np.float32)
+    if not len(memory):
+        return result
+    count = min(NEIGHBOURS, len(memory))
+    for start in range(0, len(rows), 1024):
+        likeness = rows[start : start + 1024] @ memory.T
+        result[start : start + 1024] = np.partition(likeness, -count, axis=1)[:, -count:].mean(axis=1)
+    return result
 
 
 # ----------------------------------------------------------------------------------------------------------- model

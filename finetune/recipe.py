@@ -21,7 +21,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     warm_up: float = 0.06
     batch: int = 64
-    epochs: int = 4
+    epochs: int = 3
     least_steps: int = 60
     """Small sets run more epochs, up to twice as many, to make this many steps."""
     token_budget: int = 1_500_000

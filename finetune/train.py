@@ -93,9 +93,9 @@ def fit_versions(
         report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
         known = [i for i, e in enumerate(rows.train) if e.intent is not None]
         names = [rows.train[i].intent or OUT_OF_SCOPE for i in known]
-        kept = [known[i] for i in memorable(names, config.seed)]
+        near, far = ([known[i] for i in kept] for kept in memorable(names, config.seed))
         read = features(*frozen)
-        head = replace(fit_baseline(read[known], names, config.seed), memory=read[kept])
+        head = replace(fit_baseline(read[known], names, config.seed), memory=read[near], strangers=read[far])
         # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
         everyone, windows = (*rows.train, *rows.held_out), np.vstack([frozen[1], held[1]])
         targets = targets_of(everyone, windows, encoder, passages)
@@ -108,7 +108,8 @@ def fit_versions(
         report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
         adapted = _model(encoder, head, NONE, adapter, "adapted").adapted
         last, window = encoder.encode(adapted, questions(rows.train))
-        head = replace(head, memory=features(last[kept], window[kept]))
+        read = features(last, window)
+        head = replace(head, memory=read[near], strangers=read[far])
         learnt = encoder.encode(adapted, questions(rows.held_out))
         space = search_space(targets.after(len(rows.train)), held, learnt)
         precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
@@ -267,7 +268,8 @@ class _Student:
 
     def head(self, labels: tuple[str, ...]) -> Head:
         weight = self._scaled().detach().float().cpu().numpy()
-        return Head(labels, weight, np.zeros(len(labels), np.float32), np.zeros((0, weight.shape[1]), np.float32))
+        nothing = np.zeros((0, weight.shape[1]), np.float32)
+        return Head(labels, weight, np.zeros(len(labels), np.float32), nothing, nothing)
 
     def _scaled(self) -> torch.Tensor:
         import torch

@@ -108,11 +108,14 @@ def test_an_empty_batch_is_no_error(tiny: Encoder, trained: QuestionModel) -> No
     assert read.probabilities.shape == (0, 3) and read.last.shape == (0, tiny.dimension)
 
 
+NOTHING = np.zeros((0, 3), np.float32)
+
+
 def test_the_out_of_scope_class_is_never_an_answer_but_counts_in_the_score() -> None:
     rows = np.eye(3, dtype=np.float32)
     weight = np.array([[0, 0, 9], [5, 0, 0], [0, 5, 0]], np.float32)
     scope = OutOfScope((0.0,) * 4, (1.0,) * 4, (0.0, 0.0, 0.0, 1.0), 0.0)
-    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), np.zeros((0, 3), np.float32), scope=scope)
+    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), NOTHING, NOTHING, scope=scope)
     assert head.intents == ("a", "b") and head.probabilities(rows).shape == (3, 2)
     assert head.out_of_scope(rows).argmax() == 2
     plain = replace(head, labels=("c", "a", "b"))
@@ -122,7 +125,7 @@ def test_the_out_of_scope_class_is_never_an_answer_but_counts_in_the_score() -> 
 def test_questions_answered_otherwise_take_their_share_of_the_probability() -> None:
     rows = np.eye(3, dtype=np.float32)
     weight = np.array([[0, 0, 9], [0, 5, 0], [5, 0, 0]], np.float32)
-    head = Head((OUT_OF_SCOPE, "*care.md", "a"), weight, np.zeros(3, np.float32), np.zeros((0, 3), np.float32))
+    head = Head((OUT_OF_SCOPE, "*care.md", "a"), weight, np.zeros(3, np.float32), NOTHING, NOTHING)
     assert head.intents == ("a",) and head.inside == ("a", "*care.md")
     odds = np.exp([5.0, 0.0])
     assert head.probabilities(rows)[:, 0] == pytest.approx([odds[0] / odds.sum(), odds[1] / odds.sum(), 0.5])
@@ -169,12 +172,18 @@ def test_a_question_known_by_itself_is_read_without_what_was_said_before(tiny: E
     assert np.allclose(whole.probabilities[0], whole.probabilities[1], atol=1e-4)
 
 
-def test_nearness_is_the_mean_of_the_nearest_remembered_rows() -> None:
+def test_nearness_is_the_mean_of_the_nearest_remembered_rows_less_that_of_the_nearest_strangers() -> None:
     random = np.random.default_rng(0)
-    memory, rows = random.normal(size=(40, 6)).astype(np.float32), random.normal(size=(7, 6)).astype(np.float32)
-    head = Head(("a", "b"), np.zeros((2, 6), np.float32), np.zeros(2, np.float32), memory)
-    expected = [sorted((memory @ row).tolist())[-NEIGHBOURS:] for row in rows]
-    assert np.allclose(head.signals(rows)[:, 2], np.mean(expected, axis=1), atol=1e-5)
+    memory, strangers, rows = (random.normal(size=(n, 6)).astype(np.float32) for n in (40, 9, 7))
+    nobody = np.zeros((0, 6), np.float32)
+
+    def nearest(remembered: np.ndarray) -> np.ndarray:
+        return np.mean([sorted((remembered @ row).tolist())[-NEIGHBOURS:] for row in rows], axis=1)
+
+    head = Head(("a", "b"), np.zeros((2, 6), np.float32), np.zeros(2, np.float32), memory, nobody)
+    assert np.allclose(head.signals(rows)[:, 2], nearest(memory), atol=1e-5)
+    both = replace(head, strangers=strangers)
+    assert np.allclose(both.signals(rows)[:, 2], nearest(memory) - nearest(strangers), atol=1e-5)
 
 
 def test_a_head_survives_its_bytes() -> None:
@@ -184,6 +193,7 @@ def test_a_head_survives_its_bytes() -> None:
         random.normal(size=(2, 8)).astype(np.float32),
         random.normal(size=2).astype(np.float32),
         random.normal(size=(3, 8)).astype(np.float16).astype(np.float32),
+        random.normal(size=(2, 8)).astype(np.float16).astype(np.float32),
         0.7,
         OutOfScope((1.0, 2.0, 3.0, 4.0), (1.0,) * 4, (0.1, 0.2, 0.3, 0.4), -1.5),
     )
