@@ -37,7 +37,7 @@ BATCH = 64
 SMALL_BATCH = 16
 """Sequences that a training step on a CPU computes together: 1.4 times as fast as 64, of which a third is padding."""
 NEIGHBOURS = 5
-STANDS_ALONE = 0.02
+STANDS_ALONE = 0.1
 """How much better known a message must be alone than with the lines before it to be read without them."""
 
 SIGNALS = ("max_logit", "energy", "nearest", "margin")
