@@ -40,7 +40,8 @@ def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
     with warnings.catch_warnings():
         # Many intents with few rows are normal here, and 300 steps are near enough to the optimum.
         warnings.simplefilter("ignore", UserWarning)
-        fitted = LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-3, random_state=seed).fit(inputs, targets)
+        # The gradient of a mean over many intents is small from the start: at 1e-3 BANKING77 ends 2.4 points too low.
+        fitted = LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-4, random_state=seed).fit(inputs, targets)
     weight, bias = fitted.coef_.astype(np.float32), fitted.intercept_.astype(np.float32)
     if len(labels) == 2:
         # scikit-learn keeps one row for two classes.
