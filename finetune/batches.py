@@ -14,7 +14,7 @@ import numpy as np
 from finetune.answers import Targets
 from finetune.calibrate import Floats, Integers
 from finetune.examples import Example
-from finetune.model import Encoder, features
+from finetune.model import Encoder, Question, features
 from finetune.recipe import TrainConfig
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 CANDIDATES = 4096
 """Passages that a question is told apart from in one step."""
+SLIPS_A_WORD = 0.2
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+BESIDE = {key: row[max(0, at - 1) : at] + row[at + 1 : at + 2] for row in _ROWS for at, key in enumerate(row)}
+"""The keys beside a key."""
 
 
 def interrupting(examples: Sequence[Example], encoder: Encoder, seed: int) -> dict[int, list[int]]:
@@ -37,6 +41,28 @@ def interrupting(examples: Sequence[Example], encoder: Encoder, seed: int) -> di
     drawn = np.random.default_rng(seed).integers(len(talks), size=len(alone)).tolist()
     windows = encoder.tokenise([(examples[row].text, talks[n]) for row, n in zip(alone, drawn, strict=True)])[1]
     return dict(zip(alone, windows, strict=True))
+
+
+def slips(examples: Sequence[Example], seed: int) -> list[Question]:
+    """The questions as hurried fingers type them: a letter dropped, doubled, swapped or hit beside, in some words."""
+    random = np.random.default_rng(seed)
+    return [(" ".join(_slip(word, random) for word in e.text.split(" ")), e.history) for e in examples]
+
+
+def _slip(word: str, random: np.random.Generator) -> str:
+    if len(word) < 4 or not word.isalpha() or not word.isascii() or random.random() > SLIPS_A_WORD:
+        return word
+    at = int(random.integers(1, len(word) - 1))
+    match int(random.integers(4)):
+        case 0:
+            return word[:at] + word[at + 1 :]
+        case 1:
+            return word[:at] + word[at] + word[at:]
+        case 2:
+            return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+        case _:
+            beside = BESIDE.get(word[at].lower(), word[at])
+            return word[:at] + beside[int(random.integers(len(beside)))] + word[at + 1 :]
 
 
 @dataclass(slots=True)
@@ -71,6 +97,7 @@ class Batches:
         self._device = encoder.device
         self._last, self._window = encoder.tokenise([(e.text, e.history) for e in examples])
         self._interrupting = interrupting(examples, encoder, config.seed) if config.interrupting else {}
+        self._slips = encoder.tokenise(slips(examples, config.seed)) if config.slips else None
         self._frozen = frozen
         self.labels = tuple(sorted({e.intent for e in examples if e.intent is not None}))
         numbers = {label: number for number, label in enumerate(self.labels)}
@@ -115,16 +142,19 @@ class Batches:
     def _batch(self, rows: list[int], random: np.random.Generator) -> Batch:
         import torch
 
-        windows = [self._window[i] for i in rows]
+        lasts, windows = [self._last[i] for i in rows], [self._window[i] for i in rows]
+        if self._slips is not None:
+            for k in np.flatnonzero(random.random(len(rows)) < self._config.slips).tolist():
+                lasts[k], windows[k] = self._slips[0][rows[k]], self._slips[1][rows[k]]
         if self._interrupting:
             for k in np.flatnonzero(random.random(len(rows)) < self._config.interrupting).tolist():
                 windows[k] = self._interrupting.get(rows[k], windows[k])
-        longer = [k for k, i in enumerate(rows) if windows[k] is not self._last[i]]
+        longer = [k for k in range(len(rows)) if windows[k] is not lasts[k]]
         known = [k for k, i in enumerate(rows) if self._classes[i] >= 0]
         asked = [k for k, i in enumerate(rows) if self._targets.credit[i].any()]
         columns, right = self._search(rows, asked, random)
         return Batch(
-            [self._last[i] for i in rows],
+            lasts,
             [windows[k] for k in longer],
             longer,
             known,

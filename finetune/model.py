@@ -17,6 +17,7 @@ import numpy as np
 
 from finetune.calibrate import Doubles, Floats, OutOfScope, log_sum_exp, softmax
 from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, approvable
+from finetune.export import GRAPH, Exported
 from finetune.precedents import NONE, precedents_from
 from finetune.registry import Manifest, Space, verify
 
@@ -112,7 +113,7 @@ class Encoder:
         self.frozen = self.module()
         self.dimension = int(self.frozen.config.hidden_size)
 
-    def module(self, attention: str = "sdpa") -> Any:
+    def module(self, attention: str = "sdpa", dtype: torch.dtype | None = None) -> Any:
         """A fresh copy of the base weights, a transformers model on the device, frozen."""
         from transformers import AutoModel
         from transformers.utils import logging
@@ -121,7 +122,7 @@ class Encoder:
         try:
             module = AutoModel.from_pretrained(
                 str(self.folder),
-                dtype=self.dtype,
+                dtype=dtype or self.dtype,
                 attn_implementation=attention,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -176,6 +177,24 @@ class Encoder:
             pooled = (states * weights).sum(1) / weights.sum(1)
         return torch.nn.functional.normalize(pooled, dim=-1)
 
+    def pooling(self, module: torch.nn.Module) -> torch.nn.Module:
+        """`pooled` as a module of its own, from the ids `[1, l]` of one sequence: what an export traces."""
+        import torch
+
+        first_token = self._first_token
+
+        class Pooling(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.module = module
+
+            def forward(self, ids: torch.Tensor) -> torch.Tensor:
+                states = self.module(input_ids=ids).last_hidden_state
+                pooled = states[:, 0] if first_token else states.mean(1)
+                return torch.nn.functional.normalize(pooled, dim=-1)
+
+        return Pooling().eval()
+
     def pooled_by_length(self, module: torch.nn.Module, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
         """As `pooled`, but a CPU computes it in small batches of like length: padding costs as much as words do."""
         import torch
@@ -190,11 +209,13 @@ class Encoder:
 
     def vectors(
         self,
-        module: torch.nn.Module,
+        module: torch.nn.Module | Exported,
         sequences: Sequence[Sequence[int]],
         progress: Callable[[int, int], None] | None = None,
     ) -> Floats:
         """Float32 unit vectors `[n, d]` in the order given; computed in batches of like length."""
+        if isinstance(module, Exported):
+            return module.pooled(sequences)
         import torch
 
         result = np.zeros((len(sequences), self.dimension), np.float32)
@@ -209,7 +230,7 @@ class Encoder:
 
     def encode(
         self,
-        module: torch.nn.Module,
+        module: torch.nn.Module | Exported,
         questions: Sequence[Question],
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[Floats, Floats]:
@@ -369,8 +390,12 @@ class QuestionModel:
         self.precedents = NONE
         if "precedents.safetensors" in files:
             self.precedents = precedents_from(files["precedents.safetensors"], encoder.dimension)
-        self.adapted = encoder.frozen
-        if "adapter_model.safetensors" in files:
+        self.adapted: torch.nn.Module | Exported = encoder.frozen
+        """What reads questions."""
+        self._learnt = "adapter_model.safetensors" in files
+        if GRAPH in files and encoder.device == "cpu":
+            self.adapted = Exported(files[GRAPH])
+        elif self._learnt:
             self.adapted = merged(encoder, files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
 
     @classmethod
@@ -391,8 +416,8 @@ class QuestionModel:
 
     @property
     def adapter_bytes(self) -> int:
-        """What a version adds to the shared base on disk."""
-        return sum(len(content) for content in self.files.values())
+        """What a version adds to the shared base on disk, without the graph, which is the base once more."""
+        return sum(len(content) for name, content in self.files.items() if name != GRAPH)
 
     def read(self, batch: Sequence[Question]) -> Readings:
         """Read n questions in one encoder pass (two when the version searches with frozen vectors).
@@ -410,7 +435,7 @@ class QuestionModel:
         stands = (known_alone >= known + STANDS_ALONE)[:, None]
         expected = np.where(stands, alone, expected)
         rows = features(last, np.where(stands, last, window))
-        if self.search_vectors == "frozen" and self.adapted is not self.encoder.frozen:
+        if self.search_vectors == "frozen" and self._learnt:
             last, window = self.encoder.encode(self.encoder.frozen, batch)
         window = np.where(stands, last, window)
         intents, scope = self.head.probabilities(rows), self.head.out_of_scope(rows)

@@ -30,6 +30,8 @@ class TrainConfig:
     averaged: float = 0.3
     """Share of the last steps whose weights are averaged."""
     dropout: float = 0.1
+    slips: float = 0.2
+    """Share of the messages that are read with slips of the keyboard."""
     scale: float = 20.0
     smoothing: float = 0.1
     pairs: float = 1.0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Progress:
     """Where training stands; `loss` and `accuracy` (of the running batch average) are 0 outside the loop."""
 
-    stage: Literal["encoding", "baseline", "training", "calibrating"]
+    stage: Literal["encoding", "baseline", "training", "calibrating", "exporting"]
     step: int
     steps: int
     loss: float
@@ -63,6 +63,8 @@ class Fitted:
     baseline: Trained
     lora: Trained
     rows: Split
+    found: Targets
+    """What the held-out rows should find."""
     warnings: tuple[str, ...]
 
 
@@ -111,13 +113,14 @@ def fit_versions(
         read = features(last, window)
         head = replace(head, memory=read[near], strangers=read[far])
         learnt = encoder.encode(adapted, questions(rows.held_out))
-        space = search_space(targets.after(len(rows.train)), held, learnt)
+        found = targets.after(len(rows.train))
+        space = search_space(found, held, learnt)
         precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
         lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), precedents, adapter, space)
         seconds = time.perf_counter() - start + encoded
     finally:
         torch.set_num_threads(before)
-    return Fitted(Trained(baseline, baseline_seconds), Trained(lora, seconds), rows, prepared.warnings)
+    return Fitted(Trained(baseline, baseline_seconds), Trained(lora, seconds), rows, found, prepared.warnings)
 
 
 def _threads_allowed() -> int:

@@ -82,5 +82,5 @@ def report_training(step: Step) -> None:
         )
     elif step.stage == "encoding" and (step.step == step.steps or step.step % 6400 == 0):
         note(f"encoding: {step.step}/{step.steps}, {step.seconds_left:.0f} s left")
-    elif step.stage in ("baseline", "calibrating"):
+    elif step.stage in ("baseline", "calibrating", "exporting"):
         note(step.stage)

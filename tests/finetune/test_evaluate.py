@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from finetune.answers import Targets
 from finetune.baseline import fit_baseline
 from finetune.evaluate import (
     Scores,
@@ -16,15 +17,18 @@ from finetune.evaluate import (
     calibration_error,
     evaluate_intents,
     gate,
+    holds,
     macro_f1,
     measure,
+    recall_at_1,
     train_and_register,
 )
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
+from finetune.export import GRAPH
 from finetune.model import Encoder, QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.registry import Registry
-from finetune.train import fit_versions
+from finetune.train import fit_versions, questions
 
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
 GOOD = Scores(0.9, 0.9, 0.99, 0.02, 0.05, 0.95, 0.8, 200)
@@ -95,6 +99,7 @@ def test_the_gate_accepts_only_what_beats_the_baseline(candidate: Scores, accept
     assert verdict.accepted is accepted and reason in verdict.reason
 
 
+@pytest.mark.slow
 def test_training_registers_both_versions_and_the_better_one_goes_live(
     base_folder: Path, examples: list[Example], tmp_path: Path
 ) -> None:
@@ -107,10 +112,12 @@ def test_training_registers_both_versions_and_the_better_one_goes_live(
     for manifest in registry.list():
         model = QuestionModel.load(registry.folder(manifest.version), base_folder)
         assert model.read([("refund", ())]).labels == ("cancel", "lost_card", "refund")
+        assert (GRAPH in model.files) is (manifest.version == learnt.live), "what goes live is exported"
     again = train_and_register(examples, base_folder, registry, QUICK)
     assert again.lora.parent == learnt.live and again.lora.data_fingerprint == learnt.lora.data_fingerprint
 
 
+@pytest.mark.slow
 def test_a_version_that_knows_what_articles_answer_starts_with_a_threshold_for_passages(
     base_folder: Path, examples: list[Example], tmp_path: Path
 ) -> None:
@@ -122,6 +129,27 @@ def test_a_version_that_knows_what_articles_answer_starts_with_a_threshold_for_p
     assert plain.thresholds == {"out_of_scope": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("lost", "keeps"),
+    [({}, True), ({"accuracy": 0.0009}, True), ({"accuracy": 0.002}, False), ({"auroc": 0.006}, False)],
+)
+def test_a_form_that_loses_what_counts_does_not_serve(lost: dict[str, float], keeps: bool) -> None:
+    before = Scores(0.9, 0.9, 0.95, 0.02, 0.05, 0.97, 0.9, 500)
+    after = replace(before, **{name: getattr(before, name) - amount for name, amount in lost.items()})
+    assert holds(before, after) is keeps
+    assert holds(replace(before, auroc=None), replace(after, auroc=None)) is ("accuracy" not in lost or keeps)
+
+
+def test_recall_is_the_share_of_questions_whose_passage_comes_first(trained: QuestionModel) -> None:
+    rows = [Example(text) for text in ("refund", "cancel", "hello thanks")]
+    read = trained.read(questions(rows))
+    candidates = (read.last + read.window)[[1, 0]]
+    found = Targets(candidates, np.array([[1], [1], [0]]), np.array([[1.0], [1.0], [0.0]], np.float32))
+    assert recall_at_1(trained, rows, found) == 0.5, "the first finds its own, the second another's, the third none"
+    assert recall_at_1(trained, rows, replace(found, credit=found.credit * 0)) == 1
+
+
+@pytest.mark.slow
 def test_lora_that_learnt_nothing_is_refused_and_the_baseline_goes_live_with_the_reason(
     base_folder: Path, examples: list[Example], tmp_path: Path
 ) -> None:
@@ -134,6 +162,7 @@ def test_lora_that_learnt_nothing_is_refused_and_the_baseline_goes_live_with_the
     assert learnt.lora.version in registry.history()[-1].reason
 
 
+@pytest.mark.slow
 def test_a_tampered_version_is_refused_before_anything_is_loaded(
     base_folder: Path, examples: list[Example], tmp_path: Path
 ) -> None:
