@@ -107,8 +107,9 @@ class Batches:
         self._costs += [int(config.interrupting * len(window)) for window in self._interrupting.values()]
         per_epoch = -(-len(examples) // config.batch)
         epochs = min(2 * config.epochs, max(config.epochs, -(-config.least_steps // per_epoch)))
-        affordable = max(1, int(config.token_budget / (sum(self._costs) / per_epoch)))
-        self.steps = min(epochs * per_epoch, affordable)
+        cost = sum(self._costs) / per_epoch
+        repeated = max(per_epoch, int(config.token_budget / cost))
+        self.steps = max(1, min(epochs * per_epoch, repeated, int(config.most_tokens / cost)))
 
     def class_means(self) -> torch.Tensor:
         import torch

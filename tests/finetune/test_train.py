@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finetune.answers import targets_of
-from finetune.batches import Batches, interrupting
+from finetune.batches import SLIPS_A_WORD, Batches, interrupting, slips
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
 from finetune.model import Encoder
@@ -24,7 +24,7 @@ from finetune.train import (
 )
 from tests.finetune.conftest import VOCABULARY
 
-QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
+QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, slips=0.0)
 
 
 def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Example]) -> None:
@@ -154,9 +154,15 @@ def test_an_epoch_holds_every_row_once_and_large_sets_stop_at_the_budget(
     batches = Batches(examples, frozen, targets, tiny, config)
     seen = [tuple(ids) for batch in batches for ids in batch.last]
     assert sorted(seen) == sorted(map(tuple, tiny.tokenise(questions(examples))[0]))
-    small = Batches(examples, frozen, targets, tiny, replace(config, epochs=50, token_budget=500))
-    tokens = sum(len(ids) for batch in small for ids in (*batch.last, *batch.window))
-    assert 1 <= small.steps < batches.steps * 50 and tokens < 700
+    tokens = sum(len(ids) for batch in batches for ids in (*batch.last, *batch.window))
+
+    def steps(**changes: int) -> int:
+        return Batches(examples, frozen, targets, tiny, replace(config, epochs=50, **changes)).steps
+
+    assert steps() == 50 * batches.steps
+    assert steps(token_budget=3 * tokens) == pytest.approx(3 * batches.steps, abs=1)
+    assert steps(token_budget=1) == batches.steps, "every row is read once"
+    assert steps(most_tokens=tokens // 2) == pytest.approx(batches.steps / 2, abs=1), "but for very large sets"
 
 
 def test_a_share_of_the_messages_that_stand_alone_is_read_in_somebody_elses_conversation(tiny: Encoder) -> None:
@@ -185,6 +191,24 @@ def test_a_share_of_the_messages_that_stand_alone_is_read_in_somebody_elses_conv
     borrowed = [window for window in seen if window in {tuple(w) for w in windows.values()}]
     assert 0.4 < len(borrowed) / (3 * 50) < 0.6
     assert len(seen) - len(borrowed) == 50, "the follow-up is always read in its own conversation"
+
+
+def test_slips_change_a_letter_of_longer_words_and_nothing_else() -> None:
+    rows = [Example("please LM512774 the 45l pack über 背包 arrives broken", "a", (("agent", "which parcel"),))] * 400
+    wrong: set[str] = set()
+    for text, history in slips(rows, seed=0):
+        assert history == rows[0].history
+        for before, after in zip(rows[0].text.split(" "), text.split(" "), strict=True):
+            if before not in ("please", "pack", "arrives", "broken"):
+                assert after == before
+            elif after != before:
+                wrong.add(after)
+                assert (after[0] == before[0] and after[-1] == before[-1]) or sorted(after) == sorted(before)
+                assert abs(len(after) - len(before)) <= 1
+    assert {"plrase", "plase", "brokken", "arrvies"} <= wrong
+    changed = sum(text != rows[0].text for text, _ in slips(rows, seed=0)) / 400
+    assert changed == pytest.approx(1 - (1 - SLIPS_A_WORD) ** 4, abs=0.08)
+    assert slips(rows, seed=0) == slips(rows, seed=0) != slips(rows, seed=1)
 
 
 def words(encoder: Encoder, text: str) -> tuple[int, ...]:
