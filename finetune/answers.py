@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.calibrate import Floats, Integers, softmax
+from finetune.encoder import Encoder
 from finetune.examples import Example
-from finetune.model import Encoder
 from finetune.precedents import Precedents
 
 NEAREST = 8

@@ -13,8 +13,9 @@ import numpy as np
 
 from finetune.answers import Targets
 from finetune.calibrate import Floats, Integers
+from finetune.encoder import Encoder, Question
 from finetune.examples import Example
-from finetune.model import Encoder, Question, features
+from finetune.model import features
 from finetune.recipe import TrainConfig
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ import numpy as np
 
 from finetune.answers import Passages, Targets
 from finetune.calibrate import Bools, Doubles, Integers
+from finetune.encoder import MAX_TOKENS, Encoder
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, approvable, fingerprint
 from finetune.export import GRAPH, PRECISIONS, Exported, export
-from finetune.model import Encoder, QuestionModel
+from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.registry import Kind, Manifest, Registry, Space
 from finetune.train import Fitted, Progress, Report, Trained, fit_versions, questions, silent
@@ -208,9 +209,10 @@ def served(trained: Trained, fitted: Fitted, report: Report = silent) -> Trained
     if model.encoder.device != "cpu" or isinstance(module, Exported):
         return trained
     before, found = measure(model, held_out), recall_at_1(model, held_out, fitted.found)
+    traceable = model.encoder.traceable(module)
     for number, precision in enumerate(PRECISIONS):
         report(Progress("exporting", number, len(PRECISIONS), 0.0, 0.0, 0.0))
-        files = {**model.files, GRAPH: export(model.encoder, module, precision)}
+        files = {**model.files, GRAPH: export(traceable, MAX_TOKENS, precision)}
         form = QuestionModel(model.encoder, model.head.labels, files, model.search_vectors)
         if (
             holds(before, measure(form, held_out))

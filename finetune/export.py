@@ -23,8 +23,6 @@ from finetune.examples import FinetuneError
 if TYPE_CHECKING:
     import torch
 
-    from finetune.model import Encoder
-
 GRAPH = "question.onnx"
 """The name of the graph among the files of a version."""
 Precision = Literal["int8", "float32"]
@@ -56,18 +54,16 @@ class Exported:
         return np.stack(rows).astype(np.float32)
 
 
-def export(encoder: Encoder, module: torch.nn.Module, precision: Precision) -> bytes:
-    """The graph of a module that stands in for `encoder.frozen`; int8 is dynamic, weights per channel."""
+def export(traceable: torch.nn.Module, longest: int, precision: Precision) -> bytes:
+    """The graph of `Encoder.traceable`, for up to `longest` tokens; int8 is dynamic, weights per channel."""
     import onnx
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    plain = encoder.module("eager", torch.float32).cpu()
-    plain.load_state_dict({name: tensor.float().cpu() for name, tensor in module.state_dict().items()})
-    length = torch.export.Dim("length", min=2, max=int(plain.config.max_position_embeddings))
+    length = torch.export.Dim("length", min=2, max=longest)
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         program = torch.onnx.export(
-            encoder.pooling(plain),
+            traceable,
             (torch.ones((1, 16), dtype=torch.long),),
             input_names=["ids"],
             output_names=["vector"],

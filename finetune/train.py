@@ -20,8 +20,9 @@ from finetune.answers import Passages, Targets, remember, targets_of
 from finetune.baseline import fit_baseline, memorable
 from finetune.batches import Batch, Batches
 from finetune.calibrate import Floats, fit_out_of_scope, fit_temperature
+from finetune.encoder import Encoder
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, classed, prepare, split
-from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Encoder, Head, QuestionModel, features
+from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, features
 from finetune.precedents import NONE, Precedents
 from finetune.recipe import TrainConfig
 from finetune.registry import Space

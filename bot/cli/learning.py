@@ -237,7 +237,7 @@ def promote(
     config: ConfigOption = None,
 ) -> None:
     """Make a version live after checking it. Example: frontdesk models promote VERSION --reason "better on refunds" """
-    from finetune.model import base_fingerprint
+    from finetune.encoder import base_fingerprint
     from finetune.registry import Registry
 
     settings = load_settings(config)
@@ -247,7 +247,7 @@ def promote(
 
 def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
     """Make live again what was live before. Example: frontdesk models rollback"""
-    from finetune.model import base_fingerprint
+    from finetune.encoder import base_fingerprint
     from finetune.registry import Registry
 
     settings = load_settings(config)

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.baseline import fit_baseline
+from finetune.encoder import Encoder, Question
 from finetune.evaluate import IntentsReport, evaluate_intents
 from finetune.examples import Example, prepare, read_examples, split
-from finetune.model import Encoder, Question, QuestionModel
+from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import Progress
 from finetune.transcripts import import_transcripts, read_imported

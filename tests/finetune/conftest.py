@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from finetune.encoder import Encoder
 from finetune.examples import OUT_OF_SCOPE, Example
-from finetune.model import Encoder, QuestionModel
+from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import fit_versions
 

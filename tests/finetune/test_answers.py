@@ -7,8 +7,8 @@ import pytest
 
 from finetune.answers import ASKED, NEAREST, SHARPNESS, Passages, remember, targets_of
 from finetune.calibrate import Floats
+from finetune.encoder import Encoder
 from finetune.examples import Example
-from finetune.model import Encoder
 
 SHELF = ("refund money back", "lost card", "cancel subscription", "change address", "late parcel arrive") * 3
 

@@ -11,6 +11,7 @@ import pytest
 
 from finetune.answers import Targets
 from finetune.baseline import fit_baseline
+from finetune.encoder import Encoder
 from finetune.evaluate import (
     Scores,
     auroc,
@@ -25,7 +26,7 @@ from finetune.evaluate import (
 )
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
 from finetune.export import GRAPH
-from finetune.model import Encoder, QuestionModel
+from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.registry import Registry
 from finetune.train import fit_versions, questions

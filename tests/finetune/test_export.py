@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from finetune.encoder import Encoder
 from finetune.examples import FinetuneError
 from finetune.export import GRAPH, Exported, export
-from finetune.model import Encoder, QuestionModel
+from finetune.model import QuestionModel
 
 QUESTIONS = [
     ("refund", ()),
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def float32(tiny: Encoder, trained: QuestionModel) -> bytes:
-    return export(tiny, trained.adapted, "float32")  # type: ignore[arg-type]
+    return export(tiny.traceable(trained.adapted), 128, "float32")  # type: ignore[arg-type]
 
 
 def test_the_graph_gives_the_vectors_of_the_model_whatever_the_length(
@@ -32,7 +33,7 @@ def test_the_graph_gives_the_vectors_of_the_model_whatever_the_length(
 
 
 def test_int8_is_near_and_reads_a_question_alike_in_any_company(tiny: Encoder, trained: QuestionModel) -> None:
-    graph = Exported(export(tiny, trained.adapted, "int8"))  # type: ignore[arg-type]
+    graph = Exported(export(tiny.traceable(trained.adapted), 128, "int8"))  # type: ignore[arg-type]
     together = tiny.encode(graph, QUESTIONS)[1]
     theirs = tiny.encode(trained.adapted, QUESTIONS)[1]
     assert 0.9 < (together * theirs).sum(axis=1).min() < 1 - 1e-6, "near, and int8 indeed"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from finetune.calibrate import OutOfScope
+from finetune.encoder import LINE_TOKENS, MAX_TOKENS, Encoder, Question
 from finetune.examples import OUT_OF_SCOPE, FinetuneError
-from finetune.model import LINE_TOKENS, MAX_TOKENS, NEIGHBOURS, Encoder, Head, QuestionModel, features, merged
+from finetune.model import NEIGHBOURS, STANDS_ALONE, Head, QuestionModel, features, merged
 from finetune.precedents import Precedents, precedents_from
 from tests.finetune.conftest import VOCABULARY
 
@@ -155,21 +156,24 @@ def test_what_is_expected_of_a_question_goes_with_its_reading(tiny: Encoder, tra
 
 
 def test_a_question_known_by_itself_is_read_without_what_was_said_before(tiny: Encoder, trained: QuestionModel) -> None:
-    """Two past questions: one asked first, one that leans on its history; the same words read either way."""
-    history = (("customer", "where is my parcel"), ("agent", "it does arrive late today"))
-    known = [("cancel subscription", ()), ("yes", history)]
-    windows = tiny.encode(trained.adapted, known)[1]
-    found = np.eye(2, tiny.dimension, dtype=np.float32)
-    files = {**trained.files, "precedents.safetensors": Precedents(windows, found).to_bytes()}
-    knows = QuestionModel(tiny, trained.head.labels, files, "adapted")
-    switched, alone, leaning = knows.read(
-        [("cancel subscription", history), ("cancel subscription", ()), ("yes", history)]
-    ).expected
-    assert np.allclose(switched, alone, atol=1e-4) and switched.argmax() == 0
-    assert leaning.argmax() == 1
-    whole = knows.read([("cancel subscription", history), ("cancel subscription", ())])
-    assert np.allclose(whole.window[0], whole.window[1], atol=1e-5)
-    assert np.allclose(whole.probabilities[0], whole.probabilities[1], atol=1e-4)
+    """A past question asked first, and one that leans on its history; each is met again in that history."""
+    history = (("customer", "where is my broken parcel " * 3), ("agent", "it does arrive late today " * 3))
+    opening, leaning = ("cancel subscription", ()), ("yes", history)
+
+    def knowing(question: Question) -> QuestionModel:
+        windows = tiny.encode(trained.adapted, [question])[1]
+        stored = Precedents(windows, np.eye(1, tiny.dimension, dtype=np.float32)).to_bytes()
+        files = {**trained.files, "precedents.safetensors": stored}
+        return QuestionModel(tiny, trained.head.labels, files, "adapted")
+
+    read = knowing(opening).read([("cancel subscription", history), opening])
+    assert np.allclose(read.expected[0], read.expected[1], atol=1e-4)
+    assert np.allclose(read.window[0], read.window[1], atol=1e-5)
+    assert np.allclose(read.probabilities[0], read.probabilities[1], atol=1e-4)
+    read = knowing(leaning).read([leaning, ("yes", ())])
+    assert read.expected[0, 0] == pytest.approx(1, abs=1e-3)
+    assert read.expected[1, 0] < 1 - STANDS_ALONE, "known by its conversation only"
+    assert not np.allclose(read.window[0], read.window[1], atol=1e-2), "it is read in its conversation"
 
 
 def test_nearness_is_the_mean_of_the_nearest_remembered_rows_less_that_of_the_nearest_strangers() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from finetune.encoder import Encoder
 from finetune.evaluate import measure, train_and_register
 from finetune.examples import read_examples
-from finetune.model import Encoder, QuestionModel
+from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.registry import Registry
 from retriever.encoders import FrozenEncoder, weights_folder

@@ -9,9 +9,9 @@ import pytest
 
 from finetune.answers import targets_of
 from finetune.batches import SLIPS_A_WORD, Batches, interrupting, slips
+from finetune.encoder import Encoder
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, leak_groups
-from finetune.model import Encoder
 from finetune.train import (
     LEAST_PAIRS,
     Progress,
