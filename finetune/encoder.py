@@ -1,13 +1,15 @@
 """The frozen base: text to token ids, token ids to pooled unit vectors, with whatever module stands in for its weights.
 
-Owns tokens, windows, batches and pooling. Knows nothing about intents, versions or training. torch is loaded when an
-encoder is.
+Owns tokens, windows, batches and pooling. Knows nothing about intents, versions or training. torch is loaded when the
+weights are first needed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +51,19 @@ def base_fingerprint(folder: Path) -> str:
 class Encoder:
     """A frozen base folder (sentence-transformers layout): text to token ids, token ids to pooled unit vectors.
 
+    Its weights, and torch with them, are loaded when they are first asked for: an exported version never does.
     Raises FinetuneError when the folder does not hold a usable model.
     """
 
     def __init__(self, folder: Path) -> None:
-        import torch
         from tokenizers import Tokenizer
 
         self.folder = folder
         self.fingerprint = base_fingerprint(folder)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype = torch.bfloat16 if self.device == "cuda" or _cpu_has_bf16() else torch.float32
+        try:
+            self.dimension = int(json.loads((folder / "config.json").read_bytes())["hidden_size"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise FinetuneError(f"{folder / 'config.json'}: not of a model ({error!r}); copy it again") from error
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing narrower
@@ -70,8 +74,26 @@ class Encoder:
         self._prefix, self._suffix = special[:1], special[1:]
         pooling = folder / "1_Pooling" / "config.json"
         self._first_token = pooling.is_file() and b'"pooling_mode_cls_token": true' in pooling.read_bytes()
-        self.frozen = self.module()
-        self.dimension = int(self.frozen.config.hidden_size)
+
+    @cached_property
+    def device(self) -> str:
+        """ "cuda" or "cpu". Where no driver stands, torch need not be asked."""
+        if not any(Path("/dev").glob("nvidia[0-9]*")):
+            return "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return torch.bfloat16 if self.device == "cuda" or _cpu_has_bf16() else torch.float32
+
+    @cached_property
+    def frozen(self) -> Any:
+        """The base as it is."""
+        return self.module()
 
     def module(self, attention: str = "sdpa", dtype: torch.dtype | None = None) -> Any:
         """A fresh copy of the base weights, a transformers model on the device, frozen."""

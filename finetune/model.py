@@ -194,13 +194,15 @@ class QuestionModel:
         self.precedents = NONE
         if "precedents.safetensors" in files:
             self.precedents = precedents_from(files["precedents.safetensors"], encoder.dimension)
-        self.adapted: torch.nn.Module | Exported = encoder.frozen
-        """What reads questions."""
         self._learnt = "adapter_model.safetensors" in files
+        self.adapted: torch.nn.Module | Exported
+        """What reads questions."""
         if GRAPH in files and encoder.device == "cpu":
             self.adapted = Exported(files[GRAPH])
         elif self._learnt:
             self.adapted = merged(encoder, files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
+        else:
+            self.adapted = encoder.frozen
 
     @classmethod
     def load(cls, version_folder: Path, base_folder: Path) -> QuestionModel:
@@ -217,6 +219,11 @@ class QuestionModel:
     @classmethod
     def from_manifest(cls, encoder: Encoder, manifest: Manifest, files: Mapping[str, bytes]) -> QuestionModel:
         return cls(encoder, manifest.labels, files, manifest.search_vectors)
+
+    @property
+    def exported(self) -> bool:
+        """Whether it reads without torch."""
+        return isinstance(self.adapted, Exported)
 
     @property
     def adapter_bytes(self) -> int:

@@ -1,13 +1,14 @@
 """Text to unit vectors: the frozen sentence encoder that makes the passage space.
 
 Owns where weights come from, the check that they are the ones we mean, batching and pooling. Knows nothing about
-passages, indexes or trained question sides. torch and transformers are imported when an encoder is built, not before.
+passages, indexes or trained question sides. torch and transformers are imported when weights are first needed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,27 +86,15 @@ class FrozenEncoder:
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
-        import torch
         from tokenizers import Tokenizer
-        from transformers import AutoModel
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        pooling = _read_pooling(folder)
-        self._threads = threads or torch.get_num_threads()
-        self._device = torch.device(device)
-        dtype = torch.bfloat16 if _has_bf16(self._device) else torch.float32
+        pooling, config = _read_pooling(folder), _read_json(folder / "config.json")
         try:
-            # SDPA beats eager at inference on every size tried (the opposite of training).
-            self._model: Any = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype,
-                attn_implementation="sdpa",
-            )  # fmt: skip
             self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:
+            self.dimension = int(str(config["hidden_size"]))
+        except Exception as error:  # tokenizers raises nothing narrower
             raise RetrieverError(f"{folder}: not a loadable encoder ({_first_line(error)})") from error
-        self.precision = "bf16" if dtype is torch.bfloat16 else "float32"
-        self._model.eval().requires_grad_(False).to(self._device)
+        self._folder, self._threads, self._device = folder, threads, device
         # Set up once and never changed after, so that threads may share it. Cutting is ours: windows keep their end.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -114,15 +103,42 @@ class FrozenEncoder:
         self._prefix, self._suffix = marked[:at], marked[at + 1 :]
         self._room = pooling.max_tokens - len(self._prefix) - len(self._suffix)
         self._first_token = pooling.first_token
-        self._pad = int(self._model.config.pad_token_id or 0)
-        self.dimension = int(self._model.config.hidden_size)
-        self.name = _identity(folder, str(self._model.config.model_type), self.dimension)
+        self._pad = int(str(config.get("pad_token_id") or 0))
+        self.name = _identity(folder, str(config.get("model_type")), self.dimension)
+        self._loading = threading.Lock()
+        self._loaded: Any = None
+
+    @property
+    def precision(self) -> str:
+        return "bf16" if _has_bf16(self._device) else "float32"
+
+    def _model(self) -> Any:
+        """The weights, loaded by whoever needs them first: serving an exported version never does."""
+        with self._loading:
+            if self._loaded is None:
+                import torch
+                from transformers import AutoModel
+                from transformers.utils import logging
+
+                logging.disable_progress_bar()
+                try:
+                    # SDPA beats eager at inference on every size tried (the opposite of training).
+                    model = AutoModel.from_pretrained(
+                        self._folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                        dtype=torch.bfloat16 if _has_bf16(self._device) else torch.float32, attn_implementation="sdpa",
+                    )  # fmt: skip
+                except Exception as error:
+                    raise RetrieverError(f"{self._folder}: not a loadable encoder ({_first_line(error)})") from error
+                self._loaded = model.eval().requires_grad_(False).to(self._device)
+                self._threads = self._threads or torch.get_num_threads()
+        return self._loaded
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Passage side: float32 `[n, d]`, unit rows, in the order given. Cut texts keep their start."""
         import torch
 
-        torch.set_num_threads(self._threads)
+        self._model()
+        torch.set_num_threads(self._threads or 1)
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
         done = 0
         for start in range(0, len(texts), SLAB):
@@ -142,8 +158,9 @@ class FrozenEncoder:
         """
         import torch
 
+        self._model()
         # Set at each call: OpenMP keeps the number for each calling thread.
-        torch.set_num_threads(1 if len(queries) <= FEW else self._threads)
+        torch.set_num_threads(1 if len(queries) <= FEW else self._threads or 1)
         lines = [line.text for query in queries for line in query.history[-WINDOW_LINES:]]
         pieces = self._pieces([*(query.text for query in queries), *lines])
         before = iter(pieces[len(queries) :])
@@ -178,7 +195,7 @@ class FrozenEncoder:
             mask[row, : len(piece)] = 1
         with torch.inference_mode():
             kept = torch.from_numpy(mask).to(self._device)
-            hidden: torch.Tensor = self._model(
+            hidden: torch.Tensor = self._model()(
                 input_ids=torch.from_numpy(ids).to(self._device), attention_mask=kept
             ).last_hidden_state
             if self._first_token:
@@ -197,10 +214,10 @@ def _batches(pieces: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         yield order[start : start + BATCH]
 
 
-def _has_bf16(device: torch.device) -> bool:
+def _has_bf16(device: str) -> bool:
     import torch
 
-    if device.type != "cpu":
+    if device != "cpu":
         return True
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

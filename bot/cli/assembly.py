@@ -75,10 +75,6 @@ def labelled_rows(settings: Settings) -> list[Example]:
 
 def open_parts(settings: Settings) -> Parts:
     """Everything that is there. Only a playbook that cannot be read stops the service: without it there is no voice."""
-    import torch
-
-    # Two threads for one short message gain nothing alone and cost forty times on busy cores (docs/decisions.md).
-    torch.set_num_threads(1)
     shortcomings: list[str] = []
 
     def attempt(part: Callable[[], T]) -> T | None:
@@ -94,6 +90,11 @@ def open_parts(settings: Settings) -> Parts:
         shortcomings.append(knowledge.warning)
     found = attempt(lambda: open_model(settings))
     model, manifest = found if found is not None else (None, None)
+    if model is not None and not model.exported:
+        import torch
+
+        # Two threads for one short message gain nothing alone and cost forty times on busy cores (docs/decisions.md).
+        torch.set_num_threads(1)
     return Parts(playbook, knowledge, model, manifest, tuple(shortcomings))
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,6 +54,28 @@ def test_a_version_with_a_graph_reads_as_the_one_without(tiny: Encoder, trained:
     assert np.allclose(ours.probabilities, theirs.probabilities, atol=1e-4)
     assert np.allclose(ours.out_of_scope, theirs.out_of_scope, atol=1e-4)
     assert served.adapter_bytes == trained.adapter_bytes, "the graph is the base once more, not what was learnt"
+
+
+def test_an_exported_version_is_read_without_torch(
+    base_folder: Path, tiny: Encoder, trained: QuestionModel, float32: bytes, tmp_path: Path
+) -> None:
+    files = {**trained.files, GRAPH: float32}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    program = f"""
+import sys
+from pathlib import Path
+from finetune.encoder import Encoder
+from finetune.model import QuestionModel
+files = {{name: Path({str(tmp_path)!r}, name).read_bytes() for name in {sorted(files)!r}}}
+model = QuestionModel(Encoder(Path({str(base_folder)!r})), {trained.head.labels!r}, files, "adapted")
+loaded = {{"torch", "transformers", "peft"}} & set(sys.modules)
+print(model.read([("refund", ())]).probabilities.tolist(), sorted(loaded))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    probabilities, loaded = ast.literal_eval(said.replace("] [", "], ["))
+    assert loaded == []
+    assert np.allclose(probabilities, trained.read([("refund", ())]).probabilities, atol=1e-4)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a"])

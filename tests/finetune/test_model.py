@@ -235,7 +235,7 @@ def test_a_folder_that_is_no_base_model_is_refused(tmp_path: Path, base_folder: 
         (tmp_path / name).write_bytes((base_folder / name).read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(FinetuneError, match="not a usable base model"):
-        Encoder(tmp_path)
+        _ = Encoder(tmp_path).frozen
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
     with pytest.raises(FinetuneError):
         Encoder(tmp_path)
