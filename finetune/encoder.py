@@ -95,6 +95,17 @@ class Encoder:
         """The base as it is."""
         return self.module()
 
+    def weights(self) -> dict[str, Floats]:
+        """The base's tensors by name, float32, without torch. Raises FinetuneError for a type that NumPy has not."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            tensors = [load_file(path) for path in sorted(self.folder.glob("model*.safetensors"))]
+        except (SafetensorError, OSError, TypeError, KeyError) as error:
+            raise FinetuneError(f"{self.folder}: weights that NumPy cannot read ({error}); train again") from error
+        return {name: np.asarray(t, np.float32) for part in tensors for name, t in part.items() if t.dtype.kind == "f"}
+
     def module(self, attention: str = "sdpa", dtype: torch.dtype | None = None) -> Any:
         """A fresh copy of the base weights, a transformers model on the device, frozen."""
         from transformers import AutoModel

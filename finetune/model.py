@@ -194,15 +194,18 @@ class QuestionModel:
         self.precedents = NONE
         if "precedents.safetensors" in files:
             self.precedents = precedents_from(files["precedents.safetensors"], encoder.dimension)
-        self._learnt = "adapter_model.safetensors" in files
+        adapter = {}
+        if "adapter_model.safetensors" in files:
+            adapter = changes(files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
+        self._learnt = bool(adapter)
         self.adapted: torch.nn.Module | Exported
         """What reads questions."""
         if GRAPH in files and encoder.device == "cpu":
-            self.adapted = Exported(files[GRAPH])
-        elif self._learnt:
-            self.adapted = merged(encoder, files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
+            base = encoder.weights()
+            _fitting(adapter, base)
+            self.adapted = Exported(files[GRAPH], base | {name: base[name] + adapter[name] for name in adapter})
         else:
-            self.adapted = encoder.frozen
+            self.adapted = merged(encoder, adapter) if adapter else encoder.frozen
 
     @classmethod
     def load(cls, version_folder: Path, base_folder: Path) -> QuestionModel:
@@ -227,8 +230,8 @@ class QuestionModel:
 
     @property
     def adapter_bytes(self) -> int:
-        """What a version adds to the shared base on disk, without the graph, which is the base once more."""
-        return sum(len(content) for name, content in self.files.items() if name != GRAPH)
+        """What a version adds to the shared base on disk."""
+        return sum(len(content) for content in self.files.values())
 
     def read(self, batch: Sequence[Question]) -> Readings:
         """Read n questions in one encoder pass (two when the version searches with frozen vectors).
@@ -253,29 +256,44 @@ class QuestionModel:
         return Readings(self.head.intents, intents, scope, last, window, expected)
 
 
-def merged(encoder: Encoder, weights: bytes, config: bytes) -> Any:
-    """A copy of the base with a LoRA adapter added into its weights: W + alpha / r * B A.
+def merged(encoder: Encoder, adapter: Mapping[str, Floats]) -> Any:
+    """A copy of the base with what an adapter adds to its weights."""
+    import torch
+
+    module = encoder.module()
+    targets = dict(module.named_parameters())
+    _fitting(adapter, targets)
+    with torch.no_grad():
+        for name, change in adapter.items():
+            targets[name].copy_(targets[name].float() + torch.from_numpy(change).to(targets[name].device))
+    return module
+
+
+def _fitting(adapter: Mapping[str, Floats], base: Mapping[str, Any]) -> None:
+    for name, change in adapter.items():
+        if name not in base or tuple(base[name].shape) != change.shape:
+            raise FinetuneError(f"adapter_model.safetensors: does not fit this base ({name}); train again")
+
+
+def changes(weights: bytes, config: bytes) -> dict[str, Floats]:
+    """What a LoRA adapter adds to the weights of its base, by their names: alpha / r * B A.
 
     Written out rather than left to peft, so that serving does not import it; a test holds the two equal.
     """
-    import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.numpy import load
 
     prefix, down, up = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-    module = encoder.module()
-    targets = dict(module.named_parameters())
     try:
         settings = json.loads(config)
-        scale = float(settings["lora_alpha"]) / int(settings["r"])
+        scale = np.float32(float(settings["lora_alpha"]) / int(settings["r"]))
         tensors = load(weights)
-        with torch.no_grad():
-            for name in [key for key in tensors if key.endswith(down)]:
-                target = targets[name.removeprefix(prefix).removesuffix(down) + ".weight"]
-                change = tensors.pop(name.removesuffix(down) + up).float() @ tensors.pop(name).float()
-                target.copy_(target.float() + scale * change.to(target.device))
-    except (SafetensorError, KeyError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
+        found = {}
+        for name in [key for key in tensors if key.endswith(down)]:
+            low, high = tensors.pop(name), tensors.pop(name.removesuffix(down) + up)
+            found[name.removeprefix(prefix).removesuffix(down) + ".weight"] = scale * (high @ low).astype(np.float32)
+    except (SafetensorError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise FinetuneError(f"adapter_model.safetensors: does not fit this base ({error}); train again") from error
     if tensors:
         raise FinetuneError(f"adapter_model.safetensors: holds unknown tensors ({min(tensors)}); train again")
-    return module
+    return found

@@ -64,8 +64,6 @@ class Fitted:
     baseline: Trained
     lora: Trained
     rows: Split
-    found: Targets
-    """What the held-out rows should find."""
     warnings: tuple[str, ...]
 
 
@@ -114,14 +112,13 @@ def fit_versions(
         read = features(last, window)
         head = replace(head, memory=read[near], strangers=read[far])
         learnt = encoder.encode(adapted, questions(rows.held_out))
-        found = targets.after(len(rows.train))
-        space = search_space(found, held, learnt)
+        space = search_space(targets.after(len(rows.train)), held, learnt)
         precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
         lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), precedents, adapter, space)
         seconds = time.perf_counter() - start + encoded
     finally:
         torch.set_num_threads(before)
-    return Fitted(Trained(baseline, baseline_seconds), Trained(lora, seconds), rows, found, prepared.warnings)
+    return Fitted(Trained(baseline, baseline_seconds), Trained(lora, seconds), rows, prepared.warnings)
 
 
 def _threads_allowed() -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finetune.answers import Targets
 from finetune.baseline import fit_baseline
 from finetune.encoder import Encoder
 from finetune.evaluate import (
@@ -18,10 +17,8 @@ from finetune.evaluate import (
     calibration_error,
     evaluate_intents,
     gate,
-    holds,
     macro_f1,
     measure,
-    recall_at_1,
     train_and_register,
 )
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
@@ -29,7 +26,7 @@ from finetune.export import GRAPH
 from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.registry import Registry
-from finetune.train import fit_versions, questions
+from finetune.train import fit_versions
 
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
 GOOD = Scores(0.9, 0.9, 0.99, 0.02, 0.05, 0.95, 0.8, 200)
@@ -128,26 +125,6 @@ def test_a_version_that_knows_what_articles_answer_starts_with_a_threshold_for_p
     assert knows.thresholds == {"out_of_scope": 0.5, "foreign": 0.5}
     plain = train_and_register(examples, base_folder, Registry(tmp_path / "b"), QUICK).lora
     assert plain.thresholds == {"out_of_scope": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("lost", "keeps"),
-    [({}, True), ({"accuracy": 0.0009}, True), ({"accuracy": 0.002}, False), ({"auroc": 0.006}, False)],
-)
-def test_a_form_that_loses_what_counts_does_not_serve(lost: dict[str, float], keeps: bool) -> None:
-    before = Scores(0.9, 0.9, 0.95, 0.02, 0.05, 0.97, 0.9, 500)
-    after = replace(before, **{name: getattr(before, name) - amount for name, amount in lost.items()})
-    assert holds(before, after) is keeps
-    assert holds(replace(before, auroc=None), replace(after, auroc=None)) is ("accuracy" not in lost or keeps)
-
-
-def test_recall_is_the_share_of_questions_whose_passage_comes_first(trained: QuestionModel) -> None:
-    rows = [Example(text) for text in ("refund", "cancel", "hello thanks")]
-    read = trained.read(questions(rows))
-    candidates = (read.last + read.window)[[1, 0]]
-    found = Targets(candidates, np.array([[1], [1], [0]]), np.array([[1.0], [1.0], [0.0]], np.float32))
-    assert recall_at_1(trained, rows, found) == 0.5, "the first finds its own, the second another's, the third none"
-    assert recall_at_1(trained, rows, replace(found, credit=found.credit * 0)) == 1
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finetune.encoder import Encoder
+from finetune.encoder import MAX_TOKENS, Encoder
 from finetune.examples import FinetuneError
-from finetune.export import GRAPH, Exported, export
+from finetune.export import GRAPH, LARGE, Exported, export
 from finetune.model import QuestionModel
 
 QUESTIONS = [
@@ -25,47 +25,48 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def float32(tiny: Encoder, trained: QuestionModel) -> bytes:
-    return export(tiny.traceable(trained.adapted), 128, "float32")  # type: ignore[arg-type]
+def graph(tiny: Encoder, trained: QuestionModel) -> bytes:
+    return export(tiny.traceable(trained.adapted), MAX_TOKENS, tiny.weights())  # type: ignore[arg-type]
 
 
 def test_the_graph_gives_the_vectors_of_the_model_whatever_the_length(
-    tiny: Encoder, trained: QuestionModel, float32: bytes
+    tiny: Encoder, trained: QuestionModel, graph: bytes
 ) -> None:
-    graph = Exported(float32)
-    for ours, theirs in zip(tiny.encode(graph, QUESTIONS), tiny.encode(trained.adapted, QUESTIONS), strict=True):
+    served = QuestionModel(tiny, trained.head.labels, {**trained.files, GRAPH: graph}, trained.search_vectors)
+    for ours, theirs in zip(
+        tiny.encode(served.adapted, QUESTIONS), tiny.encode(trained.adapted, QUESTIONS), strict=True
+    ):
         assert np.allclose(ours, theirs, atol=1e-5)
+    frozen = {name: content for name, content in trained.files.items() if not name.startswith("adapter")}
+    baseline = QuestionModel(tiny, trained.head.labels, {**frozen, GRAPH: graph}, "frozen")
+    assert np.allclose(tiny.encode(baseline.adapted, QUESTIONS)[1], tiny.encode(tiny.frozen, QUESTIONS)[1], atol=1e-5)
 
 
-def test_int8_is_near_and_reads_a_question_alike_in_any_company(tiny: Encoder, trained: QuestionModel) -> None:
-    graph = Exported(export(tiny.traceable(trained.adapted), 128, "int8"))  # type: ignore[arg-type]
-    together = tiny.encode(graph, QUESTIONS)[1]
-    theirs = tiny.encode(trained.adapted, QUESTIONS)[1]
-    assert 0.9 < (together * theirs).sum(axis=1).min() < 1 - 1e-6, "near, and int8 indeed"
-    for row, question in enumerate(QUESTIONS):
-        assert np.array_equal(tiny.encode(graph, [question])[1][0], together[row])
+def test_the_graph_holds_none_of_the_large_weights(tiny: Encoder, graph: bytes) -> None:
+    assert len(graph) < 4 * sum(t.size for t in tiny.weights().values() if t.size >= LARGE)
+    with pytest.raises(FinetuneError, match="the base has no weights called"):
+        export(tiny.traceable(tiny.frozen), MAX_TOKENS, {"something.else"})
 
 
-def test_a_version_with_a_graph_reads_as_the_one_without(tiny: Encoder, trained: QuestionModel, float32: bytes) -> None:
+def test_a_version_with_a_graph_reads_as_the_one_without(tiny: Encoder, trained: QuestionModel, graph: bytes) -> None:
     labels = trained.head.labels
-    served = QuestionModel(tiny, labels, {**trained.files, GRAPH: float32}, trained.search_vectors)
+    served = QuestionModel(tiny, labels, {**trained.files, GRAPH: graph}, trained.search_vectors)
     assert isinstance(served.adapted, Exported)
     ours, theirs = served.read(QUESTIONS), trained.read(QUESTIONS)
     assert np.allclose(ours.probabilities, theirs.probabilities, atol=1e-4)
     assert np.allclose(ours.out_of_scope, theirs.out_of_scope, atol=1e-4)
-    assert served.adapter_bytes == trained.adapter_bytes, "the graph is the base once more, not what was learnt"
 
 
 def test_an_exported_version_is_read_without_torch(
-    base_folder: Path, tiny: Encoder, trained: QuestionModel, float32: bytes, tmp_path: Path
+    base_folder: Path, tiny: Encoder, trained: QuestionModel, graph: bytes, tmp_path: Path
 ) -> None:
-    files = {**trained.files, GRAPH: float32}
+    files = {**trained.files, GRAPH: graph}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     program = f"""
 import sys
 from pathlib import Path
-from finetune.encoder import Encoder
+from finetune.encoder import MAX_TOKENS, Encoder
 from finetune.model import QuestionModel
 files = {{name: Path({str(tmp_path)!r}, name).read_bytes() for name in {sorted(files)!r}}}
 model = QuestionModel(Encoder(Path({str(base_folder)!r})), {trained.head.labels!r}, files, "adapted")
@@ -80,5 +81,5 @@ print(model.read([("refund", ())]).probabilities.tolist(), sorted(loaded))
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a"])
 def test_bytes_that_are_no_graph_are_refused_with_the_cure(content: bytes) -> None:
-    with pytest.raises(FinetuneError, match=r"question\.onnx: not a graph of this program .*train again"):
-        Exported(content)
+    with pytest.raises(FinetuneError, match=r"question\.onnx: not a graph for this base .*train again"):
+        Exported(content, {})

@@ -13,7 +13,7 @@ import pytest
 from finetune.calibrate import OutOfScope
 from finetune.encoder import LINE_TOKENS, MAX_TOKENS, Encoder, Question
 from finetune.examples import OUT_OF_SCOPE, FinetuneError
-from finetune.model import NEIGHBOURS, STANDS_ALONE, Head, QuestionModel, features, merged
+from finetune.model import NEIGHBOURS, STANDS_ALONE, Head, QuestionModel, changes, features, merged
 from finetune.precedents import Precedents, precedents_from
 from tests.finetune.conftest import VOCABULARY
 
@@ -84,7 +84,9 @@ def test_merging_by_hand_equals_peft(tiny: Encoder, trained: QuestionModel, tmp_
     from peft import PeftModel
 
     files = trained.files
-    ours = tiny.encode(merged(tiny, files["adapter_model.safetensors"], files["adapter_config.json"]), QUESTIONS)[1]
+    ours = tiny.encode(
+        merged(tiny, changes(files["adapter_model.safetensors"], files["adapter_config.json"])), QUESTIONS
+    )[1]
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (tmp_path / name).write_bytes(files[name])
     with warnings.catch_warnings():

@@ -95,10 +95,10 @@ def test_rows_that_only_pair_a_question_with_its_answer_take_part(tiny: Encoder,
         right = [list(answers.values()).index(e.answer) for e in paired]
         return float(((vectors @ targets.T).argmax(axis=1) == right).mean())
 
-    from finetune.model import merged
+    from finetune.model import changes, merged
 
     files, _ = adapt(rows, frozen, targets_of(rows, frozen[1], tiny, None), tiny, config)
-    learnt = merged(tiny, files["adapter_model.safetensors"], files["adapter_config.json"])
+    learnt = merged(tiny, changes(files["adapter_model.safetensors"], files["adapter_config.json"]))
     assert rank_one(learnt) > 0.95 > rank_one(tiny.frozen)
 
 
