@@ -10,10 +10,10 @@ import json
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
 
-from bot.home import find_home, running_service
+from bot.home import home_folder, running_service
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def ask_running_service(arguments: Sequence[str]) -> int | None:
     plain = [a for a in arguments if a != "--json"]
     if len(plain) != 1 or plain[0].startswith("-"):
         return None
-    service = running_service(find_home(None))
+    service = running_service(home_folder(None))
     if service is None:
         return None
     turn = _post(service.url, plain[0])

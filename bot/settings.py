@@ -67,12 +67,12 @@ def load_settings(option: str | None = None, environ: Mapping[str, str] = os.env
     return settings.model_copy(update=_paths(settings, origin, path))
 
 
-def _paths(settings: Settings, origin: Mapping[str, str], path: Path | None) -> dict[str, object]:
+def _paths(settings: Settings, origin: Mapping[str, str], path: str | None) -> dict[str, object]:
     """Paths from the file are relative to it; paths from the environment and defaults to the current folder."""
 
     def place(name: str, value: Path) -> Path:
         from_file = path is not None and origin.get(name) == f"{path}"
-        return resolve(str(value), path if from_file else None)
+        return Path(resolve(str(value), path if from_file else None))
 
     return {
         "home": place("home", settings.home),

@@ -68,13 +68,13 @@ def _questions() -> tuple[GoldenRow, ...]:
 @contextmanager
 def _service(settings: Settings) -> Iterator[str]:
     """The real service in a process of its own, on a free port."""
-    if running_service(settings.home_folder) is not None:
+    if running_service(settings.home) is not None:
         raise FrontdeskError(f"{settings.home}: a service runs there already; stop it, then check again")
     command = [sys.executable, "-m", "bot", "serve", "--port", "0", "--config", str(SAMPLE)]
     process = subprocess.Popen(command, stdout=sys.stderr, env=os.environ)
     try:
         deadline = time.monotonic() + SECONDS_TO_START
-        while (found := running_service(settings.home_folder)) is None or not _ready(found.url):
+        while (found := running_service(settings.home)) is None or not _ready(found.url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise FrontdeskError("the service did not start; see its messages above")
             time.sleep(0.1)

@@ -135,7 +135,7 @@ def restore(
     copy = Home(source)
     if not copy.database.is_file():
         raise FrontdeskError(f"{source}: no frontdesk.sqlite3 in it; give a folder that `frontdesk backup` made")
-    service = running_service(home)
+    service = running_service(home.folder)
     if service is not None:
         raise FrontdeskError(f"{home.folder}: a service (process {service.pid}) uses it; stop it first")
     home.folder.mkdir(parents=True, exist_ok=True)

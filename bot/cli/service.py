@@ -48,7 +48,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
     from bot.storage.database import Database
 
     home = settings.home_folder
-    service = running_service(home)
+    service = running_service(home.folder)
     if service is not None and service.pid != os.getpid():
         raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
     listener = listen(host, port)
@@ -151,7 +151,7 @@ def status(json: JsonFlag = False, config: ConfigOption = None) -> None:
 
     settings = load_settings(config)
     home = settings.home_folder
-    service = running_service(home)
+    service = running_service(home.folder)
     registry = Registry(home.models)
     model = registry.current()
     manifest = registry.show(model) if model else None

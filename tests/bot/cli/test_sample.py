@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bot.home import Home, running_service
+from bot.home import running_service
 from tests.conftest import ROOT, run_frontdesk, sample_environment
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def service(sample_home: Path, tmp_path: Path) -> Iterator[tuple[Path, subproces
     process = subprocess.Popen(command, cwd=ROOT, env=sample_environment(home), stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while run_frontdesk(home, "ask", "hello", "--json").stderr or running_service(Home(home)) is None:
+        while run_frontdesk(home, "ask", "hello", "--json").stderr or running_service(home) is None:
             assert process.poll() is None and time.monotonic() < deadline, "the service did not start"
         yield home, process
     finally:
@@ -97,7 +97,7 @@ def test_served_asked_explained_copied_and_brought_back(
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
-    assert running_service(Home(home)) is None
+    assert running_service(home) is None
 
     elsewhere = tmp_path / "elsewhere"
     assert said(elsewhere, "restore", str(copy))["home"] == str(elsewhere)
