@@ -20,7 +20,7 @@ from tests.conftest import ROOT, run_frontdesk, sample_environment
 pytestmark = pytest.mark.slow
 
 ENGLISH_RIGHT = 0.66
-"""A floor against regressions, below what was reached (.72) and the goal (.90): docs/decisions.md says why."""
+"""A floor against regressions, below what was reached (.76) and the goal (.90): docs/decisions.md says why."""
 CHINESE_RIGHT = 0.70
 MOST_LEAKED = 0.05
 
