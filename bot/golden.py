@@ -224,10 +224,10 @@ def choose_thresholds(
             break
     gains = [GAIN.get(outcome.verdict, 0.0) for outcome in known[False] if outcome.row.answerable]
     enough = value((*known[True], *known[False]))[1] - statistics.pstdev(gains or [0.0]) * math.sqrt(len(gains))
-    for level in FOREIGN:
+    for level in (level for level in FOREIGN if level < best.foreign):
         strict = replace(best, foreign=level, out_of_scope=level)
         outcomes = ask_all(build(strict), by_model)
-        if level < best.foreign and value((*known[True], *outcomes)) >= (0.0, enough):
+        if value((*known[True], *outcomes)) >= (0.0, enough):
             return strict, score((*known[True], *outcomes))
     return best, score((*known[True], *known[False]))
 

@@ -1,7 +1,7 @@
 """Where a company's things lie: the settings file that applies and the home folder, with the names inside it.
 
-Knows no setting but `home`. `frontdesk ask` finds the running service through it and must not wait for imports: the
-first half gets by without `pathlib` and `typing`, which cost eight milliseconds.
+Knows no setting but `home`. `frontdesk ask` finds the running service through it and must not wait for imports: it gets
+by without `pathlib` and `typing`, which cost eight milliseconds.
 """
 
 from __future__ import annotations

@@ -213,12 +213,16 @@ def served(trained: Trained, fitted: Fitted, report: Report = silent) -> tuple[T
         form = QuestionModel(encoder, model.head.labels, {**model.files, GRAPH: graph}, model.search_vectors)
     except FinetuneError as error:
         return trained, (f"serves with torch: {error}",)
-    rows = questions(fitted.rows.held_out[:COMPARED])
-    ours, theirs = form.read(rows), model.read(rows)
-    alike = np.allclose(ours.window, theirs.window, atol=ALIKE) and np.allclose(ours.last, theirs.last, atol=ALIKE)
-    if not alike:
+    if not reads_alike(form, model, fitted.rows.held_out[:COMPARED]):
         return trained, ("serves with torch: the exported graph reads held-out rows differently",)
     return replace(trained, model=form), ()
+
+
+def reads_alike(one: QuestionModel, other: QuestionModel, examples: Sequence[Example]) -> bool:
+    """Whether both turn the questions into the same vectors: what they read with, not what they search with."""
+    rows = questions(examples)
+    ours, theirs = one.encoder.encode(one.adapted, rows), other.encoder.encode(other.adapted, rows)
+    return all(np.allclose(a, b, atol=ALIKE) for a, b in zip(ours, theirs, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------- promoting

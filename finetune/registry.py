@@ -1,7 +1,7 @@
 """Versions of the question model on disk: whole, checked, immutable; one of them is live.
 
 Owns the manifest, the pointer `CURRENT` and the audit log. Knows nothing about what the tensors mean. A version is a
-folder that appears by one rename; only safetensors and JSON with known names are ever read.
+folder that appears by one rename; only safetensors, JSON and one graph with known names are ever read.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from finetune.encoder import MAX_TOKENS, Encoder
-from finetune.examples import FinetuneError
+from finetune.evaluate import reads_alike
+from finetune.examples import Example, FinetuneError
 from finetune.export import GRAPH, LARGE, Exported, export
 from finetune.model import QuestionModel
 
@@ -77,6 +78,16 @@ print(model.read([("refund", ())]).probabilities.tolist(), sorted(loaded))
     probabilities, loaded = ast.literal_eval(said.replace("] [", "], ["))
     assert loaded == []
     assert np.allclose(probabilities, trained.read([("refund", ())]).probabilities, atol=1e-4)
+
+
+def test_a_graph_of_other_weights_does_not_read_alike(tiny: Encoder, trained: QuestionModel, graph: bytes) -> None:
+    """The planted fault: a graph without the adapter, also in a version that searches with frozen vectors."""
+    rows = [Example(text, None, history) for text, history in QUESTIONS]
+    labels, frozen = trained.head.labels, {n: c for n, c in trained.files.items() if not n.startswith("adapter")}
+    for space in ("adapted", "frozen"):
+        version = QuestionModel(tiny, labels, trained.files, space)
+        assert reads_alike(QuestionModel(tiny, labels, {**trained.files, GRAPH: graph}, space), version, rows)
+        assert not reads_alike(QuestionModel(tiny, labels, {**frozen, GRAPH: graph}, space), version, rows)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a"])
