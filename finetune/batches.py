@@ -106,8 +106,8 @@ class Batches:
         self._targets = targets
         self._costs = [len(a) + (len(b) if a is not b else 0) for a, b in zip(self._last, self._window, strict=True)]
         self._costs += [int(config.interrupting * len(window)) for window in self._interrupting.values()]
-        per_epoch = -(-len(examples) // config.batch)
-        epochs = min(2 * config.epochs, max(config.epochs, -(-config.least_steps // per_epoch)))
+        self._per_epoch = per_epoch = -(-len(examples) // config.batch)
+        epochs = min(3 * config.epochs, max(config.epochs, -(-config.least_steps // per_epoch)))
         cost = sum(self._costs) / per_epoch
         repeated = max(per_epoch, int(config.token_budget / cost))
         self.steps = max(1, min(epochs * per_epoch, repeated, int(config.most_tokens / cost)))
@@ -120,15 +120,13 @@ class Batches:
         means = np.stack([rows[classes == number].mean(axis=0) for number in range(len(self.labels))])
         return torch.from_numpy(means)
 
-    def __iter__(self) -> Iterator[Batch]:
-        random = np.random.default_rng(self._config.seed)
-        given = 0
-        while given < self.steps:
-            for rows in self._epoch(random):
-                if given == self.steps:
-                    return
-                given += 1
-                yield self._batch(rows, random)
+    def after(self, done: int) -> Iterator[Batch]:
+        """The batches from step `done` on: a step's batch depends on the seed and its number alone."""
+        for epoch in range(done // self._per_epoch, -(-self.steps // self._per_epoch)):
+            batches = self._epoch(np.random.default_rng([self._config.seed, epoch]))
+            first = epoch * self._per_epoch
+            for step in range(max(done, first), min(self.steps, first + len(batches))):
+                yield self._batch(batches[step - first], np.random.default_rng([self._config.seed, epoch, step]))
 
     def _epoch(self, random: np.random.Generator) -> list[list[int]]:
         """Shuffled rows, sorted by length within slabs of 16 batches, the batches shuffled again."""

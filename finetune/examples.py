@@ -31,7 +31,7 @@ MAX_LINE = 1_000_000
 MAX_INTENT = 100
 SPEAKERS = ("customer", "agent", "bot")
 
-Origin = Literal["import", "playbook", "review", "staff", "slack"]
+Origin = Literal["import", "playbook", "label", "review", "staff", "slack"]
 
 
 class FinetuneError(Exception):

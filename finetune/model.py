@@ -20,6 +20,7 @@ from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, approvable
 from finetune.export import GRAPH, Exported
 from finetune.precedents import NONE, precedents_from
 from finetune.registry import Manifest, Space, verify
+from finetune.tone import ToneHead, Tones
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,8 @@ class Readings:
     last: Floats
     window: Floats
     expected: Floats
+    tones: Tones | None = None
+    """None for a version that was trained without messages whose tone is known."""
 
 
 def features(last: Floats, window: Floats) -> Floats:
@@ -194,6 +197,9 @@ class QuestionModel:
         self.precedents = NONE
         if "precedents.safetensors" in files:
             self.precedents = precedents_from(files["precedents.safetensors"], encoder.dimension)
+        self.tone: ToneHead | None = None
+        if "tone.safetensors" in files:
+            self.tone = ToneHead.from_bytes(files["tone.safetensors"], encoder.dimension)
         adapter = {}
         if "adapter_model.safetensors" in files:
             adapter = changes(files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
@@ -249,11 +255,12 @@ class QuestionModel:
         stands = (known_alone >= known + STANDS_ALONE)[:, None]
         expected = np.where(stands, alone, expected)
         rows = features(last, np.where(stands, last, window))
+        tones = self.tone.read([text for text, _ in batch], last) if self.tone is not None else None
         if self.search_vectors == "frozen" and self._learnt:
             last, window = self.encoder.encode(self.encoder.frozen, batch)
         window = np.where(stands, last, window)
         intents, scope = self.head.probabilities(rows), self.head.out_of_scope(rows)
-        return Readings(self.head.intents, intents, scope, last, window, expected)
+        return Readings(self.head.intents, intents, scope, last, window, expected, tones)
 
 
 def merged(encoder: Encoder, adapter: Mapping[str, Floats]) -> Any:

@@ -24,7 +24,10 @@ from finetune.examples import FinetuneError
 
 MANIFEST = "manifest.json"
 ALLOWED_FILES = frozenset(
-    {"adapter_config.json", "adapter_model.safetensors", "head.safetensors", "precedents.safetensors", "question.onnx"}
+    {
+        *("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "precedents.safetensors"),
+        *("question.onnx", "tone.safetensors"),
+    }
 )
 """Everything a version may hold besides its manifest. No format that can run code is among them."""
 

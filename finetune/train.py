@@ -6,10 +6,8 @@ held-out rows choose temperature and scope weights only, never weights or epochs
 
 from __future__ import annotations
 
-import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,24 +16,28 @@ import numpy as np
 
 from finetune.answers import Passages, Targets, remember, targets_of
 from finetune.baseline import fit_baseline, memorable
-from finetune.batches import Batch, Batches
+from finetune.batches import Batches
 from finetune.calibrate import Floats, fit_out_of_scope, fit_temperature
+from finetune.checkpoint import Checkpoints, training_key
 from finetune.encoder import Encoder
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, classed, prepare, split
-from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, features
-from finetune.precedents import NONE, Precedents
+from finetune.labels import label_examples, telling
+from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, changes, features, merged
+from finetune.precedents import Precedents
 from finetune.recipe import TrainConfig
 from finetune.registry import Space
+from finetune.student import Student, adapter_files
+from finetune.tone import ToneExample, fit_tone
 
 if TYPE_CHECKING:
-    import torch
+    from finetune.optimiser import Curve
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where training stands; `loss` and `accuracy` (of the running batch average) are 0 outside the loop."""
 
-    stage: Literal["encoding", "baseline", "training", "calibrating", "exporting"]
+    stage: Literal["encoding", "baseline", "training", "refitting", "calibrating", "exporting"]
     step: int
     steps: int
     loss: float
@@ -51,10 +53,15 @@ LEAST_PAIRS = 20
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model with what it took: `seconds` includes encoding the rows it read."""
+    """A model with what it took: `seconds` includes encoding the rows it read.
+
+    `measured` is the model that the held-out rows may judge: of a small set `model` has learnt from those too.
+    """
 
     model: QuestionModel
+    measured: QuestionModel
     seconds: float
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,48 +84,120 @@ def fit_versions(
     config: TrainConfig,
     report: Report = silent,
     passages: Passages | None = None,
+    tones: Sequence[ToneExample] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train the baseline and LoRA on the same split. Raises FinetuneError on rows nothing can be learnt from."""
     import torch
 
     prepared = prepare(examples)
     share = min(config.held_out, config.most_held_out / len(prepared.examples))
-    rows = split(classed(prepared.examples), share, config.seed)
+    everything = classed(prepared.examples)
+    rows = split(everything, share, config.seed)
+    few = len(everything) <= config.few
+    told = _Told(encoder, config if few else replace(config, contrast=0.0), few, report, passages, tones, checkpoints)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or _threads_allowed())
     try:
-        start = time.perf_counter()
-        frozen = encoder.encode(encoder.frozen, questions(rows.train), _encoding(report, start))
-        held = encoder.encode(encoder.frozen, questions(rows.held_out))
-        encoded = time.perf_counter() - start
-        report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
-        known = [i for i, e in enumerate(rows.train) if e.intent is not None]
-        names = [rows.train[i].intent or OUT_OF_SCOPE for i in known]
-        near, far = ([known[i] for i in kept] for kept in memorable(names, config.seed))
-        read = features(*frozen)
-        head = replace(fit_baseline(read[known], names, config.seed), memory=read[near], strangers=read[far])
-        # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
-        everyone, windows = (*rows.train, *rows.held_out), np.vstack([frozen[1], held[1]])
-        targets = targets_of(everyone, windows, encoder, passages)
-        precedents = remember(windows, targets, config.seed)
-        baseline = _model(encoder, calibrated(head, features(*held), rows.held_out), precedents, {}, "frozen")
-        baseline_seconds = time.perf_counter() - start
-
-        start = time.perf_counter()
-        adapter, head = adapt(rows.train, frozen, targets, encoder, config, report)
-        report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
-        adapted = _model(encoder, head, NONE, adapter, "adapted").adapted
-        last, window = encoder.encode(adapted, questions(rows.train))
-        read = features(last, window)
-        head = replace(head, memory=read[near], strangers=read[far])
-        learnt = encoder.encode(adapted, questions(rows.held_out))
-        space = search_space(targets.after(len(rows.train)), held, learnt)
-        precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
-        lora = _model(encoder, calibrated(head, features(*learnt), rows.held_out), precedents, adapter, space)
-        seconds = time.perf_counter() - start + encoded
+        baseline, lora = _learn(rows, told)
+        if few and rows.held_out:
+            whole = _learn(
+                Split(everything, ()), replace(told, report=_refitting(report)), (baseline.model, lora.model)
+            )
+            baseline, lora = (
+                replace(final, measured=once.measured, seconds=once.seconds + final.seconds)
+                for once, final in zip((baseline, lora), whole, strict=True)
+            )
     finally:
         torch.set_num_threads(before)
-    return Fitted(Trained(baseline, baseline_seconds), Trained(lora, seconds), rows, prepared.warnings)
+    return Fitted(baseline, lora, rows, prepared.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a training is given besides its rows."""
+
+    encoder: Encoder
+    config: TrainConfig
+    few: bool
+    report: Report
+    passages: Passages | None
+    tones: Sequence[ToneExample]
+    checkpoints: Checkpoints | None
+
+
+def _learn(
+    rows: Split, told: _Told, settled: tuple[QuestionModel, QuestionModel] | None = None
+) -> tuple[Trained, Trained]:
+    """The baseline and LoRA, learnt on `rows.train`; what held-out rows decide is taken from `settled`, if given."""
+    encoder, config, report = told.encoder, told.config, told.report
+    start = time.perf_counter()
+    train, frozen = _with_labels(rows.train, encoder, _encoding(report, start))
+    held = encoder.encode(encoder.frozen, questions(rows.held_out))
+    encoded = time.perf_counter() - start
+    report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
+    known = [i for i, e in enumerate(train) if e.intent is not None]
+    names = [train[i].intent or OUT_OF_SCOPE for i in known]
+    near, far = ([known[i] for i in kept] for kept in memorable(names, config.seed))
+    read = features(*frozen)
+    head = replace(fit_baseline(read[known], names, config.seed), memory=read[near], strangers=read[far])
+    # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
+    everyone, windows = (*train, *rows.held_out), np.vstack([frozen[1], held[1]])
+    targets = targets_of(everyone, windows, encoder, told.passages)
+    precedents = remember(windows, targets, config.seed)
+    head = _like(head, settled[0]) if settled else calibrated(head, features(*held), rows.held_out)
+    files = _files(head, precedents, encoder.frozen, told)
+    model = QuestionModel(encoder, head.labels, files, "frozen")
+    baseline = Trained(model, model, time.perf_counter() - start)
+
+    start = time.perf_counter()
+    adapter, head, curve = adapt(train, frozen, targets, encoder, config, report, told.checkpoints)
+    report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
+    adapted = merged(encoder, changes(adapter["adapter_model.safetensors"], adapter["adapter_config.json"]))
+    last, window = encoder.encode(adapted, questions(train))
+    read = features(last, window)
+    if told.few:
+        head = _together(head, fit_baseline(read[known], names, config.seed))
+    head = replace(head, memory=read[near], strangers=read[far])
+    learnt = encoder.encode(adapted, questions(rows.held_out))
+    space = settled[1].search_vectors if settled else search_space(targets.after(len(train)), held, learnt)
+    precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
+    head = _like(head, settled[1]) if settled else calibrated(head, features(*learnt), rows.held_out)
+    files = {**adapter, **_files(head, precedents, adapted, told)}
+    model = QuestionModel(encoder, head.labels, files, space)
+    return baseline, Trained(model, model, time.perf_counter() - start + encoded, curve)
+
+
+def _with_labels(
+    rows: Sequence[Example], encoder: Encoder, progress: Callable[[int, int], None]
+) -> tuple[tuple[Example, ...], tuple[Floats, Floats]]:
+    """The rows and their frozen vectors, the labels behind them where they say what they are about."""
+    labels = label_examples(rows)
+    last, window = encoder.encode(encoder.frozen, questions((*rows, *labels)), progress)
+    count = len(rows)
+    if telling(last[count:], [e.intent for e in labels], last[:count], [e.intent for e in rows]):
+        return (*rows, *labels), (last, window)
+    return tuple(rows), (last[:count], window[:count])
+
+
+def _files(head: Head, precedents: Precedents, reads: Any, told: _Told) -> dict[str, bytes]:
+    files = {"head.safetensors": head.to_bytes()}
+    if len(precedents.asked):
+        files["precedents.safetensors"] = precedents.to_bytes()
+    if told.tones:
+        vectors, _ = told.encoder.encode(reads, [(e.text, ()) for e in told.tones])
+        files["tone.safetensors"] = fit_tone(told.tones, vectors, told.config.seed).to_bytes()
+    return files
+
+
+def _together(one: Head, other: Head) -> Head:
+    """The head whose logits are the sum of both: of few rows each sees what the other does not."""
+    return replace(one, weight=one.weight + other.weight, bias=one.bias + other.bias)
+
+
+def _like(head: Head, measured: QuestionModel) -> Head:
+    """The head with what was calibrated on rows that it has learnt from."""
+    return replace(head, temperature=measured.head.temperature, scope=measured.head.scope)
 
 
 def _threads_allowed() -> int:
@@ -164,13 +243,8 @@ def search_space(targets: Targets, frozen: tuple[Floats, Floats], adapted: tuple
     return "adapted" if reciprocal_rank(adapted) >= reciprocal_rank(frozen) else "frozen"
 
 
-def _model(
-    encoder: Encoder, head: Head, precedents: Precedents, adapter: dict[str, bytes], space: Space
-) -> QuestionModel:
-    files = {**adapter, "head.safetensors": head.to_bytes()}
-    if len(precedents.asked):
-        files["precedents.safetensors"] = precedents.to_bytes()
-    return QuestionModel(encoder, head.labels, files, space)
+def _refitting(report: Report) -> Report:
+    return lambda progress: report(replace(progress, stage="refitting") if progress.stage == "training" else progress)
 
 
 def _encoding(report: Report, start: float) -> Callable[[int, int], None]:
@@ -191,150 +265,38 @@ def adapt(
     encoder: Encoder,
     config: TrainConfig,
     report: Report = silent,
-) -> tuple[dict[str, bytes], Head]:
+    checkpoints: Checkpoints | None = None,
+) -> tuple[dict[str, bytes], Head, Curve]:
     """Train LoRA and a cosine head; returns the adapter's files and the head, neither merged nor calibrated.
 
     `frozen` holds the frozen last and window vectors of the examples, `[n, d]` each: class means start the head.
+    Goes on where a killed training of the same rows and recipe stood, to the same weights.
     Raises FinetuneError when the loss stops being a number.
     """
     import torch
 
+    from finetune.optimiser import Optimiser
+
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         batches = Batches(examples, frozen, targets, encoder, config)
-        student = _Student(encoder, batches.class_means(), config)
-        optimiser = torch.optim.AdamW(student.weights, lr=config.learning_rate, weight_decay=config.weight_decay)
-        steps = batches.steps
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_then_decay(steps, config.warm_up))
-        averaged = _Average(student.weights)
-        start, loss_mean, accuracy_mean = time.perf_counter(), 0.0, 0.0
-        for step, batch in enumerate(batches, start=1):
+        student = Student(encoder, batches.labels, batches.class_means(), config)
+        optimiser = Optimiser(student.weights, batches.steps, config)
+        key = training_key(examples, targets, encoder.fingerprint, config) if checkpoints is not None else ""
+        if checkpoints is not None and (state := checkpoints.load(key)) is not None:
+            optimiser.restore(state)
+        start, before = time.perf_counter(), optimiser.done
+        for batch in batches.after(before):
             loss, accuracy = student.loss(batch)
             if not bool(torch.isfinite(loss)):
                 raise FinetuneError(
-                    f"training diverged at step {step} of {steps} (loss is {loss.item()}); "
+                    f"training diverged at step {optimiser.done + 1} of {batches.steps} (loss is {loss.item()}); "
                     f"lower learning_rate (now {config.learning_rate})"
                 )
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(student.weights, config.clip)
-            optimiser.step()
-            schedule.step()
-            if step > steps * (1 - config.averaged):
-                averaged.add(student.weights)
-            share = max(0.1, 1 / step)
-            loss_mean += share * (loss.item() - loss_mean)
-            accuracy_mean += share * (accuracy - accuracy_mean)
-            left = (time.perf_counter() - start) / step * (steps - step)
-            report(Progress("training", step, steps, loss_mean, accuracy_mean, left))
-        averaged.put(student.weights)
-        return _adapter_files(student.lora), student.head(batches.labels)
-
-
-class _Student:
-    """The question side while it learns: LoRA on the encoder, a prototype for each label, and a learnt scale."""
-
-    def __init__(self, encoder: Encoder, class_means: torch.Tensor, config: TrainConfig) -> None:
-        import torch
-
-        self._encoder = encoder
-        self._config = config
-        self.lora = _with_lora(encoder, config)
-        self.lora.train()
-        means = torch.nn.functional.normalize(class_means, dim=-1)
-        self._prototypes = torch.nn.Parameter(means.to(encoder.device))
-        self._log_scale = torch.nn.Parameter(torch.tensor(math.log(config.scale), device=encoder.device))
-        self.weights = [p for p in self.lora.parameters() if p.requires_grad] + [self._prototypes, self._log_scale]
-
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, float]:
-        """The loss of a batch, of intents and of answers to be found, and its accuracy."""
-        import torch
-        from torch.nn import functional
-
-        pooled = self._encoder.pooled_by_length(self.lora, [*batch.last, *batch.window])
-        last = pooled[: len(batch.last)]
-        window = last
-        if batch.window:
-            window = last.clone()
-            window[batch.longer] = pooled[len(batch.last) :]
-        loss, accuracy = torch.zeros((), device=last.device), 1.0
-        if len(batch.targets):
-            joined = torch.cat([last, window], dim=1)[batch.known] / math.sqrt(2)
-            logits = functional.dropout(joined, self._config.dropout) @ self._scaled().T
-            loss = functional.cross_entropy(logits, batch.targets, label_smoothing=self._config.smoothing)
-            accuracy = (logits.argmax(1) == batch.targets).float().mean().item()
-        if self._config.pairs and len(batch.asked):
-            loss = loss + self._config.pairs * _pull(last, window, batch, self._config.scale)
-        return loss, accuracy
-
-    def head(self, labels: tuple[str, ...]) -> Head:
-        weight = self._scaled().detach().float().cpu().numpy()
-        nothing = np.zeros((0, weight.shape[1]), np.float32)
-        return Head(labels, weight, np.zeros(len(labels), np.float32), nothing, nothing)
-
-    def _scaled(self) -> torch.Tensor:
-        import torch
-
-        return self._log_scale.exp() * torch.nn.functional.normalize(self._prototypes, dim=-1)
-
-
-class _Average:
-    """The mean of weights over the last steps: a flatter, steadier optimum for nothing (Izmailov et al. 2018)."""
-
-    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
-        self._mean = [w.detach().clone() for w in weights]
-        self._count = 0
-
-    def add(self, weights: Sequence[torch.Tensor]) -> None:
-        self._count += 1
-        for mean, weight in zip(self._mean, weights, strict=True):
-            mean.lerp_(weight.detach(), 1 / self._count)
-
-    def put(self, weights: Sequence[torch.Tensor]) -> None:
-        for mean, weight in zip(self._mean, weights, strict=True):
-            weight.detach().copy_(mean)
-
-
-def _warm_up_then_decay(steps: int, share: float) -> Callable[[int], float]:
-    warm = max(1, round(share * steps))
-    return lambda step: min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
-
-
-def _with_lora(encoder: Encoder, config: TrainConfig) -> Any:
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    # Eager attention is twice as fast as SDPA when training on a CPU.
-    module = encoder.module("eager")
-    linear = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Linear) and "pooler" not in n]
-    settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=linear, lora_dropout=0.0)
-    with warnings.catch_warnings():
-        # peft asks transformers whether it checkpoints gradients by a name that is going away.
-        warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(module, settings)
-
-
-def _adapter_files(lora: Any) -> dict[str, bytes]:
-    """The files of a peft adapter folder, readable by any other peft program."""
-    import json
-
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    tensors = {n: t.detach().float().cpu().contiguous() for n, t in get_peft_model_state_dict(lora).items()}
-    settings = lora.peft_config["default"].to_dict()
-    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
-    settings["base_model_name_or_path"] = None
-    settings["inference_mode"] = True
-    return {
-        "adapter_model.safetensors": bytes(save(tensors)),
-        "adapter_config.json": json.dumps(settings, indent=2, sort_keys=True, default=str).encode(),
-    }
-
-
-def _pull(last: torch.Tensor, window: torch.Tensor, batch: Batch, scale: float) -> torch.Tensor:
-    """Cross-entropy of the questions' choice among frozen passages; the answer that was given says which are right."""
-    from torch.nn import functional
-
-    asked = (last[batch.asked] + window[batch.asked]) / 2
-    return functional.cross_entropy(scale * asked @ batch.candidates.T, batch.right)
+            optimiser.step(loss, accuracy)
+            left = (time.perf_counter() - start) / (optimiser.done - before) * (batches.steps - optimiser.done)
+            report(Progress("training", optimiser.done, batches.steps, *optimiser.lately(), left))
+            if checkpoints is not None and (checkpoints.due() or optimiser.done == batches.steps):
+                checkpoints.save(key, optimiser.state())
+        optimiser.settle()
+        return adapter_files(student.lora), student.head(batches.labels), optimiser.curve

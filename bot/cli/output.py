@@ -75,9 +75,9 @@ class Progress:
 
 def report_training(step: Step) -> None:
     """Progress of training, some twenty lines in all."""
-    if step.stage == "training" and step.step % max(1, step.steps // 10) == 0:
+    if step.stage in ("training", "refitting") and step.step % max(1, step.steps // 10) == 0:
         note(
-            f"training: step {step.step}/{step.steps}, loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, "
+            f"{step.stage}: step {step.step}/{step.steps}, loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, "
             f"{step.seconds_left:.0f} s left"
         )
     elif step.stage == "encoding" and (step.step == step.steps or step.step % 6400 == 0):

@@ -58,7 +58,7 @@ def tiny(base_folder: Path) -> Encoder:
 @pytest.fixture(scope="session")
 def trained(tiny: Encoder) -> QuestionModel:
     """LoRA after a dozen steps on `labelled_rows`."""
-    config = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
+    config = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, few=0)
     return fit_versions(labelled_rows(), tiny, config).lora.model
 
 

@@ -28,7 +28,7 @@ from finetune.recipe import TrainConfig
 from finetune.registry import Registry
 from finetune.train import fit_versions
 
-QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16)
+QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, few=0)
 GOOD = Scores(0.9, 0.9, 0.99, 0.02, 0.05, 0.95, 0.8, 200)
 
 
