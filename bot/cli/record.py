@@ -70,7 +70,9 @@ def _part(number: int, part: Part) -> list[str]:
         f"question {number}: {part.question}",
         f"  decided: {type(part.decision).__name__}",
         f"  intent: {seen.intent or 'none'} at {seen.confidence:.2f}; next: {runners or 'none'}",
-        f"  out of scope: {seen.out_of_scope:.2f}; language: {seen.language}",
+        f"  out of scope: {seen.out_of_scope:.2f}; language: {seen.language}"
+        + (f"; {seen.sentiment}" if seen.sentiment else "")
+        + ("; urgent" if seen.urgent else ""),
     ]
     lines += [f"  {entity.kind}: {entity.value} ({entity.why})" for entity in seen.entities]
     lines += [

@@ -365,7 +365,7 @@ def _explores(matter: Matter) -> Decision | None:
 
 def _offers(matter: Matter) -> Decision | None:
     """Two or three intents, one of which is likely meant; offering the same options twice helps nobody."""
-    if matter.out_of_scope > matter.thresholds.out_of_scope or matter.angry or matter.degraded:
+    if matter.out_of_scope > matter.thresholds.out_of_scope or matter.angry or matter.degraded or matter.meaning.urgent:
         return None
     likely = [
         candidate
@@ -386,6 +386,9 @@ def _misses(matter: Matter) -> Decision:
         return HandOver("error")
     if matter.angry:
         return HandOver("angry")
+    if matter.meaning.urgent:
+        # What cannot wait is not asked to be put another way.
+        return HandOver("urgent")
     return HandOver("not_known_twice") if matter.state.misses + 1 >= MISSES else NotKnown()
 
 

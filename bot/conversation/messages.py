@@ -15,7 +15,9 @@ from retriever.passages import Hit, Line
 
 Channel = Literal["web", "slack", "terminal", "api"]
 Status = Literal["approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"]
-HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours"]
+Sentiment = Literal["negative", "neutral", "positive", ""]
+"""Empty where no model reads it."""
+HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours", "urgent"]
 
 LONGEST_TEXT = 4000
 """Characters of a message that are read; the middle of a longer one is left out."""
@@ -71,6 +73,9 @@ class Understanding:
     entities: tuple[Entity, ...]
     language: str
     model_version: str
+    sentiment: Sentiment = ""
+    urgent: bool = False
+    """A person should look at it now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bot.conversation.messages import Candidate, Entity, Thresholds, Understanding
+from bot.conversation.messages import Candidate, Entity, Sentiment, Thresholds, Understanding
 from bot.conversation.phrases import PhraseBook
 from retriever.passages import Hit, Query
 
@@ -36,6 +36,8 @@ class Reading:
     candidates: tuple[Candidate, ...]
     out_of_scope: float
     vectors: object = None
+    sentiment: Sentiment = ""
+    urgent: bool = False
 
 
 class Reader(Protocol):
@@ -95,6 +97,8 @@ def understand(
         entities=(*entities, *phrases.unknown_names(query.text)),
         language=language,
         model_version=model_version if reading is not None else UNAVAILABLE,
+        sentiment=reading.sentiment if reading is not None else "",
+        urgent=reading is not None and reading.urgent,
     )
 
 

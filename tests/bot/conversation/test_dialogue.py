@@ -253,6 +253,19 @@ def test_people_first(text: str, intent: str | None, state: State, expected: Dec
     assert decide(matter(text, intent, state=state)) == expected
 
 
+def test_what_cannot_wait_is_answered_or_brought_to_a_person() -> None:
+    """An answer helps at once; without one nobody is asked to put it another way, or to choose among options."""
+
+    def urgent(asked: Matter) -> Decision:
+        return decide(replace(asked, meaning=replace(asked.meaning, urgent=True)))
+
+    options = matter("hm", runners_up=(("cancel_order", 0.5), ("order_status", 0.4)))
+    assert isinstance(decide(options), Clarify) and decide(matter("the lamp smokes")) == NotKnown()
+    assert urgent(options) == urgent(matter("the lamp smokes")) == HandOver("urgent")
+    assert urgent(matter("cancel it", "cancel_order")) == Approved("cancel_order")
+    assert urgent(matter("which bulb?", hits=(GOOD,))) == Grounded((GOOD,))
+
+
 def test_what_fails_on_our_side_is_said_so() -> None:
     assert decide(matter("which bulb?", degraded=True)) == HandOver("error")
     assert decide(matter("cancel it", "cancel_order", degraded=True)) == Approved("cancel_order")
