@@ -71,12 +71,12 @@ class Comparison:
         """One plain sentence."""
         if self.accuracy is None:
             return "no held-out row is shared: nothing can be said of one against the other, row by row"
-        odds = f"{self.accuracy.won} rows won, {self.accuracy.lost} lost, exact McNemar p = {self.accuracy.p:.2g}"
+        odds = f"rows won {self.accuracy.won}, lost {self.accuracy.lost}, exact McNemar p = {self.accuracy.p:.2g}"
         if self.accuracy.won == self.accuracy.lost == 0:
             return f"both are right on the same {self.accuracy.rows} rows"
         if self.accuracy.p >= NOISE:
             return f"the difference is within noise ({odds})"
-        return f"{'better' if self.accuracy.change > 0 else 'worse'} than chance would have it ({odds})"
+        return f"{'better' if self.accuracy.change > 0 else 'worse'} beyond chance ({odds})"
 
 
 def compare(before: VersionReport, after: VersionReport) -> Comparison:

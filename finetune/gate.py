@@ -175,7 +175,7 @@ def _flips(right: Sequence[bool], before: Sequence[bool]) -> str:
         return ""
     won = sum(now and not then for now, then in zip(right, before, strict=True))
     lost = sum(then and not now for now, then in zip(right, before, strict=True))
-    return f" ({won} rows won, {lost} lost, p {mcnemar(won, lost):.2g})"
+    return f" (rows won {won}, lost {lost}, p {mcnemar(won, lost):.2g})"
 
 
 def _duel(live: Live, outcomes: Outcomes, limits: Limits) -> Duel | None:

@@ -22,7 +22,7 @@ BLUE, ORANGE, GREY = "#1f5fa8", "#c8641b", "#6b7280"
 
 
 def risk_coverage_png(curve: RiskCurve, title: str) -> bytes:
-    """How many of the answers are wrong (%) over how many questions are answered (%), the surest first."""
+    """How many of the intents said are wrong (%) over how many questions are given one (%), the surest first."""
     figure = _figure()
     axes = figure.add_subplot()
     # Of the very first answers one mistake is 100 %: no scale for the rest.
@@ -46,7 +46,7 @@ def risk_coverage_png(curve: RiskCurve, title: str) -> bytes:
     )
     axes.set_xlim(0, 101)
     axes.set_ylim(0, top)
-    _label(axes, "questions answered, the surest first (%)", "wrong among the answers (%)")
+    _label(axes, "questions answered with an intent, the surest first (%)", "wrong among the answers (%)")
     axes.set_title(title, loc="left")
     return _png(figure)
 

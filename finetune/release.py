@@ -187,8 +187,8 @@ def _save(
         files={},
     )
     measured = report_of(outcomes, model, about, milliseconds(model, fitted.rows.held_out))
-    name = {"lora": "LoRA", "baseline": "Baseline"}[candidate.kind]
-    title = f"{name}, {len(rows):,} rows: what the confidence buys on {int((~outcomes.outside).sum()):,} held-out rows"
+    name, inside = {"lora": "LoRA", "baseline": "Baseline"}[candidate.kind], int((~outcomes.outside).sum())
+    title = f"{name}, {len(rows):,} rows: what the confidence buys on {inside:,} held-out rows in scope"
     pictures = {RISK_COVERAGE: risk_coverage_png(curve_of(outcomes), title)}
     return registry.save({**model.files, **pictures, REPORT: to_bytes(measured)}, about)
 

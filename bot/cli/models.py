@@ -27,6 +27,15 @@ models = typer.Typer(help="Trained versions: what there is, what is live, and ba
 
 SHOWN = 10
 """Rows of a table on the terminal; `--json` gives all."""
+OWN = (
+    ("accuracy", "accuracy"),
+    ("macro F1", "macro_f1"),
+    ("calibration error", "calibration_error"),
+    ("answered at 1% error", "coverage_at_1"),
+    ("answered at 5% error", "coverage_at_5"),
+    ("out of scope, AUROC", "auroc"),
+)
+"""Scores of `Scores` that a comparison shows of each version by itself."""
 
 
 def register(commands: typer.Typer) -> None:
@@ -114,13 +123,19 @@ def _report(report: VersionReport, folder: Path, manifest: Manifest) -> list[str
             f"  out of scope      AUROC {scores.auroc:.4f}; {scores.oos_recall_at_5:.1%} turned away at "
             f"{scores.false_rejection:.1%} false rejection"
         ]
-    lines += ["", "coverage at error rates", "  wrong at most   answered   when at least so sure"]
+    inside = sum(b.rows for b in report.reliability)
+    lines += ["", f"coverage at error rates, of {inside:,} rows in scope{_otherwise(inside - scores.intent_rows)}"]
+    lines += ["  wrong at most   answered   when at least so sure"]
     for answering in report.answering:
         sure = "-" if answering.point.confidence is None else f"{answering.point.confidence:.3f}"
         lines.append(f"  {answering.rate:13.0%}{answering.point.coverage:11.1%}   {sure:>21}")
-    lines += [*_weakest(report), *_confused(report), "", "calibration", "      rows   said   right"]
+    lines += [*_weakest(report), *_confused(report), "", "calibration", "      rows   sure   right"]
     lines += [f"  {b.rows:8,}{b.confidence:7.1%}{b.accuracy:8.1%}" for b in report.reliability]
     return lines
+
+
+def _otherwise(rows: int) -> str:
+    return f" ({rows:,} are answered otherwise: an intent said of them is wrong)" if rows else ""
 
 
 def _with_interval(share: float, rows: int) -> str:
@@ -166,8 +181,13 @@ def _history(manifest: Manifest, events: Sequence[Event]) -> list[str]:
         *wrap(f"recipe: {recipe}", 118, subsequent_indent="  "),
         "",
         "history",
-        *(f"  {event.at[:16].replace('T', ' ')}  {event.action}: {event.reason}" for event in events),
+        *(line for event in events for line in _event(event)),
     ]
+
+
+def _event(event: Event) -> list[str]:
+    text = f"  {event.at[:16].replace('T', ' ')}  {event.action}: {event.reason}"
+    return wrap(text, 118, subsequent_indent=" " * 20)
 
 
 # --------------------------------------------------------------------------------------------------------- two versions
@@ -216,10 +236,10 @@ def _changes(found: Comparison, before: VersionReport, after: VersionReport) -> 
         name = f"turned away of {found.out_of_scope.rows} out of scope"
         lines += [f"{_change(name, found.out_of_scope.before, found.out_of_scope.after)}  {_odds(found.out_of_scope)}"]
     lines += ["each on held-out rows of its own"]
-    for name in ("accuracy", "macro_f1", "calibration_error", "coverage_at_1", "coverage_at_5", "auroc"):
-        old, new = getattr(before.scores, name), getattr(after.scores, name)
+    for name, field in OWN:
+        old, new = getattr(before.scores, field), getattr(after.scores, field)
         if old is not None and new is not None:
-            lines += [_change(name.replace("_", " "), old, new)]
+            lines += [_change(name, old, new)]
     lines += [_change("milliseconds a message", before.latency_ms, after.latency_ms, 1)]
     lines += [
         *_by_intent(found),
@@ -242,7 +262,7 @@ def _by_intent(found: Comparison) -> list[str]:
     moved = [change for change in found.intents if change.paired.won or change.paired.lost]
     if not found.intents:
         return []
-    lines = ["", f"recall by intent: {len(found.intents) - len(moved)} of {len(found.intents)} did not change"]
+    lines = ["", f"recall by intent, {len(moved)} of {len(found.intents)} changed"]
     worst, best = moved[:SHOWN], moved[max(SHOWN, len(moved) - SHOWN) :]
     for change in worst:
         lines.append(_intent_line(change.intent, change.paired))

@@ -51,7 +51,7 @@ def test_a_comparison_by_hand(base: VersionReport) -> None:
     assert found.before.rows == 5, "in scope: the four with an intent, and the one answered otherwise"
     assert found.before.calibration_error == pytest.approx((0.1 + 0.1 + 0.6 + 0.2 + 0.2) / 5)
     assert found.before.coverage == (0.6, 0.6, 0.6) and found.after.coverage == (0.0, 0.0, 0.0)
-    assert "within noise" in found.verdict and "1 rows won, 2 lost" in found.verdict
+    assert "within noise" in found.verdict and "rows won 1, lost 2" in found.verdict
 
 
 def test_a_difference_beyond_chance_is_called_one(base: VersionReport) -> None:
@@ -62,8 +62,8 @@ def test_a_difference_beyond_chance_is_called_one(base: VersionReport) -> None:
     found = compare(with_rows(base, before), with_rows(base, after))
     assert found.accuracy is not None and (found.accuracy.won, found.accuracy.lost) == (25, 3)
     assert found.accuracy.p == pytest.approx(binomtest(3, 28).pvalue)
-    assert found.verdict.startswith("better than chance")
-    assert compare(with_rows(base, after), with_rows(base, before)).verdict.startswith("worse than chance")
+    assert found.verdict.startswith("better beyond chance")
+    assert compare(with_rows(base, after), with_rows(base, before)).verdict.startswith("worse beyond chance")
 
 
 def test_without_shared_rows_nothing_is_claimed(base: VersionReport) -> None:

@@ -108,7 +108,7 @@ def test_flips_of_the_same_rows_come_with_their_p() -> None:
     before = replace(BEFORE, accuracy=0.75, right=(True, True, True, False))
     after = replace(BEFORE, accuracy=0.5, right=(False, False, True, True))
     (said,) = broken_rules(Duel(after, before, ""), Limits())
-    assert said.endswith("(1 rows won, 2 lost, p 1)")
+    assert said.endswith("(rows won 1, lost 2, p 1)")
 
 
 @pytest.mark.parametrize(

@@ -39,14 +39,14 @@ def test_show_prints_the_whole_report_of_the_live_version(frontdesk: Run, versio
     assert ran.status == 0 and ran.out.startswith(f"{versions[0]}  LoRA, live\n")
     for section in (
         "summary, on 105 held-out rows, 83 of them with an intent",
-        "coverage at error rates",
+        "coverage at error rates, of 83 rows in scope",
         "weakest intents of 3",
         "most confused",
         "calibration",
         "history",
     ):
         assert f"\n{section}" in ran.out, section
-    table = ran.out.split("coverage at error rates\n")[1].splitlines()[1:4]
+    table = ran.out.split("coverage at error rates, of 83 rows in scope\n")[1].splitlines()[1:4]
     assert [line.split()[0] for line in table] == ["1%", "2%", "5%"]
     assert all(len(line) <= 118 for line in ran.out.splitlines())
     assert "promoted: test" in ran.out and "seed 0" in ran.out
@@ -65,14 +65,14 @@ def test_show_gives_everything_as_json(frontdesk: Run, versions: tuple[str, str]
 def test_compare_says_what_changed_and_whether_it_may_be_chance(frontdesk: Run, versions: tuple[str, str]) -> None:
     ran = frontdesk("models", "compare", *versions)
     assert ran.status == 0, ran.err
-    assert "worse than chance would have it" in ran.out and "exact McNemar p = " in ran.out
+    assert "worse beyond chance" in ran.out and "exact McNemar p = " in ran.out
     assert "on 83 rows with an intent that were held out from both" in ran.out
-    assert "recall by intent: 1 of 3 did not change" in ran.out
+    assert "recall by intent, 2 of 3 changed" in ran.out
     cancel = next(line for line in ran.out.splitlines() if line.endswith(" cancel"))
     assert cancel.strip().startswith("-") and "lost" in cancel
     assert "rows: 100 -> 110" not in ran.out, "the data is the same"
     same = frontdesk("models", "compare", versions[0], versions[0]).out
-    assert "both are right on the same 83 rows" in same and "3 of 3 did not change" in same
+    assert "both are right on the same 83 rows" in same and "recall by intent, 0 of 3 changed" in same
     assert "made alike" in same
     value = json.loads(frontdesk("models", "compare", *versions, "--json").out)
     accuracy = value["comparison"]["accuracy"]
