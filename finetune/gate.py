@@ -114,9 +114,13 @@ def live_on(held_out: Sequence[Example], registry: Registry, encoder: Encoder) -
     try:
         model = QuestionModel.of(encoder, registry.folder(version))
         accuracy = registry.show(version).metrics.get("accuracy")
-        report = read_report(registry, version)
     except FinetuneError as error:
         return Live(version, None, None, None, f"{error}")
+    try:
+        report = read_report(registry, version)
+    except FinetuneError:
+        # Its bytes are those that were saved: another version of this program wrote it.
+        report = None
     if report is None:
         return Live(version, None, accuracy, None)
     keys = {row.key for row in report.outcomes}
@@ -193,7 +197,7 @@ def _duel(live: Live, outcomes: Outcomes, limits: Limits) -> Duel | None:
         return Duel(own, evidence_of_report(live.report), basis)
     if live.accuracy is None:
         return None
-    basis = f"compared with {live.version} by its accuracy alone: it was made before there were reports"
+    basis = f"compared with {live.version} by its accuracy alone: it has no report that can be read"
     return Duel(own, Evidence(live.accuracy, 0, None, {}), basis)
 
 

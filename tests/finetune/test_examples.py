@@ -257,7 +257,7 @@ def test_a_smaller_share_holds_out_some_of_the_same_rows() -> None:
 def test_ten_rows_of_an_intent_give_one_or_a_group_of_two() -> None:
     rows = [Example(text, f"intent{i % 40}") for i, text in enumerate(sentences(400, seed=8))]
     held = Counter(e.intent for e in split(rows, 0.1, 0).held_out)
-    assert len(held) == 40 and set(held.values()) <= {1, 2} and held.total() <= 45
+    assert len(held) == 40 and set(held.values()) <= {1, 2} and held.total() <= 50
 
 
 @settings(max_examples=50, deadline=None)

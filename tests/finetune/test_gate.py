@@ -211,7 +211,17 @@ def test_a_live_version_from_before_reports_is_judged_by_its_accuracy(
     assert judged(registry, tiny, model, held_out).accepted
     noise = np.random.default_rng(0).normal(size=model.head.weight.shape) * model.head.weight.std() * 3
     verdict = judged(registry, tiny, altered(model, weight=model.head.weight + noise), held_out)
-    assert not verdict.accepted and "made before there were reports" in verdict.reason
+    assert not verdict.accepted and "by its accuracy alone" in verdict.reason
+
+
+def test_a_report_of_another_program_does_not_open_the_gate(registry: Registry, tiny: Encoder, halved: Fitted) -> None:
+    model, held_out = halved.baseline.model, halved.rows.held_out
+    measured = registry.show(live(registry, model, held_out))
+    version = registry.save({**model.files, "report.json": b'{"form": 2}'}, measured).version
+    registry.promote(version, "test", tiny.fingerprint)
+    noise = np.random.default_rng(0).normal(size=model.head.weight.shape) * model.head.weight.std() * 3
+    verdict = judged(registry, tiny, altered(model, weight=model.head.weight + noise), held_out)
+    assert not verdict.accepted and f"compared with {version} by its accuracy alone" in verdict.reason
 
 
 def test_a_damaged_live_version_holds_nobody_back(registry: Registry, tiny: Encoder, halved: Fitted) -> None:
