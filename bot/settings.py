@@ -11,11 +11,28 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from bot import FrontdeskError
 from bot.home import Home, find_settings, read_settings_file, resolve
 
 PREFIX = "FRONTDESK_"
+
+
+class Gate(BaseModel):
+    """What a newly trained version may lose to the live one on held-out rows; beyond it, it is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: Annotated[int, Field(ge=1)] = Field(
+        default=20, description="rows from which an intent counts, and two models are compared on the rows they share"
+    )
+    recall_drop: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.05, description="how far below that of the live model the recall of an intent may be"
+    )
+    calibration_drop: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01, description="how far above that of the live model the calibration error (ECE) may be"
+    )
 
 
 class Settings(BaseModel):
@@ -39,6 +56,7 @@ class Settings(BaseModel):
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
+    gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
 
     @field_validator("knowledge", "examples", "allowed_hosts", mode="before")
     @classmethod
@@ -50,22 +68,41 @@ class Settings(BaseModel):
         return Home(self.home)
 
 
+def all_settings() -> dict[str, FieldInfo]:
+    """Every setting by its name; those of a table as `table.name`."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {f"{name}.{inner}": part for inner, part in field.annotation.model_fields.items()}
+        else:
+            found[name] = field
+    return found
+
+
 def load_settings(option: str | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force. Raises FrontdeskError listing every problem, one a line, each with its cure."""
     path = find_settings(option, environ)
     values = read_settings_file(path)
     origin = {name: f"{path}" for name in values}
-    known = set(Settings.model_fields)
-    for variable, value in environ.items():
-        name = variable.removeprefix(PREFIX).lower()
-        if variable.startswith(PREFIX) and name in known:
-            values[name] = value
+    variables = {PREFIX + name.replace(".", "_").upper(): name for name in all_settings()}
+    for variable, name in variables.items():
+        if variable in environ:
+            _set(values, name, environ[variable])
             origin[name] = variable
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        raise FrontdeskError("\n".join(_problem(e, origin, known) for e in error.errors())) from None
+        raise FrontdeskError("\n".join(_problem(e, origin) for e in error.errors())) from None
     return settings.model_copy(update=_paths(settings, origin, path))
+
+
+def _set(values: dict[str, object], name: str, value: str) -> None:
+    """Put a variable's value where its name belongs. What is no table in the file is left to the check."""
+    table, _, inner = name.rpartition(".")
+    if not table:
+        values[name] = value
+    elif isinstance(there := values.get(table, {}), dict):
+        values[table] = {**there, inner: value}
 
 
 def _paths(settings: Settings, origin: Mapping[str, str], path: str | None) -> dict[str, object]:
@@ -85,12 +122,14 @@ def _paths(settings: Settings, origin: Mapping[str, str], path: str | None) -> d
     }
 
 
-def _problem(error: Mapping[str, object], origin: Mapping[str, str], known: set[str]) -> str:
+def _problem(error: Mapping[str, object], origin: Mapping[str, str]) -> str:
     location = error["loc"]
-    name = str(location[0]) if isinstance(location, tuple) and location else "?"
-    place = origin.get(name, "settings")
+    parts = [str(part) for part in location] if isinstance(location, tuple) and location else ["?"]
+    known = all_settings()
+    # Within a list the location goes on with the number of the item.
+    name = ".".join(parts[:2]) if parts[0] not in known and len(parts) > 1 else parts[0]
+    place = origin.get(name, origin.get(parts[0], "settings"))
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown setting '{name}'; the settings are: {', '.join(sorted(known))}"
-    return (
-        f"{place}: {name} = {error['input']!r}: {str(error['msg']).lower()}; {Settings.model_fields[name].description}"
-    )
+    meaning = (known.get(name) or Settings.model_fields[parts[0]]).description
+    return f"{place}: {name} = {error['input']!r}: {str(error['msg']).lower()}; {meaning}"

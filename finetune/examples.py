@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import unicodedata
 import zlib
 from collections import Counter, defaultdict
@@ -365,28 +364,49 @@ def _candidates(shingles: Sequence[NDArray[np.uint32]]) -> Iterator[list[int]]:
 def split(examples: Sequence[Example], share: float, seed: int) -> Split:
     """Hold out about `share` of every intent, whole leak groups at a time.
 
-    Every intent keeps at least one row for training, so an intent with one leak group is in training only. The
-    answer depends on the rows and the seed, not on the order of the rows.
+    A hash of its own name says of each group whether it is held out, whatever other rows there are: so a later split
+    of more rows holds out nearly the same ones, and two versions can be compared on rows neither was trained on.
+    Only where chance gives an intent less than half of its share, or half as much again, the next group in the order
+    of hashes is taken or left. Every intent keeps at least one row for training, so an intent with one leak group is
+    in training only. The answer depends on the rows and the seed, not on the order of the rows.
     """
     groups: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(leak_groups(examples)):
         groups[group].append(index)
-    counts = Counter(e.intent for e in examples)
-    wanted = {intent: max(1, round(share * count)) for intent, count in counts.items()}
-    left = Counter(counts)
-    order = sorted(groups.values(), key=lambda rows: min((examples[i].text, examples[i].group) for i in rows))
-    random.Random(seed).shuffle(order)
+    left = Counter(e.intent for e in examples)
+    most = {intent: max(1, int(1.5 * share * count)) for intent, count in left.items()}
+    least = {intent: max(1, int(0.5 * share * count)) for intent, count in left.items()}
+    queue = sorted((_place([examples[i] for i in rows], seed), rows) for rows in groups.values())
     held: set[int] = set()
-    for rows in order:
+
+    def take(rows: list[int], wanted: Mapping[str | None, int]) -> None:
         inside = Counter(examples[i].intent for i in rows)
-        useful = sum(min(wanted[intent], count) for intent, count in inside.items())
+        useful = sum(min(max(0, wanted[intent]), count) for intent, count in inside.items())
         if 2 * useful < len(rows) + 1 or any(left[intent] <= count for intent, count in inside.items()):
-            continue
+            return
         held.update(rows)
         for intent, count in inside.items():
-            wanted[intent] = max(0, wanted[intent] - count)
             left[intent] -= count
+            most[intent] -= count
+            least[intent] -= count
+
+    for (place, _), rows in queue:
+        if place < share:
+            take(rows, most)
+    for _, rows in queue:
+        if not held.issuperset(rows):
+            take(rows, least)
     return Split(
         tuple(e for i, e in enumerate(examples) if i not in held),
         tuple(e for i, e in enumerate(examples) if i in held),
     )
+
+
+def _place(group: Sequence[Example], seed: int) -> tuple[float, str]:
+    """A number in 0..1 by the seed and the name of a leak group, and the name.
+
+    A conversation is named by its id, which stays when it goes on; other rows by their smallest text.
+    """
+    name = min(example.group or normalised(example.text) for example in group)
+    digest = hashlib.sha256(f"{seed}\n{name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64, name

@@ -19,7 +19,7 @@ from finetune.encoder import Encoder, Question
 from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, approvable
 from finetune.export import GRAPH, Exported
 from finetune.precedents import NONE, precedents_from
-from finetune.registry import Manifest, Space, verify
+from finetune.registry import MODEL_FILES, Manifest, Space, verify
 from finetune.tone import ToneHead, Tones
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class QuestionModel:
     def of(cls, encoder: Encoder, version_folder: Path) -> QuestionModel:
         """As `load`, on an encoder that is in memory already; versions share it."""
         manifest = verify(version_folder, encoder.fingerprint)
-        files = {name: (version_folder / name).read_bytes() for name in manifest.files}
+        files = {name: (version_folder / name).read_bytes() for name in MODEL_FILES.intersection(manifest.files)}
         return cls.from_manifest(encoder, manifest, files)
 
     @classmethod

@@ -40,6 +40,8 @@ class TrainConfig:
     """Sets of up to so many rows are learnt with the contrastive term and a second head, and once more whole, after
     the held-out rows have been asked. Of many rows a tenth is not missed, and both cost accuracy (BANKING77)."""
     contrast: float = 2.0
+    batch_of_few: int = 256
+    """Of few rows a batch must be large, so that rows meet others of their intent in it."""
     pairs: float = 1.0
     interrupting: float = 0.15
     """Share of the messages without history that are read as a change of subject in somebody else's conversation."""

@@ -23,12 +23,17 @@ from typing import Literal
 from finetune.examples import FinetuneError
 
 MANIFEST = "manifest.json"
-ALLOWED_FILES = frozenset(
+REPORT = "report.json"
+RISK_COVERAGE = "risk_coverage.png"
+TRAINING = "training.png"
+MODEL_FILES = frozenset(
     {
         *("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "precedents.safetensors"),
         *("question.onnx", "tone.safetensors"),
     }
 )
+"""What a model is loaded from."""
+ALLOWED_FILES = MODEL_FILES | {REPORT, RISK_COVERAGE, TRAINING}
 """Everything a version may hold besides its manifest. No format that can run code is among them."""
 
 Kind = Literal["baseline", "lora"]
@@ -101,12 +106,19 @@ def verify(folder: Path, base_model: str) -> Manifest:
         odd = ", ".join(sorted(present ^ set(manifest.files)))
         raise FinetuneError(f"{folder}: files and manifest differ ({odd}); {cure}")
     for name, stored in manifest.files.items():
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
-            raise FinetuneError(f"{path}: is not a plain file; {cure}")
-        if path.stat().st_size != stored.bytes or _digest(path.read_bytes()) != stored.sha256:
-            raise FinetuneError(f"{path}: does not match its manifest; {cure}")
+        _checked(folder / name, stored)
     return manifest
+
+
+def _checked(path: Path, stored: Stored) -> bytes:
+    """The bytes of a file of a version. Raises FinetuneError when they are not those that were saved."""
+    cure = "roll back to another version or train again"
+    if path.is_symlink() or not path.is_file():
+        raise FinetuneError(f"{path}: is not a plain file; {cure}")
+    # A file of another size is not read: it may be of any size.
+    if path.stat().st_size != stored.bytes or _digest(content := path.read_bytes()) != stored.sha256:
+        raise FinetuneError(f"{path}: does not match its manifest; {cure}")
+    return content
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -174,6 +186,11 @@ class Registry:
     def show(self, version: str) -> Manifest:
         return read_manifest(self.folder(version))
 
+    def file(self, version: str, name: str) -> bytes | None:
+        """One file of a version, checked against its manifest; None when the version was saved without it."""
+        stored = self.show(version).files.get(name)
+        return None if stored is None else _checked(self.folder(version) / name, stored)
+
     def current(self) -> str | None:
         """The live version, None before the first promotion."""
         try:
@@ -220,11 +237,24 @@ class Registry:
             self._record("saved", version, about.parent, about.kind)
         return sealed
 
-    def promote(self, version: str, reason: str, base_model: str) -> None:
-        """Make a version live, after checking every byte of it. The log line is written before the switch."""
+    def promote(self, version: str, reason: str, base_model: str, force: bool = False) -> None:
+        """Make a version live, after checking every byte of it. The log line is written before the switch.
+
+        Raises FinetuneError for a version that was refused, unless it is forced, which goes on record.
+        """
         verify(self.folder(version), base_model)
+        refusal = self.refusal(version)
+        if refusal is not None:
+            if not force:
+                raise FinetuneError(f"{version} was refused: {refusal}; --force makes it live all the same")
+            reason = f"forced: {reason}; refused because {refusal}"
         with self._locked():
             self._switch("promoted", version, reason)
+
+    def refusal(self, version: str) -> str | None:
+        """Why a version may not go live; None when nothing was said against it, or it went live since."""
+        said = [e for e in self.history() if e.version == version and e.action != "saved"]
+        return said[-1].reason if said and said[-1].action == "refused" else None
 
     def refuse(self, version: str, reason: str) -> None:
         """Note in the audit log why a version did not go live."""

@@ -95,7 +95,8 @@ def fit_versions(
     everything = classed(prepared.examples)
     rows = split(everything, share, config.seed)
     few = len(everything) <= config.few
-    told = _Told(encoder, config if few else replace(config, contrast=0.0), few, report, passages, tones, checkpoints)
+    recipe = replace(config, batch=config.batch_of_few) if few else replace(config, contrast=0.0)
+    told = _Told(encoder, recipe, few, report, passages, tones, checkpoints)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or _threads_allowed())
     try:

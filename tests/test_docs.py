@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
-from bot.settings import Settings
+from bot.settings import all_settings
 from tests.conftest import ROOT, run_frontdesk
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 def settings_table() -> str:
     """The table of settings as README must show it."""
     rows = ["| name | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name, field in all_settings().items():
         default = "" if field.default in (PydanticUndefined, None, ()) else f"`{field.default}`"
         rows.append(f"| `{name}` | {default} | {field.description} |")
     return "\n".join(rows)

@@ -56,7 +56,8 @@ def intents(
     for name, system in (("LoRA", report.lora), ("baseline", report.baseline)):
         scope = "" if system.auroc is None else f", AUROC {system.auroc:.4f}, OOS recall {system.oos_recall_at_5:.3f}"
         lines.append(
-            f"{name:9} accuracy {system.accuracy:.4f}, macro F1 {system.macro_f1:.4f}{scope}, "
+            f"{name:9} accuracy {system.accuracy:.4f}, macro F1 {system.macro_f1:.4f}{scope}, ECE "
+            f"{system.calibration_error:.3f}, answered at 1 % error {system.coverage_at_1:.1%}, "
             f"{system.seconds:.0f} s, {system.adapter_bytes / 1e6:.1f} MB"
         )
     emit(json, report.to_json(), lines)

@@ -1,8 +1,8 @@
-"""Commands that learn: import old chats, train, and the registry of models."""
+"""Commands that learn: import old chats, and train."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +14,7 @@ from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain, report_training
 from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
-from finetune.examples import Example, FinetuneError, approvable, read_examples
+from finetune.examples import Example, FinetuneError, read_examples
 from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
@@ -22,21 +22,18 @@ if TYPE_CHECKING:
     from finetune.answers import Passages
     from finetune.model import QuestionModel
     from finetune.recipe import TrainConfig
+    from finetune.release import Learnt
+    from finetune.tone import ToneExample
+    from finetune.train import Progress, Report
     from retriever.knowledge_base import Knowledge
 
 transcripts = typer.Typer(help="Old chats as training data.", no_args_is_help=True)
-models = typer.Typer(help="Trained versions: what there is, what is live, and back.", no_args_is_help=True)
 
 
 def register(commands: typer.Typer) -> None:
     transcripts.command(name="import")(import_transcripts)
     commands.add_typer(transcripts, name="transcripts")
     commands.command()(train)
-    models.command(name="list")(list_models)
-    models.command()(show)
-    models.command()(promote)
-    models.command()(rollback)
-    commands.add_typer(models, name="models")
 
 
 def import_transcripts(
@@ -70,12 +67,19 @@ def train(
         Path | None, typer.Option(help="Labelled rows to train on instead of the company's own.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of versions instead of the one in home.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make LoRA live whatever the gate says; kept in the audit log.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder to log loss and accuracy to; needs frontdesk[tensorboard].")
+    ] = None,
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
-    """Train LoRA and its baseline; the better one goes live. Example: frontdesk train --json"""
-    from finetune.evaluate import train_and_register
+    """Train LoRA and its baseline; the better one goes live, unless it loses to what is. Example: frontdesk train"""
+    from finetune.gate import Limits
     from finetune.registry import Registry
+    from finetune.release import train_and_register
 
     settings = load_settings(config)
     rows = _rows(settings, examples)
@@ -86,44 +90,85 @@ def train(
         assembly.base_folder(settings),
         Registry(out or settings.home_folder.models),
         _recipe(settings),
-        report_training,
+        report_training if tensorboard is None else _and_tensorboard(tensorboard),
         _threshold_chooser(settings, knowledge),
         _passages(knowledge),
+        _tones(settings),
+        Limits(**settings.gate.model_dump()),
+        force,
     )
     for warning in learnt.warnings[:20]:
         note(f"warning: {warning}")
+    emit(json, learnt, _lines(learnt))
+
+
+def _tones(settings: Settings) -> Sequence[ToneExample]:
+    from finetune.tone import read_tones
+
+    if settings.tone is None:
+        return ()
+    assembly.require_settings_file(settings.tone, "tone")
+    return read_tones(settings.tone)
+
+
+def _and_tensorboard(folder: Path) -> Report:
+    """Progress to the terminal as always, and every step to a folder that TensorBoard reads."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise FrontdeskError("--tensorboard: not installed; pip install 'frontdesk[tensorboard]'") from None
+    writer = SummaryWriter(str(folder))
+
+    def report(progress: Progress) -> None:
+        report_training(progress)
+        if progress.stage in ("training", "refitting"):
+            writer.add_scalar(f"{progress.stage}/loss", progress.loss, progress.step)
+            writer.add_scalar(f"{progress.stage}/accuracy", progress.accuracy, progress.step)
+            if progress.step == progress.steps:
+                writer.flush()
+
+    return report
+
+
+def _lines(learnt: Learnt) -> list[str]:
+    """Both versions side by side, what is live now, and all that was said against either."""
     lora, baseline = learnt.lora_scores, learnt.baseline_scores
     lines = [
-        f"{'':10}{'accuracy':>10}{'top 3':>10}{'macro F1':>10}{'ECE':>8}{'AUROC':>8}   held out: {lora.rows} rows",
+        f"{'':10}{'accuracy':>10}{'top 3':>10}{'macro F1':>10}{'ECE':>8}{'at 1 %':>9}{'at 5 %':>9}{'AUROC':>8}"
+        f"   held out: {lora.rows} rows",
         *(
             f"{name:10}{s.accuracy:10.4f}{s.top_3:10.4f}{s.macro_f1:10.4f}{s.calibration_error:8.3f}"
-            + (f"{s.auroc:8.3f}" if s.auroc is not None else f"{'-':>8}")
+            f"{s.coverage_at_1:9.1%}{s.coverage_at_5:9.1%}" + (f"{s.auroc:8.3f}" if s.auroc is not None else "       -")
             for name, s in (("LoRA", lora), ("baseline", baseline))
         ),
-        f"live: {learnt.live} ({'LoRA' if learnt.verdict.accepted else 'baseline'}): {learnt.verdict.reason}",
     ]
-    emit(json, learnt, lines)
+    names = {learnt.lora.version: "LoRA", learnt.baseline.version: "baseline"}
+    for manifest, verdict in ((learnt.lora, learnt.verdict), (learnt.baseline, learnt.baseline_verdict)):
+        kind, speaks = names[manifest.version], manifest.version == learnt.live or not verdict.accepted
+        lines += [f"{kind}: {'' if verdict.accepted else 'refused: '}{reason}" for reason in verdict.reasons if speaks]
+    live = names.get(learnt.live, "as before: what was trained is kept, but does not serve")
+    return [*lines, f"live: {learnt.live} ({live}); more: frontdesk models show {learnt.lora.version}"]
 
 
 def train_unless_known(config: str) -> None:
-    """Train, unless the live version was trained on exactly these rows with this recipe."""
+    """Train, unless that was done on exactly these rows with this recipe: it would end the same way."""
     from finetune.registry import Registry
 
     settings = load_settings(config)
     registry = Registry(settings.home_folder.models)
     live = registry.current()
     if live is not None:
-        manifest = registry.show(live)
-        if manifest.data_fingerprint == _known_fingerprint(settings) and manifest.config == plain(_recipe(settings)):
-            note(f"model {live} was trained on exactly these rows: nothing to do")
+        wanted = (_known_fingerprint(settings), plain(_recipe(settings)))
+        if any((manifest.data_fingerprint, manifest.config) == wanted for manifest in registry.list()):
+            note(f"a model was trained on exactly these rows, {live} is live: nothing to do")
             return
     train(config=config)
 
 
 def _known_fingerprint(settings: Settings) -> str:
-    from finetune.examples import fingerprint, prepare
+    from finetune.examples import classed, fingerprint, prepare
 
-    return fingerprint(prepare(_rows(settings, None)).examples)
+    return fingerprint(classed(prepare(_rows(settings, None)).examples))
 
 
 def _recipe(settings: Settings) -> TrainConfig:
@@ -194,63 +239,3 @@ def _threshold_chooser(
         note("default thresholds: they are chosen on `validation` questions and articles, and one of them is missing")
         return lambda _: {}
     return lambda model: validated_thresholds(settings, model, knowledge)
-
-
-def list_models(json: JsonFlag = False, config: ConfigOption = None) -> None:
-    """Every trained version, the live one marked. Example: frontdesk models list"""
-    from finetune.registry import Registry
-
-    registry = Registry(load_settings(config).home_folder.models)
-    live, found = registry.current(), registry.list()
-    lines = [
-        f"{'*' if m.version == live else ' '} {m.version}  {m.kind:8}  accuracy {m.metrics.get('accuracy') or 0:.4f}, "
-        f"{m.rows} rows, {sum(map(approvable, m.labels))} intents"
-        for m in found
-    ]
-    emit(json, {"live": live, "versions": found}, lines or ["none yet; run `frontdesk train`"])
-
-
-def show(
-    version: Annotated[str | None, typer.Argument(help="Its id; default: the live one.")] = None,
-    json: JsonFlag = False,
-    config: ConfigOption = None,
-) -> None:
-    """What a version is and how it was measured. Example: frontdesk models show"""
-    from finetune.registry import Registry
-
-    registry = Registry(load_settings(config).home_folder.models)
-    version = version or registry.current()
-    if version is None:
-        raise FinetuneError("no model yet; run `frontdesk train`")
-    manifest = registry.show(version)
-    events = [event for event in registry.history() if event.version == version]
-    lines = [f"{manifest.version}  {manifest.kind}, made {manifest.created}, parent {manifest.parent or 'none'}"]
-    lines += [f"  {name:20} {value}" for name, value in {**manifest.metrics, **manifest.thresholds}.items()]
-    lines += [f"  {event.at}  {event.action}: {event.reason}" for event in events]
-    emit(json, {"manifest": manifest, "history": events}, lines)
-
-
-def promote(
-    version: Annotated[str, typer.Argument(help="Its id, as `models list` shows it.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the audit log.")] = "by hand",
-    json: JsonFlag = False,
-    config: ConfigOption = None,
-) -> None:
-    """Make a version live after checking it. Example: frontdesk models promote VERSION --reason "better on refunds" """
-    from finetune.encoder import base_fingerprint
-    from finetune.registry import Registry
-
-    settings = load_settings(config)
-    Registry(settings.home_folder.models).promote(version, reason, base_fingerprint(assembly.base_folder(settings)))
-    emit(json, {"live": version}, [f"live: {version}; a running service takes it up when it is restarted"])
-
-
-def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
-    """Make live again what was live before. Example: frontdesk models rollback"""
-    from finetune.encoder import base_fingerprint
-    from finetune.registry import Registry
-
-    settings = load_settings(config)
-    registry = Registry(settings.home_folder.models)
-    version = registry.rollback("by hand", base_fingerprint(assembly.base_folder(settings)))
-    emit(json, {"live": version}, [f"live: {version}; a running service takes it up when it is restarted"])

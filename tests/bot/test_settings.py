@@ -8,6 +8,7 @@ import pytest
 
 from bot import FrontdeskError
 from bot.settings import Settings, load_settings
+from finetune.gate import Limits
 
 
 def write(folder: Path, text: str) -> str:
@@ -63,3 +64,27 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed_after_reading(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings(write(tmp_path, ""), {}).port = 1  # type: ignore[misc]
+
+
+def test_the_gates_table_comes_from_file_and_environment(tmp_path: Path) -> None:
+    path = write(tmp_path, "[gate]\nrows = 50\nrecall_drop = 0.1")
+    gate = load_settings(path, {"FRONTDESK_GATE_ROWS": "30", "FRONTDESK_GATE": "ignored"}).gate
+    assert (gate.rows, gate.recall_drop, gate.calibration_drop) == (30, 0.1, 0.01)
+
+
+def test_the_gates_defaults_are_those_of_training() -> None:
+    """finetune cannot read settings; what it falls back to must be the same."""
+    assert Limits(**Settings().gate.model_dump()) == Limits()
+
+
+def test_problems_in_a_table_are_named_with_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "[gate]\nrowz = 5\nrecall_drop = 7")
+    with pytest.raises(FrontdeskError) as caught:
+        load_settings(path, {"FRONTDESK_GATE_ROWS": "none"})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert any(line.startswith(f"{path}: unknown setting 'gate.rowz'; ") and "gate.rows" in line for line in lines)
+    assert any(line.startswith(f"{path}: gate.recall_drop = 7") for line in lines)
+    assert any(line.startswith("FRONTDESK_GATE_ROWS: gate.rows = 'none'") for line in lines)
+    with pytest.raises(FrontdeskError, match=r"gate = 5: .*what a new model may lose"):
+        load_settings(write(tmp_path, "gate = 5"), {"FRONTDESK_GATE_ROWS": "9"})

@@ -11,7 +11,7 @@ from finetune.encoder import Encoder
 from finetune.examples import OUT_OF_SCOPE, Example
 from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
-from finetune.train import fit_versions
+from finetune.train import Fitted, fit_versions
 
 VOCABULARY = """
 where is my order refund card lost stolen money back when does it arrive please cancel the subscription change address
@@ -60,6 +60,13 @@ def trained(tiny: Encoder) -> QuestionModel:
     """LoRA after a dozen steps on `labelled_rows`."""
     config = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, few=0)
     return fit_versions(labelled_rows(), tiny, config).lora.model
+
+
+@pytest.fixture(scope="session")
+def halved(tiny: Encoder) -> Fitted:
+    """Both versions after a dozen steps on half of `labelled_rows`: the other half, some 25 rows an intent, is held
+    out."""
+    return fit_versions(labelled_rows(), tiny, TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, held_out=0.5, few=0))
 
 
 @pytest.fixture

@@ -235,6 +235,31 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order() -> None:
     assert set(split(rows, 0.2, 1).held_out) != set(split(rows, 0.2, 2).held_out)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tenth_more_rows_leaves_the_held_out_rows_held_out(seed: int) -> None:
+    """Else the next version would be compared with the live one on rows that the live one learnt by heart."""
+    rows = [Example(text, f"intent{i % 20}", group=f"c{i % 700}") for i, text in enumerate(sentences(2000, seed=6))]
+    random.Random(seed).shuffle(rows)
+    before, after = split(rows[:1800], 0.2, seed), split(rows, 0.2, seed)
+    kept = set(before.held_out) & set(after.held_out)
+    assert 250 < len(before.held_out) < 450
+    assert len(kept) >= 0.95 * len(before.held_out)
+    assert len(set(after.held_out) & set(before.train)) <= 0.05 * len(after.held_out)
+
+
+def test_a_smaller_share_holds_out_some_of_the_same_rows() -> None:
+    """With more rows than `most_held_out` allows the share shrinks."""
+    rows = [Example(text, f"intent{i % 5}") for i, text in enumerate(sentences(1000, seed=7))]
+    large, small = (set(split(rows, share, 0).held_out) for share in (0.2, 0.1))
+    assert small < large
+
+
+def test_ten_rows_of_an_intent_give_one_or_a_group_of_two() -> None:
+    rows = [Example(text, f"intent{i % 40}") for i, text in enumerate(sentences(400, seed=8))]
+    held = Counter(e.intent for e in split(rows, 0.1, 0).held_out)
+    assert len(held) == 40 and set(held.values()) <= {1, 2} and held.total() <= 50
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text("abcdef ", max_size=20), st.sampled_from(["x", "y", "z", None, ""])), max_size=30))
 def test_every_intent_keeps_a_row_for_training(pairs: list[tuple[str, str | None]]) -> None:

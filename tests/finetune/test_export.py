@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from finetune.encoder import MAX_TOKENS, Encoder
-from finetune.evaluate import reads_alike
 from finetune.examples import Example, FinetuneError
 from finetune.export import GRAPH, LARGE, Exported, export
 from finetune.model import QuestionModel
+from finetune.release import reads_alike
 
 QUESTIONS = [
     ("refund", ()),

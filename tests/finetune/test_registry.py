@@ -77,6 +77,31 @@ def test_a_refusal_is_on_record_with_its_reason(registry: Registry) -> None:
     assert registry.current() is None
 
 
+def test_a_refused_version_goes_live_by_force_only_and_that_is_on_record(registry: Registry) -> None:
+    good, bad = (registry.save(FILES, about(rows=n)).version for n in range(2))
+    registry.promote(good, "first", BASE, force=True)
+    assert registry.history()[-1].reason == "first", "nothing was said against it"
+    registry.refuse(bad, "calibration got worse")
+    assert registry.refusal(bad) == "calibration got worse" and registry.refusal(good) is None
+    with pytest.raises(FinetuneError, match=r"was refused: calibration got worse; --force"):
+        registry.promote(bad, "try", BASE)
+    assert registry.current() == good and registry.history()[-1].action == "refused"
+    registry.promote(bad, "we need it", BASE, force=True)
+    assert registry.current() == bad
+    last = registry.history()[-1]
+    assert (last.action, last.reason) == ("promoted", "forced: we need it; refused because calibration got worse")
+    assert registry.rollback("no", BASE) == good
+    registry.promote(bad, "once forced it is no longer refused", BASE)
+
+
+def test_one_file_is_checked_before_it_is_given(registry: Registry) -> None:
+    version = registry.save({**FILES, "report.json": b"{}"}, about()).version
+    assert registry.file(version, "report.json") == b"{}" and registry.file(version, "training.png") is None
+    (registry.folder(version) / "report.json").write_bytes(b"[]")
+    with pytest.raises(FinetuneError, match=r"report\.json: does not match its manifest"):
+        registry.file(version, "report.json")
+
+
 @pytest.mark.parametrize("name", ["none", "../models", "20260101-000000-00000000", ""])
 def test_an_unknown_version_is_refused(registry: Registry, name: str) -> None:
     with pytest.raises(FinetuneError, match="no model version"):

@@ -23,7 +23,7 @@ from finetune.train import (
 )
 from tests.finetune.conftest import VOCABULARY
 
-QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, slips=0.0)
+QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, batch_of_few=16, slips=0.0)
 
 
 def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Example]) -> None:
