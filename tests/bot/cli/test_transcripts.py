@@ -34,6 +34,7 @@ def test_the_wrong_format_is_one_line_that_names_the_right_one(frontdesk: Run, h
     assert left_behind(home) == []
 
 
+@pytest.mark.slow
 def test_rows_from_slack_are_kept_but_not_trained_on_unless_a_setting_says_so(
     frontdesk: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +47,7 @@ def test_rows_from_slack_are_kept_but_not_trained_on_unless_a_setting_says_so(
     refused(frontdesk("train"), "two intents")
 
 
+@pytest.mark.slow
 def test_training_says_how_many_rows_from_slack_it_leaves_out(frontdesk: Run, tmp_path: Path) -> None:
     rows = [{"text": f"where is parcel {n}", "intent": "only"} for n in range(20)]
     rows += [{"text": f"refund {n}", "intent": "refund", "origin": "slack"} for n in range(3)]
