@@ -56,6 +56,7 @@ class Settings(BaseModel):
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
+    train_on_slack: bool = Field(False, description="train on chats from Slack too; Slack's terms restrict it")
     gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
 
     @field_validator("knowledge", "examples", "allowed_hosts", mode="before")

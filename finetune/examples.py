@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ MAX_INTENT = 100
 SPEAKERS = ("customer", "agent", "bot")
 
 Origin = Literal["import", "playbook", "label", "review", "staff", "slack"]
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
 class FinetuneError(Exception):
@@ -146,14 +147,19 @@ def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[tuple[int, str 
         raise FinetuneError(f"{path}: is empty; give a file with one JSON object a line")
 
 
-def parse_object(text: str) -> dict[str, object]:
-    """One JSON object. Raises ValueError with a reason a person understands."""
+def parse_json(text: str | bytes) -> object:
+    """Any JSON value. Raises ValueError with a reason a person understands."""
     try:
-        value = json.loads(text)
+        return cast(object, json.loads(text))
     except RecursionError:
         raise ValueError("JSON nested too deeply; one flat object a line is expected") from None
     except ValueError as error:
         raise ValueError(f"not valid JSON ({error}); fix or delete the line") from None
+
+
+def parse_object(text: str) -> dict[str, object]:
+    """One JSON object. Raises ValueError with a reason a person understands."""
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"is a JSON {type(value).__name__}, not an object; write one {{...}} a line")
     return cast(dict[str, object], value)
@@ -196,6 +202,23 @@ def clean_topics(value: object) -> tuple[str, ...]:
     return tuple(clean_text(topic, "topics", 200) for topic in cast(list[object], value or []))
 
 
+def clean_consent(value: object) -> bool:
+    """Whether the customer's words may be learnt from; yes where nothing is said. Raises ValueError with the reason."""
+    if not isinstance(value, bool | None):
+        raise ValueError(f'"consent" is {value!r:.40}; write true or false')
+    return value is not False
+
+
+def clean_origin(value: object) -> Origin:
+    """Where a row came from, "import" where nothing is said. Raises ValueError with the reason."""
+    for origin in ORIGINS:
+        if value == origin:
+            return origin
+    if value is None:
+        return "import"
+    raise ValueError(f'"origin" is {value!r:.40}; it is one of {", ".join(ORIGINS)}')
+
+
 def clean_speaker(value: object) -> str:
     if not isinstance(value, str) or value not in SPEAKERS:
         raise ValueError(f"speaker {value!r:.40} is none of {', '.join(SPEAKERS)}")
@@ -219,11 +242,21 @@ def example_from(row: Mapping[str, object]) -> Example:
         raise ValueError('has neither "intent" nor "answer"; write "intent": null for out of scope')
     history = clean_lines(row["history"], "history") if row.get("history") is not None else ()
     group = clean_text(row["group"], "group") if row.get("group") else ""
-    return Example(text, intent, history, answer, clean_topics(row.get("topics")), group)
+    return Example(
+        text,
+        intent,
+        history,
+        answer,
+        clean_topics(row.get("topics")),
+        group,
+        clean_origin(row.get("origin")),
+        clean_consent(row.get("consent")),
+    )
 
 
 def read_examples(path: Path, bad_rows: Literal["refuse", "skip"] = "refuse") -> Loaded:
-    """Read an intents file (`{"text", "intent", "history"?, "answer"?, "topics"?, "group"?}` a line).
+    """Read an intents file: a line holds `text`, `intent`, and if you have them `history`, `answer`, `topics`,
+    `group`, `origin` and `consent`.
 
     Raises FinetuneError on the first bad row when they are refused, and always when no row is usable.
     """
@@ -243,6 +276,16 @@ def read_examples(path: Path, bad_rows: Literal["refuse", "skip"] = "refuse") ->
 
 
 # --------------------------------------------------------------------------------------------------- checking
+
+
+def may_train(example: Example, slack: bool) -> bool:
+    """Whether a row may be learnt from: with consent, and from Slack only where the company has decided so.
+
+    Slack's terms of 29 May 2025 forbid training language models on data from its interfaces; whether that reaches this
+    use is for the company to decide: https://slack.com/terms-of-service/api and
+    https://api.slack.com/changelog/2025-05-terms-rate-limit-update-and-faq.
+    """
+    return example.consent and (slack or example.origin != "slack")
 
 
 def normalised(text: str) -> str:

@@ -1,300 +1,178 @@
-"""Old chats become training rows: what the customer said, and which reply or answer resolved it.
+"""Old chats become training rows on disk, personal data masked.
 
-Owns the transcripts contract, the pairing of questions with replies, and the masking of personal data before
-anything is stored. Knows nothing about models or where a company keeps its files.
+Owns the import from file to rows and the reading back. What the formats are, what is personal and which reply answered
+what is said elsewhere (`dialogues`, `helpdesks`, `slack_export`, `masking`, `pairing`). Knows nothing about models.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from finetune.examples import (
-    MAX_LINE,
-    Example,
-    FinetuneError,
-    Problem,
-    clean_speaker,
-    clean_text,
-    clean_topics,
-    example_from,
-    parse_object,
-    read_lines,
-)
+from finetune.dialogues import MAX_ID, Dialogue, read_csv, read_jsonl
+from finetune.examples import Example, FinetuneError, Problem, example_from, parse_object, read_lines
+from finetune.helpdesks import read_intercom, read_zendesk
+from finetune.masking import Masked, MaskingReport, mask_texts
+from finetune.names import party_pattern
+from finetune.pairing import examples_from
+from finetune.personal import find_personal
+from finetune.slack_export import read_slack
 
-Format = Literal["jsonl", "csv"]
-
-HISTORY_LINES = 8
-"""Lines of conversation kept with a row; models read fewer."""
-MAX_DIALOGUE = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """One turn of a transcript; `template` names the canned reply that the agent chose, if any."""
-
-    speaker: str
-    text: str
-    template: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Dialogue:
-    id: str
-    turns: tuple[Spoken, ...]
-    topics: tuple[str, ...] = ()
+Format = Literal["jsonl", "csv", "slack", "zendesk", "intercom"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did. `masked` counts personal values by kind; `file` holds the rows."""
+    """What an import did. `file` holds the rows; `withheld` of them are without consent."""
 
     file: Path
     dialogues: int
     turns: int
+    rows: int
     labelled: int
     paired: int
-    masked: tuple[tuple[str, int], ...]
+    withheld: int
+    masked: tuple[Masked, ...]
     problems: tuple[Problem, ...]
 
 
-# ---------------------------------------------------------------------------------------------------- reading
+# --------------------------------------------------------------------------------------------------------- reading
+
+_READERS: Mapping[Format, Callable[[Path], Iterator[Dialogue | Problem]]] = {
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "slack": read_slack,
+    "zendesk": read_zendesk,
+    "intercom": read_intercom,
+}
 
 
 def read_dialogues(path: Path, file_format: Format) -> Iterator[Dialogue | Problem]:
-    """Yield the dialogues of a file in order, and a Problem for each one that cannot be used.
+    """Yield the conversations of an export in order, and a Problem for each one that cannot be used.
 
-    Raises FinetuneError when the file as a whole cannot be used.
+    Raises FinetuneError when the export as a whole cannot be used.
     """
-    if file_format == "csv":
-        yield from _read_csv(path)
-        return
-    for number, line in read_lines(path, MAX_DIALOGUE):
-        if isinstance(line, Problem):
-            yield line
-            continue
-        try:
-            yield _dialogue_from(parse_object(line))
-        except ValueError as error:
-            yield Problem(number, str(error))
+    return _READERS[file_format](path)
 
 
-def _dialogue_from(row: Mapping[str, object]) -> Dialogue:
-    turns = row.get("turns")
-    if not isinstance(turns, list) or not turns:
-        raise ValueError('"turns" is not a list of {"speaker", "text", "template"?}')
-    return Dialogue(
-        clean_text(row.get("id"), "id", 200),
-        tuple(_spoken_from(turn, index) for index, turn in enumerate(turns)),
-        clean_topics(row.get("topics")),
-    )
+_SIGNS: tuple[tuple[Format, re.Pattern[bytes]], ...] = (
+    ("slack", re.compile(rb"PK\x03\x04")),
+    ("intercom", re.compile(rb'[\s\S]*"conversation_parts"')),
+    ("zendesk", re.compile(rb'[\s\S]*"(?:requester_id|requester|tickets)"\s*:')),
+    ("jsonl", re.compile(rb'[\s\S]*"turns"\s*:')),
+    ("slack", re.compile(rb'\s*\[[\s\S]*"(?:ts|real_name)"\s*:')),
+    ("csv", re.compile(rb"[^\n{\[]*\bconversation_id\b[^\n]*\n")),
+)
 
 
-def _spoken_from(turn: object, index: int) -> Spoken:
-    if not isinstance(turn, dict):
-        raise ValueError(f"turn {index + 1} is not an object")
+def likely_format(path: Path) -> Format | None:
+    """The format that a file looks like by its first 64 kB; None when it looks like none."""
     try:
-        template = clean_text(turn["template"], "template", 100) if turn.get("template") else ""
-        return Spoken(clean_speaker(turn.get("speaker")), clean_text(turn.get("text"), "text"), template)
-    except ValueError as error:
-        raise ValueError(f"turn {index + 1}: {error}") from None
+        if path.is_dir():
+            return "slack" if any(path.glob("*users.json")) or any(path.glob("*/*users.json")) else None
+        with path.open("rb") as file:
+            head = file.read(65_536)
+    except OSError:
+        return None
+    return next((name for name, sign in _SIGNS if sign.match(head)), None)
 
 
-def _read_csv(path: Path) -> Iterator[Dialogue | Problem]:
-    """Columns conversation_id, speaker, text and, if you have it, template; rows of a conversation in order."""
-    dialogues: dict[str, list[Spoken]] = {}
-    before = csv.field_size_limit(MAX_LINE)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            missing = {"conversation_id", "speaker", "text"} - set(rows.fieldnames or ())
-            if missing:
-                raise FinetuneError(
-                    f"{path} line 1: no column {', '.join(sorted(missing))}; "
-                    "the columns are conversation_id, speaker, text and template"
-                )
-            for row in rows:
-                try:
-                    name = clean_text(row["conversation_id"], "conversation_id", 200)
-                    template = clean_text(row["template"], "template", 100) if row.get("template") else ""
-                    spoken = Spoken(clean_speaker(row["speaker"]), clean_text(row["text"], "text"), template)
-                except ValueError as error:
-                    yield Problem(rows.line_num, str(error))
-                    continue
-                dialogues.setdefault(name, []).append(spoken)
-    except OSError as error:
-        raise FinetuneError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
-    except UnicodeDecodeError as error:
-        raise FinetuneError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    except csv.Error as error:
-        raise FinetuneError(f"{path}: not a CSV table ({error}); export it again") from error
-    finally:
-        csv.field_size_limit(before)
-    yield from (Dialogue(name, tuple(turns)) for name, turns in dialogues.items())
-
-
-# ---------------------------------------------------------------------------------------------------- pairing
-
-_ASKS = re.compile(
-    r"\?|^(who|what|when|where|why|which|how|can|could|do|does|did|is|are|will|would|should|may|am|have|has)\b",
-    re.IGNORECASE,
-)
-_CHATTER = re.compile(
-    r"^\W*(hi|hello|hey|good (morning|afternoon|evening)|thanks?|thank you|welcome|you'?re welcome|bye|goodbye"
-    r"|ok|okay|sure|great|one moment|please wait|anything else|is there anything else|how (can|may) i help)\b",
-    re.IGNORECASE,
-)
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-
-
-def examples_from(dialogue: Dialogue) -> Iterator[Example]:
-    """One row per agent reply that a bot could have given in answer to the customer's last message.
-
-    `intent` is the template, if the agent chose one; `answer` is the reply when it answers a question. Replies that
-    follow another reply are joined to it: a bot answers a message once.
-    """
-    group = f"conversation:{dialogue.id}"
-    lines: list[tuple[str, str]] = []
-    index = 0
-    while index < len(dialogue.turns):
-        asked, index = _run(dialogue.turns, index, customer=True)
-        replies, index = _run(dialogue.turns, index, customer=False)
-        text = "\n".join(turn.text for turn in asked)
-        reply = "\n".join(turn.text for turn in replies)
-        template = next((turn.template for turn in replies if turn.template), None)
-        if asked and replies:
-            answer = reply if answers(text, reply) else ""
-            if template or answer:
-                yield Example(text, template, tuple(lines[-HISTORY_LINES:]), answer, dialogue.topics, group)
-        lines += [(turn.speaker, turn.text) for turn in (*asked, *replies)]
-
-
-def _run(turns: tuple[Spoken, ...], start: int, customer: bool) -> tuple[tuple[Spoken, ...], int]:
-    end = start
-    while end < len(turns) and (turns[end].speaker == "customer") is customer:
-        end += 1
-    return turns[start:end], end
-
-
-_TOLD = 6
-"""Words from which a message without any question is taken to tell of a problem ("my card was charged twice ...")."""
-
-
-def answers(question: str, reply: str) -> bool:
-    """Whether the reply plausibly answers a question or a problem: no greeting, no counter-question, long enough."""
-    asks = _ASKS.search(question.strip()) is not None and _length(question) >= 4
-    tells = _length(question) >= _TOLD and _CHATTER.match(question) is None
-    return (
-        (asks or tells)
-        and _length(reply) >= 5
-        and _CHATTER.match(reply) is None
-        and not reply.rstrip().endswith(("?", "？"))
-    )
-
-
-def _length(text: str) -> int:
-    """Words, a CJK character counting as half a word."""
-    return len(text.split()) + len(_CJK.findall(text)) // 2
-
-
-# ---------------------------------------------------------------------------------------------------- masking
-
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
-_CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
-_PHONE = re.compile(
-    r"(?<![\w.-])(?:\+|00|\(?0)\d?[\d ()./-]{6,17}\d(?![\w-])|(?<![\w.-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b"
-)
-
-
-def mask(text: str) -> tuple[str, dict[str, int]]:
-    """The text with e-mail addresses, IBANs, card and phone numbers replaced by their kind, and how many of each.
-
-    Only what checks out is masked (Luhn for cards, mod 97 for IBANs), so that order numbers stay. Masking twice
-    changes nothing.
-    """
-    found: dict[str, int] = {}
-
-    def put(kind: str, holds: Callable[[str], bool], match: re.Match[str]) -> str:
-        if not holds(match.group()):
-            return match.group()
-        found[kind] = found.get(kind, 0) + 1
-        return f"[{kind}]"
-
-    for kind, pattern, holds in _PERSONAL:
-        text = pattern.sub(partial(put, kind, holds), text)
-    return text, found
-
-
-def luhn(value: str) -> bool:
-    """Whether the digits of a card number check out."""
-    digits = [int(c) for c in value if c.isdigit()][::-1]
-    total = sum(digits[0::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
-    return total % 10 == 0
-
-
-def iban(value: str) -> bool:
-    """Whether an international account number checks out."""
-    compact = value.replace(" ", "")
-    return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
-
-
-def _phone(value: str) -> bool:
-    return 8 <= sum(c.isdigit() for c in value) <= 15
-
-
-_PERSONAL: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
-    ("email", _EMAIL, bool),
-    ("iban", _IBAN, iban),
-    ("card", _CARD, luhn),
-    ("phone", _PHONE, _phone),
-)
-
-
-# ---------------------------------------------------------------------------------------------------- storing
+# --------------------------------------------------------------------------------------------------------- storing
 
 
 def import_transcripts(source: Path, file_format: Format, folder: Path) -> Imported:
-    """Turn a file of transcripts into masked training rows in `folder`, written whole or not at all.
+    """Turn an export into masked training rows in `folder`, written whole or not at all, a conversation at a time.
 
-    The name of the rows' file comes from the content of the source, so importing the same file twice is the same as
-    once. Bad dialogues are skipped and reported. Raises FinetuneError when nothing usable is found.
+    The name of the rows' file comes from its content, so importing the same export twice is the same as once. Bad
+    conversations are skipped and reported. Raises FinetuneError when nothing usable is found, and then names the
+    format that the file looks like.
     """
-    counts: dict[str, int] = {}
-    problems: list[Problem] = []
-    examples: list[Example] = []
-    dialogues = turns = 0
-    for dialogue in read_dialogues(source, file_format):
-        if isinstance(dialogue, Problem):
-            problems.append(dialogue)
-            continue
-        dialogues += 1
-        turns += len(dialogue.turns)
-        examples.extend(examples_from(_masked(dialogue, counts)))
-    if not examples:
-        reason = f"{problems[0]}" if problems else "no agent reply follows a customer message"
-        raise FinetuneError(f"{source} {reason}; nothing was imported")
-    lines = [json.dumps(_row(example), ensure_ascii=False) for example in examples]
-    content = ("\n".join(lines) + "\n").encode()
-    file = folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', source.stem)}-{hashlib.sha256(content).hexdigest()[:12]}.jsonl"
-    _write_whole(file, content)
+    importing = _Import()
+    try:
+        file = _write_whole(folder, source.stem, importing.lines(read_dialogues(source, file_format)))
+    except FinetuneError as error:
+        raise FinetuneError(f"{error}{_hint(source, file_format)}") from error
+    if file is None:
+        reason = f"{importing.problems[0]}" if importing.problems else "no agent reply answers a customer message"
+        raise FinetuneError(f"{source} {reason}; nothing was imported{_hint(source, file_format)}")
     return Imported(
         file,
-        dialogues,
-        turns,
-        sum(e.intent is not None for e in examples),
-        sum(bool(e.answer) for e in examples),
-        tuple(sorted(counts.items())),
-        tuple(problems),
+        importing.dialogues,
+        importing.turns,
+        importing.rows,
+        importing.labelled,
+        importing.paired,
+        importing.withheld,
+        importing.report.kinds(),
+        tuple(importing.problems),
     )
+
+
+def _hint(source: Path, file_format: Format) -> str:
+    likely = likely_format(source)
+    return f"; it looks like {likely}: give --format {likely}" if likely and likely != file_format else ""
+
+
+class _Import:
+    """The rows of an import as lines, and what they add up to."""
+
+    def __init__(self) -> None:
+        self.dialogues = self.turns = self.rows = self.labelled = self.paired = self.withheld = 0
+        self.report = MaskingReport()
+        self.problems: list[Problem] = []
+
+    def lines(self, dialogues: Iterable[Dialogue | Problem]) -> Iterator[str]:
+        for dialogue in dialogues:
+            if isinstance(dialogue, Problem):
+                self.problems.append(dialogue)
+                continue
+            self.dialogues += 1
+            self.turns += len(dialogue.turns)
+            for example in examples_from(self._masked(dialogue)):
+                self.rows += 1
+                self.labelled += example.intent is not None
+                self.paired += bool(example.answer)
+                self.withheld += not example.consent
+                yield json.dumps(_row(example), ensure_ascii=False)
+
+    def _masked(self, dialogue: Dialogue) -> Dialogue:
+        """The conversation without personal data. An id that is personal, such as an address, becomes its hash."""
+        texts = (*(turn.text for turn in dialogue.turns), *dialogue.topics)
+        masked, counts = mask_texts(texts, dialogue.names)
+        self.report.add(counts)
+        # Of a turn that was nothing but characters without width nothing is left.
+        turns = (replace(turn, text=text) for turn, text in zip(dialogue.turns, masked, strict=False) if text.strip())
+        topics = tuple(topic[:MAX_ID] for topic in masked[len(dialogue.turns) :] if topic.strip())
+        name = dialogue.id
+        if find_personal(name, party_pattern(dialogue.names)):
+            name = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return replace(dialogue, id=name, turns=tuple(turns), topics=topics)
+
+
+def _row(example: Example) -> dict[str, object]:
+    row: dict[str, object] = {
+        "text": example.text,
+        "group": example.group,
+        "origin": example.origin,
+        "consent": example.consent,
+    }
+    if example.intent is not None:
+        row["intent"] = example.intent
+    if example.answer:
+        row["answer"] = example.answer
+    if example.topics:
+        row["topics"] = list(example.topics)
+    if example.history:
+        row["history"] = [{"speaker": speaker, "text": text} for speaker, text in example.history]
+    return row
 
 
 def read_imported(folder: Path) -> tuple[Example, ...]:
@@ -311,45 +189,34 @@ def read_imported(folder: Path) -> tuple[Example, ...]:
     return tuple(rows)
 
 
-def _masked(dialogue: Dialogue, counts: dict[str, int]) -> Dialogue:
-    turns = []
-    for turn in dialogue.turns:
-        text, found = mask(turn.text)
-        for kind, number in found.items():
-            counts[kind] = counts.get(kind, 0) + number
-        turns.append(Spoken(turn.speaker, text, turn.template))
-    return Dialogue(dialogue.id, tuple(turns), dialogue.topics)
-
-
-def _row(example: Example) -> dict[str, object]:
-    row: dict[str, object] = {"text": example.text, "group": example.group}
-    if example.intent is not None:
-        row["intent"] = example.intent
-    if example.answer:
-        row["answer"] = example.answer
-    if example.topics:
-        row["topics"] = list(example.topics)
-    if example.history:
-        row["history"] = [{"speaker": speaker, "text": text} for speaker, text in example.history]
-    return row
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    staged = file.with_name(f".{file.name}.{os.getpid()}.staged")
+def _write_whole(folder: Path, stem: str, lines: Iterable[str]) -> Path | None:
+    """A file of the lines, named after its content, there whole or not at all; None, and no file, without any line."""
+    lines = iter(lines)
+    first = next(lines, None)
+    if first is None:
+        return None
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60]
+    staged = folder / f".{stem}.{os.getpid()}.staged"
+    content = hashlib.sha256()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with staged.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(staged, file)
-        folder = os.open(file.parent, os.O_RDONLY)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            os.fsync(folder)
+            with staged.open("wb") as out:
+                for line in chain((first,), lines):
+                    raw = line.encode() + b"\n"
+                    content.update(raw)
+                    out.write(raw)
+                out.flush()
+                os.fsync(out.fileno())
+            file = folder / f"{stem}-{content.hexdigest()[:12]}.jsonl"
+            os.replace(staged, file)
         finally:
-            os.close(folder)
+            staged.unlink(missing_ok=True)
+        entry = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(entry)
+        finally:
+            os.close(entry)
     except OSError as error:
-        staged.unlink(missing_ok=True)
-        raise FinetuneError(
-            f"{file.parent}: cannot be written ({error.strerror}); free space or fix its rights"
-        ) from error
+        raise FinetuneError(f"{folder}: cannot be written ({error.strerror}); free space or fix its rights") from error
+    return file

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bot import FrontdeskError
 from bot.conversation.messages import Thresholds
 from bot.settings import Settings
-from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, read_examples
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, may_train, read_examples
 from retriever.passages import RetrieverError
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     from bot.conversation.phrases import Phrase, phrase_book
 
     known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
-    labelled = labelled_rows(settings)
+    labelled = [row for row in labelled_rows(settings) if may_train(row, settings.train_on_slack)]
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 

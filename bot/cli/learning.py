@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,29 +37,39 @@ def register(commands: typer.Typer) -> None:
 
 
 def import_transcripts(
-    file: Annotated[Path, typer.Argument(help="The export.")],
-    format: Annotated[str, typer.Option(help="jsonl or csv.")] = "jsonl",
+    file: Annotated[Path, typer.Argument(help="The export: a file, or the folder of an unpacked Slack export.")],
+    format: Annotated[str, typer.Option(help="jsonl, csv, slack, zendesk or intercom.")] = "jsonl",
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
     """Keep old chats for training, personal data masked. Example: frontdesk transcripts import chats.jsonl"""
+    from finetune.transcripts import FORMATS
     from finetune.transcripts import import_transcripts as keep
 
-    known: dict[str, Literal["jsonl", "csv"]] = {"jsonl": "jsonl", "csv": "csv"}
-    if format not in known:
-        raise FrontdeskError(f"--format {format}: not known; use one of: {', '.join(known)}")
-    imported = keep(file, known[format], load_settings(config).home_folder.transcripts)
+    known = next((name for name in FORMATS if name == format), None)
+    if known is None:
+        raise FrontdeskError(f"--format {format}: not known; use one of: {', '.join(FORMATS)}")
+    settings = load_settings(config)
+    imported = keep(file, known, settings.home_folder.transcripts)
     for problem in imported.problems[:20]:
         note(f"skipped {problem}")
     if len(imported.problems) > 20:
         note(f"skipped {len(imported.problems) - 20} more")
-    masked = ", ".join(f"{count} {kind}" for kind, count in imported.masked) or "nothing"
-    line = (
-        f"{imported.dialogues} conversations with {imported.turns} turns became {imported.labelled} labelled and "
-        f"{imported.paired} paired rows in "
-        f"{imported.file}; masked: {masked}; skipped: {len(imported.problems)}"
-    )
-    emit(json, imported, [line])
+    if known == "slack" and not settings.train_on_slack:
+        note(f"{imported.rows} rows from Slack are kept but not trained on; {_SLACK_CURE}")
+    lines = [
+        f"{imported.dialogues} conversations with {imported.turns} turns became {imported.rows} rows "
+        f"({imported.labelled} labelled, {imported.paired} paired, {imported.withheld} without consent) in "
+        f"{imported.file}; skipped: {len(imported.problems)}",
+        f"{'masked':15}{'values':>8}{'conversations':>15}",
+        *(f"{kind.kind:15}{kind.values:8}{kind.conversations:15}" for kind in imported.masked),
+    ]
+    emit(json, imported, lines if imported.masked else [*lines[:1], "masked: nothing"])
+
+
+_SLACK_CURE = (
+    "Slack's terms restrict it (https://slack.com/terms-of-service/api): set `train_on_slack = true` if you may"
+)
 
 
 def train(
@@ -82,9 +92,11 @@ def train(
     from finetune.release import train_and_register
 
     settings = load_settings(config)
-    rows = _rows(settings, examples)
+    rows, left_out = _rows(settings, examples)
     knowledge = _knowledge(settings)
     note(f"training on {len(rows)} rows")
+    if left_out:
+        note(f"left out: {left_out} rows from Slack; {_SLACK_CURE}")
     learnt = train_and_register(
         rows,
         assembly.base_folder(settings),
@@ -168,7 +180,7 @@ def train_unless_known(config: str) -> None:
 def _known_fingerprint(settings: Settings) -> str:
     from finetune.examples import classed, fingerprint, prepare
 
-    return fingerprint(classed(prepare(_rows(settings, None)).examples))
+    return fingerprint(classed(prepare(_rows(settings, None)[0]).examples))
 
 
 def _recipe(settings: Settings) -> TrainConfig:
@@ -177,24 +189,36 @@ def _recipe(settings: Settings) -> TrainConfig:
     return TrainConfig(seed=settings.seed)
 
 
-def _rows(settings: Settings, examples: Path | None) -> list[Example]:
-    """What to train on: a named file, or all that the company has: labelled messages, playbook, imported chats."""
+def _rows(settings: Settings, examples: Path | None) -> tuple[list[Example], int]:
+    """What to train on, and how many rows from Slack are left out of it.
+
+    That is a named file, or all that the company has: labelled messages, playbook, imported chats.
+    """
     from bot.conversation.phrases import PhraseBook
     from finetune.transcripts import read_imported
 
     if examples is not None:
-        return list(read_examples(examples).examples)
+        return _permitted(settings, read_examples(examples).examples)
     playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
     rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
     # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
     rows = [row for row in (*rows, *read_imported(settings.home_folder.transcripts)) if not PhraseBook.reads(row.text)]
+    rows, left_out = _permitted(settings, rows)
     rows = [_resolved(row, playbook) for row in rows]
     if not rows:
         raise FinetuneError(
-            "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set `examples` "
-            "in frontdesk.toml"
+            f"nothing to train on: all {left_out} rows are from Slack; {_SLACK_CURE}"
+            if left_out
+            else "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set "
+            "`examples` in frontdesk.toml"
         )
-    return rows
+    return rows, left_out
+
+
+def _permitted(settings: Settings, rows: Sequence[Example]) -> tuple[list[Example], int]:
+    """Without rows from Slack, unless the company has decided otherwise, and how many those are."""
+    kept = [row for row in rows if settings.train_on_slack or row.origin != "slack"]
+    return kept, len(rows) - len(kept)
 
 
 def _playbook_rows(playbook: Playbook | None) -> list[Example]:

@@ -66,7 +66,9 @@ def trained(tiny: Encoder) -> QuestionModel:
 def halved(tiny: Encoder) -> Fitted:
     """Both versions after a dozen steps on half of `labelled_rows`: the other half, some 25 rows an intent, is held
     out."""
-    return fit_versions(labelled_rows(), tiny, TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, held_out=0.5, few=0))
+    return fit_versions(
+        labelled_rows(), tiny, TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, held_out=0.5, few=0)
+    )
 
 
 @pytest.fixture

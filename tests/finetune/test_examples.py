@@ -18,10 +18,12 @@ from finetune.examples import (
     SHINGLE,
     Example,
     FinetuneError,
+    Origin,
     approvable,
     classed,
     fingerprint,
     leak_groups,
+    may_train,
     normalised,
     prepare,
     read_examples,
@@ -267,3 +269,32 @@ def test_every_intent_keeps_a_row_for_training(pairs: list[tuple[str, str | None
     parts = split(rows, 0.3, seed=0)
     assert {e.intent for e in parts.train} == {e.intent for e in rows}
     assert len(parts.train) + len(parts.held_out) == len(rows)
+
+
+def test_origin_and_consent_are_read_and_default_to_an_import_with_consent(tmp_path: Path) -> None:
+    rows = [
+        {"text": "a", "intent": "b"},
+        {"text": "a", "intent": "b", "origin": "slack", "consent": False},
+        {"text": "a", "intent": "b", "origin": None, "consent": None},
+    ]
+    loaded = read_examples(write(tmp_path / "rows.jsonl", rows)).examples
+    assert [(e.origin, e.consent) for e in loaded] == [("import", True), ("slack", False), ("import", True)]
+    for key, value in (("origin", "moon"), ("origin", 7), ("consent", "no"), ("consent", 0)):
+        with pytest.raises(FinetuneError, match=f'"{key}" is {value!r}'):
+            read_examples(write(tmp_path / "rows.jsonl", [{"text": "a", "intent": "b", key: value}]))
+
+
+@pytest.mark.parametrize(
+    ("origin", "consent", "slack", "allowed"),
+    [
+        ("import", True, False, True),
+        ("import", False, True, False),
+        ("slack", True, False, False),
+        ("slack", True, True, True),
+        ("slack", False, True, False),
+    ],
+)
+def test_a_row_may_train_with_consent_and_from_slack_only_where_decided(
+    origin: Origin, consent: bool, slack: bool, allowed: bool
+) -> None:
+    assert may_train(Example("a", "b", origin=origin, consent=consent), slack) is allowed

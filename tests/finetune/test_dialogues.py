@@ -1,0 +1,119 @@
+"""The two plain formats of conversations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetune.dialogues import Dialogue, Spoken, as_name, read_csv, read_jsonl, tidied
+from finetune.examples import MAX_TEXT, FinetuneError, Problem, clean_text
+
+TURNS = [
+    {"speaker": "customer", "text": "do you ship to Norway?"},
+    {"speaker": "agent", "text": "Yes, within five days.", "template": "shipping"},
+]
+
+
+def store(folder: Path, *rows: object) -> Path:
+    path = folder / "chats.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_a_line_is_a_conversation(tmp_path: Path) -> None:
+    path = store(tmp_path, {"id": "c1", "topics": ["delivery"], "turns": TURNS, "consent": False})
+    spoken = (
+        Spoken("customer", "do you ship to Norway?"),
+        Spoken("agent", "Yes, within five days.", "shipping"),
+    )
+    assert list(read_jsonl(path)) == [Dialogue("c1", spoken, ("delivery",), consent=False)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"id": ' + "9" * 5000 + "}", "not valid JSON"),
+        ({"id": "y"}, '"turns" is not a list'),
+        ({"id": 7, "turns": TURNS}, '"id" is a int'),
+        ({"id": None, "turns": TURNS}, '"id" is missing'),
+        ({"id": "y", "turns": [None]}, "turn 1 is not an object"),
+        ({"id": "y", "turns": [{"speaker": "robot", "text": "b"}]}, "turn 1: speaker 'robot'"),
+        ({"id": "y", "turns": [*TURNS, {"speaker": "agent", "text": None}]}, 'turn 3: "text" is missing'),
+        ({"id": "y", "turns": [{**TURNS[1], "template": "*x"}]}, "does not begin with *"),
+        ({"id": "y", "turns": [{**TURNS[1], "template": {"a": 1}}]}, '"template" is a dict'),
+        ({"id": "y", "turns": TURNS, "consent": "no"}, "\"consent\" is 'no'; write true or false"),
+        ({"id": "y", "turns": TURNS, "topics": "x"}, '"topics" is a str'),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named_with_its_reason(tmp_path: Path, row: object, reason: str) -> None:
+    good = {"id": "c", "turns": TURNS}
+    first, problem, last = read_jsonl(store(tmp_path, good, row, good))
+    assert isinstance(first, Dialogue) and first == last
+    assert isinstance(problem, Problem) and problem.line == 2 and reason in problem.reason
+
+
+def test_a_table_reads_as_its_lines(tmp_path: Path) -> None:
+    """Rows of two conversations may stand among each other; one row without consent is a conversation without."""
+    path = tmp_path / "chats.csv"
+    path.write_text(
+        "conversation_id,speaker,text,template,consent\n"
+        "c1,customer,do you ship to Norway?,,\n"
+        'c2,customer,"open on\nSunday?",,yes\n'
+        'c1,agent,"Yes, within five days.",shipping,TRUE\n'
+        "c2,agent,No.,,no\n"
+        "c2,nobody,x,,\n"
+        "c2,agent,x,,perhaps\n"
+        "c2,agent\n"
+    )
+    found = list(read_csv(path))
+    problems = [one for one in found if isinstance(one, Problem)]
+    assert [(p.line, p.reason.split(";")[0]) for p in problems] == [
+        (7, "speaker 'nobody' is none of customer, agent, bot"),
+        (8, "\"consent\" is 'perhaps'"),
+        (9, '"text" is missing, not a text'),
+    ]
+    (expected,) = read_jsonl(store(tmp_path, {"id": "c1", "turns": TURNS}))
+    other = Dialogue("c2", (Spoken("customer", "open on\nSunday?"), Spoken("agent", "No.")), consent=False)
+    assert [one for one in found if isinstance(one, Dialogue)] == [expected, other]
+
+
+def test_a_csv_without_the_column_names_it(tmp_path: Path) -> None:
+    source = tmp_path / "chats.csv"
+    source.write_text("conversation_id,who,text\n1,customer,hello\n")
+    with pytest.raises(FinetuneError, match=r"line 1: no column speaker"):
+        list(read_csv(source))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a,b\n\x00", b""])
+def test_a_binary_csv_is_refused(tmp_path: Path, content: bytes) -> None:
+    source = tmp_path / "chats.csv"
+    source.write_bytes(content)
+    with pytest.raises(FinetuneError):
+        list(read_csv(source))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" a\r\nb\rc\u2028d ", "a\nb\nc\nd"),
+        ("a\x00b\x0bc\ud800d", "abcd"),
+        ("a\u00a0 b\n\n\n\n c", "a  b\n\nc"),
+        ("\x07", ""),
+        ("e\u0301", "é"),
+        ("x" * (MAX_TEXT + 5), "x" * MAX_TEXT),
+    ],
+)
+def test_what_help_desks_keep_becomes_text_that_training_can_read(text: str, expected: str) -> None:
+    assert tidied(text) == expected
+    assert not expected or clean_text(expected, "text") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [("a", "a"), (7, "7"), (True, ""), (None, ""), (1.5, ""), ([], ""), ("x" * 500, "x" * 200)]
+)
+def test_only_texts_and_whole_numbers_name_something(value: object, name: str) -> None:
+    assert as_name(value) == name
