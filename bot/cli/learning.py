@@ -135,21 +135,27 @@ def _recipe(settings: Settings) -> TrainConfig:
 def _rows(settings: Settings, examples: Path | None) -> list[Example]:
     """What to train on: a named file, or all that the company has: labelled messages, playbook, imported chats."""
     from bot.conversation.phrases import PhraseBook
-    from finetune.transcripts import read_imported
 
     if examples is not None:
         return list(read_examples(examples).examples)
-    playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
-    rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
     # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
-    rows = [row for row in (*rows, *read_imported(settings.home_folder.transcripts)) if not PhraseBook.reads(row.text)]
-    rows = [_resolved(row, playbook) for row in rows]
+    rows = [row for row in company_rows(settings) if not PhraseBook.reads(row.text)]
     if not rows:
         raise FinetuneError(
             "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set `examples` "
             "in frontdesk.toml"
         )
     return rows
+
+
+def company_rows(settings: Settings) -> list[Example]:
+    """Labelled messages, the playbook's examples and imported chats, as people have reviewed them."""
+    from finetune.transcripts import read_imported
+
+    playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
+    rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
+    rows = assembly.reviewed_rows(settings, [*rows, *read_imported(settings.home_folder.transcripts)])
+    return [_resolved(row, playbook) for row in rows]
 
 
 def _playbook_rows(playbook: Playbook | None) -> list[Example]:
