@@ -140,7 +140,7 @@ def _answer_proposal(
     spoken = max((one for one in languages if counts[one]), key=lambda one: counts[one], default=languages[0])
     asked = tuple(Asked(row.text, row.history) for row in rows)
     title = min(asked, key=lambda one: (bool(one.history), len(one.text) > LONG_TITLE)).text
-    answer, *others = dict.fromkeys(row.answer for row in rows)
+    answer, *others = dict.fromkeys(examples[i].answer for i in topic.replies)
     return AnswerProposal(
         new_id("answers", name, [row_key(one) for one in asked]),
         name,

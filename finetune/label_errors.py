@@ -17,6 +17,8 @@ from finetune.calibrate import Bools, Doubles, Floats, Integers, softmax
 
 FOLDS = 5
 NEIGHBOURS = 3
+LEAST = 5
+"""Rows of a label from which it can be said what it looks like; with fewer each of them looks wrong."""
 CHUNK = 4_096
 TOLD_APART = 0.7
 """Balanced accuracy of telling two intents apart, up to which they may be one. Halves of one intent reach .42 to .58,
@@ -153,6 +155,8 @@ def label_errors(judged: Judged) -> list[LabelError]:
         given, others = int(judged.given[row]), judged.probabilities[row].copy()
         others[given] = -1
         best = int(others.argmax())
+        if min(len(members[given]), len(members[best])) < LEAST:
+            continue
         p, q = float(others[best]), float(own[row])
         lead = _nearness(judged, row, members[best]) - _nearness(judged, row, members[given])
         if p > q and lead > 0:

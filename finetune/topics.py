@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,22 +41,23 @@ Lookup = Callable[[Integers], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Examples that belong together, by number, the most typical first, at most MOST_LISTED.
+    """Examples that belong together, by number, the most typical question first, at most MOST_LISTED.
 
     `conversations` counts all of them; `cohesion` is the mean likeness of two; `known` the intent that they resemble,
-    or empty.
+    or empty; `replies` the same numbers, the most typical reply first, where the replies are what is alike.
     """
 
     rows: tuple[int, ...]
     conversations: int
     cohesion: float
     known: str = ""
+    replies: tuple[int, ...] = ()
 
 
 def repeated_answers(
     examples: Sequence[Example], rows: Sequence[int], question: Lookup, answer: Lookup, seed: int
 ) -> tuple[list[Topic], list[Topic]]:
-    """Unlabelled rows whose replies say the same to the same, the most typical reply first.
+    """Unlabelled rows whose replies say the same to the same.
 
     The second list holds those whose reply is an approved answer in all but its label: more examples of that intent.
     """
@@ -80,13 +81,14 @@ def repeated_answers(
         replies = [examples[i].answer for i in topic.rows]
         if 2 * sum(map(_asks_back, replies)) >= len(replies) or not _agree(replies):
             continue
-        order = _by_reply(examples, topic, said.project(answer(np.array(topic.rows))))
+        members = np.array(topic.rows)
+        order = _by_reply(examples, topic.rows, said.project(answer(members)))
+        topic = replace(topic, rows=_by_question(topic.rows, known.space.project(question(members))), replies=order)
         likeness = answer(approved) @ answer(np.array(order[:1]))[0] if len(approved) else np.zeros(1)
         if likeness.max() >= SAME_ANSWER:
-            intent = examples[int(approved[likeness.argmax()])].intent or ""
-            repeated.append(Topic(order, topic.conversations, topic.cohesion, intent))
+            repeated.append(replace(topic, known=examples[int(approved[likeness.argmax()])].intent or ""))
         else:
-            fresh.append(Topic(order, topic.conversations, topic.cohesion, known.nearest(topic)))
+            fresh.append(replace(topic, known=known.nearest(topic)))
     return fresh, repeated
 
 
@@ -105,7 +107,7 @@ def question_topics(examples: Sequence[Example], rows: Sequence[int], question: 
         return (examples[row].text,)
 
     topics = _topics(examples, pool, sample, read, words, CUT)
-    return [Topic(topic.rows, topic.conversations, topic.cohesion, known.nearest(topic)) for topic in topics]
+    return [replace(topic, known=known.nearest(topic)) for topic in topics]
 
 
 def _topics(
@@ -162,11 +164,16 @@ def _cohesion(rows: Floats) -> float:
 # -------------------------------------------------------------------------------------------------------- replies
 
 
-def _by_reply(examples: Sequence[Example], topic: Topic, replies: Floats) -> tuple[int, ...]:
+def _by_question(rows: Sequence[int], questions: Floats) -> tuple[int, ...]:
+    likeness = questions @ questions.mean(axis=0)
+    return tuple(rows[k] for k in np.argsort(-likeness, kind="stable").tolist())
+
+
+def _by_reply(examples: Sequence[Example], rows: Sequence[int], replies: Floats) -> tuple[int, ...]:
     """The rows by how typical the reply is (the first is the medoid); those that fit one customer only come last."""
     likeness = replies @ replies.mean(axis=0)
-    unfit = [_asks_back(examples[i].answer) or _personal(examples[i].answer) for i in topic.rows]
-    return tuple(topic.rows[k] for k in sorted(range(len(unfit)), key=lambda k: (unfit[k], -likeness[k], k)))
+    unfit = [_asks_back(examples[i].answer) or _personal(examples[i].answer) for i in rows]
+    return tuple(rows[k] for k in sorted(range(len(unfit)), key=lambda k: (unfit[k], -likeness[k], k)))
 
 
 def _asks_back(reply: str) -> bool:

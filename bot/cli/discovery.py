@@ -89,7 +89,10 @@ def read_vectors(
     from finetune.discover import Vectors
 
     def file(name: str) -> Floats:
-        return np.memmap(folder / name, np.float32, "w+", shape=(len(rows), encoder.dimension))
+        # Reserved first: a mapped file that meets a full disk later kills the process.
+        with (folder / name).open("wb") as out:
+            os.posix_fallocate(out.fileno(), 0, 4 * len(rows) * encoder.dimension)
+        return np.memmap(folder / name, np.float32, "r+", shape=(len(rows), encoder.dimension))
 
     last, answer = file("last"), file("answer")
     window = file("window") if any(row.history for row in rows) else last

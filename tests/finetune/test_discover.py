@@ -53,7 +53,7 @@ def company(replies: bool) -> tuple[list[Example], Floats, Floats]:
     questions, groups = planted([12] * 6)
     answers, _ = planted([12] * 6, seed=5)
     rows = [
-        Example(f"{ASKED[g]} {CLOSINGS[n % 12]}", None, answer=SAID[g] if replies else "", group=f"c{n}")
+        Example(f"{ASKED[g]} {CLOSINGS[n % 12]}".strip(), None, answer=SAID[g] if replies else "", group=f"c{n}")
         for n, g in enumerate(groups.tolist())
     ]
     return rows, questions, answers if replies else np.zeros_like(answers)

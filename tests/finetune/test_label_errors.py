@@ -51,14 +51,21 @@ def test_a_row_that_several_labels_could_claim_counts_for_the_likeliest() -> Non
 
 
 def test_the_row_that_the_joint_blames_is_found_when_its_neighbours_agree() -> None:
-    judged = by_hand()
-    # Row 2, given a, lies beside the rows of b.
-    judged.rows[2] = judged.rows[3]
+    """The example by hand, five times over, all rows at right angles but b's; the joint blames each third row of a."""
+    small, rows = by_hand(), np.eye(30, dtype=np.float32)
+    rows[3::6] = rows[3]
+    judged = Judged(small.labels, np.tile(small.given, 5), np.tile(small.probabilities, (5, 1)), rows, np.arange(30))
+    assert label_errors(judged) == []
+    rows[2] = rows[3]
     (error,) = label_errors(judged)
     assert (error.row, error.given, error.suggested) == (2, "a", "b")
     assert (error.given_probability, error.suggested_probability) == pytest.approx((0.1, 0.8))
-    assert error.lead == pytest.approx(0.5)  # of b one row at 1 and one at 0, of a both at 0
-    judged.rows[2] = judged.rows[0]
+    assert (error.lead, error.weight) == pytest.approx((1.0, 0.7))
+
+
+def test_a_label_of_few_rows_is_not_judged() -> None:
+    judged = by_hand()
+    judged.rows[2] = judged.rows[3]
     assert label_errors(judged) == []
 
 

@@ -109,6 +109,7 @@ def test_repeated_answers_are_found_and_worded_as_one_agent_did() -> None:
     assert repeated == [] and len(fresh) == 6
     for topic in fresh:
         assert topic.conversations == 10 and {i // 10 for i in topic.rows} == {topic.rows[0] // 10}
+        assert sorted(topic.replies) == sorted(topic.rows)
 
 
 def test_the_first_reply_speaks_to_everybody() -> None:
@@ -117,7 +118,7 @@ def test_the_first_reply_speaks_to_everybody() -> None:
     examples[:9] = [Example(e.text, answer=f"{e.answer} Your order LM48291{n}.") for n, e in enumerate(examples[:9])]
     fresh, _ = repeated_answers(examples, range(60), questions.__getitem__, said.__getitem__, seed=0)
     (topic,) = (topic for topic in fresh if 0 in topic.rows)
-    assert topic.rows[0] == 9
+    assert topic.replies[0] == 9 != topic.replies[-1]
 
 
 def test_replies_that_state_different_facts_or_ask_back_are_no_answer() -> None:
