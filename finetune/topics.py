@@ -74,8 +74,7 @@ def repeated_answers(
     def words(row: int) -> tuple[str, ...]:
         return examples[row].text, examples[row].answer
 
-    wordings = {examples[i].answer: i for i in rows if examples[i].answer and approvable(examples[i].intent)}
-    approved = np.array(list(wordings.values()), np.int64)
+    approved = _approved(examples, rows)
     fresh, repeated = [], []
     for topic in _topics(examples, pairs, sample, both, words, ANSWER_CUT):
         replies = [examples[i].answer for i in topic.rows]
@@ -90,6 +89,18 @@ def repeated_answers(
         else:
             fresh.append(replace(topic, known=known.nearest(topic)))
     return fresh, repeated
+
+
+def _approved(examples: Sequence[Example], rows: Sequence[int]) -> Integers:
+    """One row for each wording of an answer that carries a label, at most LABELLED_EACH of an intent."""
+    wordings: dict[str, dict[str, int]] = {}
+    for i in rows:
+        intent, answer = examples[i].intent, examples[i].answer
+        if answer and intent is not None and approvable(intent):
+            known = wordings.setdefault(intent, {})
+            if len(known) < LABELLED_EACH:
+                known.setdefault(answer, i)
+    return np.array([i for known in wordings.values() for i in known.values()], np.int64)
 
 
 def question_topics(examples: Sequence[Example], rows: Sequence[int], question: Lookup, seed: int) -> list[Topic]:

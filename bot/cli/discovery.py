@@ -65,9 +65,8 @@ def discover(json: JsonFlag = False, config: ConfigOption = None) -> None:
     home = settings.home_folder
     home.folder.mkdir(parents=True, exist_ok=True)
     note(f"looking at {len(rows)} rows")
-    with tempfile.TemporaryDirectory(prefix=".discover.", dir=home.folder) as scratch:
-        vectors = read_vectors(rows, Encoder(assembly.base_folder(settings)), Path(scratch), Progress("reading"))
-        found = search(rows, vectors, languages, partial(_language, languages), settings.seed)
+    vectors = read_vectors(rows, Encoder(assembly.base_folder(settings)), home.folder, Progress("reading"))
+    found = search(rows, vectors, languages, partial(_language, languages), settings.seed)
     filed = file_proposals(home.proposals, found.proposals)
     for problem in (*found.notes, *filed.problems):
         note(problem)
@@ -82,20 +81,20 @@ def discover(json: JsonFlag = False, config: ConfigOption = None) -> None:
 def read_vectors(
     rows: Sequence[Example], encoder: Encoder, folder: Path, progress: Callable[[int, int], None]
 ) -> Vectors:
-    """The frozen vectors of the rows, in files of `folder` so that memory does not grow with the rows."""
+    """The frozen vectors of the rows, in nameless files of `folder` so that memory does not grow with the rows."""
     import numpy as np
 
     from finetune.calibrate import Floats
     from finetune.discover import Vectors
 
-    def file(name: str) -> Floats:
-        # Reserved first: a mapped file that meets a full disk later kills the process.
-        with (folder / name).open("wb") as out:
-            os.posix_fallocate(out.fileno(), 0, 4 * len(rows) * encoder.dimension)
-        return np.memmap(folder / name, np.float32, "r+", shape=(len(rows), encoder.dimension))
+    def scratch() -> Floats:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Reserved first: a mapped file that meets a full disk later kills the process.
+            os.posix_fallocate(file.fileno(), 0, 4 * len(rows) * encoder.dimension)
+            return np.memmap(file, np.float32, "r+", shape=(len(rows), encoder.dimension))
 
-    last, answer = file("last"), file("answer")
-    window = file("window") if any(row.history for row in rows) else last
+    last, answer = scratch(), scratch()
+    window = scratch() if any(row.history for row in rows) else last
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         here = slice(start, start + len(part))
