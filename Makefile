@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 fast test campaign: export OMP_NUM_THREADS := 1
 
-.PHONY: help install check test fast campaign bench bench-retriever bench-understanding bench-server demo lock browser clean
+.PHONY: help install check test fast campaign bench bench-retriever bench-understanding bench-discovery bench-server demo lock browser clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -53,9 +53,9 @@ test: check browser  ## a seeded sample of every suite, browser included; under 
 campaign: check browser  ## all of it: thousands of kills, whole attack corpora
 	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-200} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" --timeout=7200
 
-bench: bench-understanding bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
+bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
 
-bench-understanding bench-retriever bench-server: bench-%: install
+bench-understanding bench-discovery bench-retriever bench-server: bench-%: install
 	$(BIN)/python -m tests.bench.$*
 
 demo: install  ## the sample company end to end: ingest, train, serve, open the page (CHECK=1 asks ten questions and ends)

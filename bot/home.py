@@ -43,6 +43,10 @@ class Home:
         return self.folder / "transcripts"
 
     @property
+    def proposals(self) -> Path:
+        return self.folder / "proposals"
+
+    @property
     def backups(self) -> Path:
         return self.folder / "backups"
 

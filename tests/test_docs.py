@@ -76,8 +76,8 @@ def test_readme_commands_do_what_they_say(sample_home: Path) -> None:
     lines = [line for line in commands(README) if line.startswith("frontdesk ")]
     assert len(lines) >= 5
     for line in lines:
-        if line == "frontdesk train":
-            continue
+        if line in ("frontdesk train", "frontdesk discover"):
+            continue  # minutes; the fixture proves the one, tests/bot/cli/test_discovery.py the other
         result = run_frontdesk(sample_home, *shlex.split(line)[1:])
         assert result.returncode == 0, f"{line}\n{result.stderr}"
         assert result.stdout.strip(), line

@@ -6,7 +6,7 @@ only when a function here is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -73,6 +73,14 @@ def labelled_rows(settings: Settings) -> list[Example]:
     return [example for path in settings.examples for example in read_examples(path).examples]
 
 
+def reviewed_rows(settings: Settings, rows: Sequence[Example]) -> list[Example]:
+    """The rows with what people accepted of `frontdesk discover`."""
+    from finetune.proposal_files import read_decided
+    from finetune.reviewed import reviewed
+
+    return reviewed(rows, read_decided(settings.home_folder.proposals, "accepted"))
+
+
 def open_parts(settings: Settings) -> Parts:
     """Everything that is there. Only a playbook that cannot be read stops the service: without it there is no voice."""
     shortcomings: list[str] = []
@@ -116,6 +124,7 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
 
     known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
     labelled = [row for row in labelled_rows(settings) if may_train(row, settings.train_on_slack)]
+    labelled = reviewed_rows(settings, labelled)
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 

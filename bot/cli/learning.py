@@ -195,16 +195,11 @@ def _rows(settings: Settings, examples: Path | None) -> tuple[list[Example], int
     That is a named file, or all that the company has: labelled messages, playbook, imported chats.
     """
     from bot.conversation.phrases import PhraseBook
-    from finetune.transcripts import read_imported
 
     if examples is not None:
         return _permitted(settings, read_examples(examples).examples)
-    playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
-    rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
     # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
-    rows = [row for row in (*rows, *read_imported(settings.home_folder.transcripts)) if not PhraseBook.reads(row.text)]
-    rows, left_out = _permitted(settings, rows)
-    rows = [_resolved(row, playbook) for row in rows]
+    rows, left_out = _permitted(settings, [row for row in company_rows(settings) if not PhraseBook.reads(row.text)])
     if not rows:
         raise FinetuneError(
             f"nothing to train on: all {left_out} rows are from Slack; {_SLACK_CURE}"
@@ -219,6 +214,16 @@ def _permitted(settings: Settings, rows: Sequence[Example]) -> tuple[list[Exampl
     """Without rows from Slack, unless the company has decided otherwise, and how many those are."""
     kept = [row for row in rows if settings.train_on_slack or row.origin != "slack"]
     return kept, len(rows) - len(kept)
+
+
+def company_rows(settings: Settings) -> list[Example]:
+    """Labelled messages, the playbook's examples and imported chats, as people have reviewed them."""
+    from finetune.transcripts import read_imported
+
+    playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
+    rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
+    rows = assembly.reviewed_rows(settings, [*rows, *read_imported(settings.home_folder.transcripts)])
+    return [_resolved(row, playbook) for row in rows]
 
 
 def _playbook_rows(playbook: Playbook | None) -> list[Example]:

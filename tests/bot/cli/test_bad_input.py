@@ -180,6 +180,19 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 @pytest.mark.slow
+def test_discovery_on_a_full_disk_leaves_nothing(
+    frontdesk: Run, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRONTDESK_HOME", str(small_disk / "home"))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"text": "where is parcel {n}", "intent": "x"}}\n' for n in range(200))
+    )
+    (tmp_path / "frontdesk.toml").write_text('examples = ["rows.jsonl"]\n')
+    refused(frontdesk("discover"), "the disk is full")
+    assert list((small_disk / "home").iterdir()) == []
+
+
+@pytest.mark.slow
 def test_a_read_only_home_is_named(
     frontdesk: Run, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
