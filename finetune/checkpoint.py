@@ -31,7 +31,7 @@ class Checkpoints:
     """The unfinished trainings under a folder, a file each, named by what is trained on what."""
 
     folder: Path
-    every: float = EVERY
+    every: float = field(default_factory=lambda: EVERY)
     _written: float = field(default_factory=time.monotonic)
 
     def load(self, key: str) -> dict[str, torch.Tensor] | None:

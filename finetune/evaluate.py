@@ -13,7 +13,7 @@ from pathlib import Path
 from finetune.encoder import Encoder
 from finetune.examples import Example
 from finetune.model import QuestionModel
-from finetune.outcomes import Scores, read_outcomes, scores_of
+from finetune.outcomes import Dial, Scores, dialled, read_outcomes, scores_of
 from finetune.recipe import TrainConfig
 from finetune.train import Report, Trained, fit_versions, silent
 
@@ -24,6 +24,7 @@ class SystemReport(Scores):
 
     seconds: float
     adapter_bytes: int
+    dial: Dial
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,20 @@ def evaluate_intents(
     base_folder: Path,
     config: TrainConfig | None = None,
     report: Report = silent,
+    max_error_rate: float = 0.05,
 ) -> IntentsReport:
     """Train both systems on `train_rows` and measure them once on `test_rows`, which choose nothing.
+
+    The threshold for `max_error_rate` is chosen on rows held out from `train_rows`.
 
     Raises FinetuneError on rows nothing can be learnt from or measured on.
     """
     fitted = fit_versions(train_rows, Encoder(base_folder), config or TrainConfig(), report)
-    return IntentsReport(_system(fitted.lora, test_rows), _system(fitted.baseline, test_rows), fitted.warnings)
 
+    def told(trained: Trained) -> SystemReport:
+        outcomes = read_outcomes(trained.model, test_rows)
+        dial = dialled(read_outcomes(trained.measured, fitted.rows.held_out), outcomes, max_error_rate)
+        scores = asdict(scores_of(outcomes))
+        return SystemReport(**scores, seconds=trained.seconds, adapter_bytes=trained.model.adapter_bytes, dial=dial)
 
-def _system(trained: Trained, test_rows: Sequence[Example]) -> SystemReport:
-    scores = measure(trained.model, test_rows)
-    return SystemReport(**asdict(scores), seconds=trained.seconds, adapter_bytes=trained.model.adapter_bytes)
+    return IntentsReport(told(fitted.lora), told(fitted.baseline), fitted.warnings)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.calibrate import Bools, Doubles, Integers
+from finetune.calibrate import Bools, Doubles, Integers, choose_threshold
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, approvable, normalised
 from finetune.metrics import aurc, auroc, calibration_error, coverage_at, macro_f1, risk_coverage
 from finetune.model import QuestionModel
@@ -47,6 +47,25 @@ class Scores:
     coverage_at_1: float
     coverage_at_2: float
     coverage_at_5: float
+    open_accuracy: float | None
+    """Share of all rows met rightly when the mark of scope is obeyed: the intent said, or turned away. None without
+    rows out of scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """What the one dial `max_error_rate` buys: see `calibrate.choose_threshold` for what it promises.
+
+    A question is answered when `Outcomes.sureness` reaches `threshold`, which was chosen on other rows than those told
+    of; None where these were too few to promise anything: nothing is answered then. Shares in 0..1: `coverage` of the
+    questions in scope are answered, `wrong` of them wrongly, `false_answers` of those out of scope are answered.
+    """
+
+    max_error_rate: float
+    threshold: float | None
+    coverage: float
+    wrong: float
+    false_answers: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,11 @@ class Outcomes:
     def right(self) -> Bools:
         """The intent that was said is the row's; of a row out of scope: it was turned away."""
         return np.where(self.outside, self.out_of_scope > OUT_OF_SCOPE_THRESHOLD, self.said == self.truth)
+
+    @property
+    def sureness(self) -> Doubles:
+        """The chance, `[n]`, that the question is in scope and its intent the one that was said."""
+        return self.confidence * (1 - self.out_of_scope)
 
     def only(self, rows: Bools) -> Outcomes:
         """Those rows alone."""
@@ -149,4 +173,18 @@ def scores_of(outcomes: Outcomes) -> Scores:
         coverage_at_1=coverage_at(curve, 0.01).coverage,
         coverage_at_2=coverage_at(curve, 0.02).coverage,
         coverage_at_5=coverage_at(curve, 0.05).coverage,
+        open_accuracy=float((right & (outside | ~rejected)).mean()) if outside.any() else None,
+    )
+
+
+def dialled(chosen_on: Outcomes, told: Outcomes, max_error_rate: float) -> Dial:
+    """The threshold that one set of rows chooses for a promised rate, and what it does on another."""
+    choice = choose_threshold(chosen_on.sureness, chosen_on.right, ~chosen_on.outside, max_error_rate)
+    answered, outside = told.sureness >= choice.threshold, told.outside
+    return Dial(
+        max_error_rate,
+        choice.threshold if np.isfinite(choice.threshold) else None,
+        float(answered[~outside].mean()),
+        float((answered & ~told.right)[~outside].mean()),
+        float(answered[outside].mean()) if outside.any() else None,
     )

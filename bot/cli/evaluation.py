@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bot.conversation.understanding import Reader, Reading, Searcher
     from bot.golden import Outcome, Score
     from finetune.model import QuestionModel
+    from finetune.outcomes import Dial
     from retriever.knowledge_base import Knowledge
     from retriever.passages import Hit, Query
 
@@ -49,6 +50,7 @@ def intents(
         assembly.base_folder(settings),
         TrainConfig(seed=settings.seed),
         report_training,
+        settings.max_error_rate,
     )
     for warning in report.warnings[:20]:
         note(f"warning: {warning}")
@@ -60,7 +62,15 @@ def intents(
             f"{system.calibration_error:.3f}, answered at 1 % error {system.coverage_at_1:.1%}, "
             f"{system.seconds:.0f} s, {system.adapter_bytes / 1e6:.1f} MB"
         )
+        lines.append(f"{'':9} {_dial(system.dial)}")
     emit(json, report.to_json(), lines)
+
+
+def _dial(dial: Dial) -> str:
+    if dial.threshold is None:
+        return f"max_error_rate {dial.max_error_rate:g}: nothing can be promised by so few held-out rows"
+    false = "" if dial.false_answers is None else f", answers {dial.false_answers:.1%} of what is out of scope"
+    return f"max_error_rate {dial.max_error_rate:g}: answers {dial.coverage:.1%}, {dial.wrong:.1%} wrongly{false}"
 
 
 def retrieval(

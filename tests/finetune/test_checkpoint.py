@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from finetune.answers import targets_of
 from finetune.checkpoint import Checkpoints, training_key
 from finetune.encoder import Encoder
 from finetune.examples import Example, FinetuneError
+from finetune.registry import Registry
 from finetune.train import Progress, adapt, questions
+from tests.conftest import ROOT
 from tests.finetune.test_train import QUICK
 
 
@@ -45,6 +49,62 @@ def test_a_training_that_was_killed_twice_ends_like_one_that_was_not(
     again, taken = train(tiny, examples, Checkpoints(tmp_path, every=0.0))
     assert again == whole
     assert taken == 3, "what was done is not done again: the step that died was not written down, and two follow"
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from finetune.registry import Registry
+from finetune.release import train_and_register
+from tests.finetune.conftest import labelled_rows
+from tests.finetune.test_train import QUICK
+import finetune.checkpoint
+finetune.checkpoint.EVERY = 0.0
+
+def report(progress):
+    print(progress.stage, progress.step, flush=True)
+
+train_and_register(labelled_rows(), Path(sys.argv[1]), Registry(Path(sys.argv[2])), QUICK, report)
+"""
+
+
+def child(base_folder: Path, home: Path, kill_at: str = "") -> list[str]:
+    """Lines that a training process prints until its end, or until it is killed at one of them."""
+    command = [sys.executable, "-c", CHILD, str(base_folder), str(home)]
+    said = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line.strip())
+            if line.strip() == kill_at:
+                process.kill()
+                break
+    assert process.returncode == (-9 if kill_at else 0)
+    return said
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_leaves_no_version_and_the_next_one_the_same_version(
+    base_folder: Path, tmp_path: Path
+) -> None:
+    """SIGKILL in the middle of training, of learning the whole, and after it: the registry is never half written."""
+    child(base_folder, tmp_path / "whole")
+    killed = Registry(tmp_path / "killed")
+    for place in ("training 9", "refitting 5", "exporting 0"):
+        child(base_folder, tmp_path / "killed", place)
+        assert killed.list() == () and killed.current() is None
+        assert list((tmp_path / "killed" / "unfinished").glob("*.safetensors"))
+    said = child(base_folder, tmp_path / "killed")
+    assert [line for line in said if line.startswith(("training", "refitting"))] == [], "nothing is learnt twice"
+    assert not list((tmp_path / "killed" / "unfinished").iterdir())
+    one, other = (
+        {
+            m.kind: {name: stored.sha256 for name, stored in m.files.items() if name.endswith("safetensors")}
+            for m in r.list()
+        }
+        for r in (Registry(tmp_path / "whole"), killed)
+    )
+    assert one == other and set(one) == {"baseline", "lora"}
 
 
 def test_other_rows_another_recipe_and_another_base_begin_anew(tiny: Encoder, examples: list[Example]) -> None:

@@ -31,7 +31,7 @@ from finetune.report import read_report
 from finetune.train import Fitted
 from tests.finetune.saving import altered, live
 
-GOOD = Scores(0.9, 0.9, 0.99, 0.02, 0.05, 0.95, 0.8, 200, 150, 0.01, 0.7, 0.8, 0.9)
+GOOD = Scores(0.9, 0.9, 0.99, 0.02, 0.05, 0.95, 0.8, 200, 150, 0.01, 0.7, 0.8, 0.9, 0.85)
 BEFORE = Evidence(0.9, 100, 0.02, {"refund": (0.95, 40), "track": (0.8, 20), "rare": (1.0, 19)})
 
 

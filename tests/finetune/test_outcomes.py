@@ -12,7 +12,7 @@ from finetune.calibrate import Doubles
 from finetune.examples import OTHERWISE, OUT_OF_SCOPE, Example, FinetuneError
 from finetune.metrics import calibration_error
 from finetune.model import QuestionModel, Readings
-from finetune.outcomes import Outcomes, read_outcomes, row_key, scores_of
+from finetune.outcomes import Outcomes, dialled, read_outcomes, row_key, scores_of
 
 INTENTS = ("cancel", "refund", "track")
 
@@ -58,8 +58,41 @@ def test_scores_by_hand() -> None:
     assert found.coverage_at_1 == found.coverage_at_5 == 0.5, "two of the four rows in scope, the surest, are right"
     assert found.aurc == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
     assert found.false_rejection == 1 / 4 and found.oos_recall_at_5 == 1 / 2
+    assert found.open_accuracy == pytest.approx(2 / 6), "refund, and the stranger that was turned away"
     # Pairs of a row out of scope and one in scope: .9 is above all four, .3 above two, level with one.
     assert found.auroc == pytest.approx((4 + 2.5) / 8)
+
+
+def drawn(seed: int, count: int) -> Outcomes:
+    """Questions of which a fifth are out of scope; the surer the model is, the likelier it is right."""
+    random = np.random.default_rng(seed)
+    sure, scope = random.random(count), random.random(count)
+    right = random.random(count) < 0.5 + sure / 2
+    stranger = random.random(count) < 0.2
+    rows: list[tuple[str | None, tuple[float, float, float], float]] = []
+    for n in range(count):
+        chance = (1 + float(sure[n])) / 3
+        intent = OUT_OF_SCOPE if stranger[n] else ("refund" if right[n] else "track")
+        rows.append((intent, (0.0, chance, 1 - chance), float((scope[n] + stranger[n]) / 2)))
+    return outcomes(rows)
+
+
+def test_the_dial_keeps_its_promise_on_rows_it_was_not_set_on() -> None:
+    """Averaged over many draws, as the theorem says: neither kind of harm is above the rate."""
+    told = drawn(10_000, 4_000)
+    for rate in (0.05, 0.2):
+        dials = [dialled(drawn(seed, 120), told, rate) for seed in range(40)]
+        assert np.mean([dial.wrong for dial in dials]) <= rate
+        assert np.mean([dial.false_answers or 0.0 for dial in dials]) <= rate
+        assert np.mean([dial.coverage for dial in dials]) > 0.05, "and it answers something"
+    answers = told.sureness >= (dials[0].threshold or 0)
+    assert dials[0].coverage == pytest.approx(answers[~told.outside].mean())
+    assert dials[0].wrong == pytest.approx((answers & ~told.right)[~told.outside].mean())
+
+
+def test_with_too_few_rows_the_dial_answers_nothing() -> None:
+    found = dialled(drawn(0, 12), drawn(1, 50), 0.01)
+    assert (found.threshold, found.coverage, found.wrong) == (None, 0, 0)
 
 
 def test_a_calibrated_confidence_is_found_so_only_among_all_rows_in_scope() -> None:
