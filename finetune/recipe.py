@@ -37,8 +37,8 @@ class TrainConfig:
     scale: float = 20.0
     smoothing: float = 0.1
     few: int = 2_000
-    """Sets of up to so many rows are learnt with the contrastive term and a second head, and once more whole, after
-    the held-out rows have been asked. Of many rows a tenth is not missed, and both cost accuracy (BANKING77)."""
+    """Sets of up to so many rows are learnt with their labels, the contrastive term and a second head, and once more
+    whole after the held-out rows have been asked. Of many rows a tenth is not missed, and the rest costs accuracy."""
     contrast: float = 2.0
     batch_of_few: int = 256
     """Of few rows a batch must be large, so that rows meet others of their intent in it."""

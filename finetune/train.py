@@ -133,7 +133,7 @@ def _learn(
     """The baseline and LoRA, learnt on `rows.train`; what held-out rows decide is taken from `settled`, if given."""
     encoder, config, report = told.encoder, told.config, told.report
     start = time.perf_counter()
-    train, frozen = _with_labels(rows.train, encoder, _encoding(report, start))
+    train, frozen = _with_labels(rows.train, told, _encoding(report, start))
     held = encoder.encode(encoder.frozen, questions(rows.held_out))
     encoded = time.perf_counter() - start
     report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
@@ -170,10 +170,10 @@ def _learn(
 
 
 def _with_labels(
-    rows: Sequence[Example], encoder: Encoder, progress: Callable[[int, int], None]
+    rows: Sequence[Example], told: _Told, progress: Callable[[int, int], None]
 ) -> tuple[tuple[Example, ...], tuple[Floats, Floats]]:
-    """The rows and their frozen vectors, the labels behind them where they say what they are about."""
-    labels = label_examples(rows)
+    """The rows and their frozen vectors, behind few of them the labels, where these say what they are about."""
+    encoder, labels = told.encoder, label_examples(rows) if told.few else ()
     last, window = encoder.encode(encoder.frozen, questions((*rows, *labels)), progress)
     count = len(rows)
     if telling(last[count:], [e.intent for e in labels], last[:count], [e.intent for e in rows]):
