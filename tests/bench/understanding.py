@@ -1,8 +1,10 @@
 """Measures understanding on the public sets: LoRA beside its baseline, over seeds, and the cost of one reading.
 
-`python -m tests.bench.understanding` measures all three sets (about an hour on two cores) and puts the tables into
+`python -m tests.bench.understanding` measures all sets (some hours on two cores) and puts the tables into
 docs/benchmarks.md between the marks of this suite; with names of sets it measures those and only prints. Test rows
-are read once per reported run and choose nothing.
+are read once per reported run and choose nothing. Beside the whole sets there are, by their suffix: few examples an
+intent (`-5`, `-10`), training without any out-of-scope row (`-blind`), and open sets (`-open25`: a quarter of the
+intents is known, all others are out of scope; drawn by the seed).
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 from finetune.baseline import fit_baseline
 from finetune.encoder import Encoder, Question
 from finetune.evaluate import IntentsReport, evaluate_intents
-from finetune.examples import Example, prepare, read_examples, split
+from finetune.examples import OUT_OF_SCOPE, Example, prepare, read_examples, split
 from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import Progress
@@ -28,19 +32,40 @@ from finetune.transcripts import import_transcripts, read_imported
 DATASETS = Path("/work/shared/datasets")
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- understanding: begin -->", "<!-- understanding: end -->"
-SEEDS = {"banking77": 3, "clinc150": 1, "star": 1}
-COLUMNS = ("accuracy", "macro_f1", "top_3", "auroc", "oos_recall_at_5", "false_rejection", "calibration_error")
+SEEDS = {
+    **{"banking77": 3, "banking77-5": 3, "banking77-10": 3, "clinc150": 3, "clinc150-blind": 3},
+    **{"banking77-open25": 10, "banking77-open50": 10, "banking77-open75": 10, "star": 3},
+}
+COLUMNS = (
+    *("accuracy", "macro_f1", "top_3", "auroc", "oos_recall_at_5", "false_rejection", "open_accuracy"),
+    *("calibration_error", "coverage_at_1", "coverage_at_5"),
+)
 
 
-def rows_of(name: str) -> tuple[Sequence[Example], Sequence[Example]]:
+def rows_of(name: str, seed: int) -> tuple[Sequence[Example], Sequence[Example]]:
     """Training and test rows; STAR has no test set of its own, so a tenth of its dialogues is held out."""
+    name, _, suffix = name.partition("-")
     if name == "star":
         with tempfile.TemporaryDirectory() as folder:
             import_transcripts(DATASETS / "star" / "transcripts.jsonl", "jsonl", Path(folder))
             parts = split(prepare(read_imported(Path(folder))).examples, 0.1, seed=2026)
         return parts.train, [e for e in parts.held_out if e.intent is not None]
     folder_of_set = DATASETS / name
-    return tuple(read_examples(folder_of_set / f"{part}.jsonl").examples for part in ("train", "test"))  # type: ignore[return-value]
+    train, test = (read_examples(folder_of_set / f"{part}.jsonl").examples for part in ("train", "test"))
+    random = Random(seed)
+    if suffix.isdigit():
+        by_intent: dict[str | None, list[Example]] = {}
+        for row in train:
+            by_intent.setdefault(row.intent, []).append(row)
+        train = tuple(row for _, rows in sorted(by_intent.items()) for row in random.sample(rows, int(suffix)))
+    elif suffix == "blind":
+        train = tuple(row for row in train if row.intent)
+    elif suffix.startswith("open"):
+        intents = sorted({row.intent for row in train if row.intent})
+        known = set(random.sample(intents, round(len(intents) * int(suffix.removeprefix("open")) / 100)))
+        train = tuple(row for row in train if row.intent in known)
+        test = tuple(row if row.intent in known else replace(row, intent=OUT_OF_SCOPE) for row in test)
+    return train, test
 
 
 def milliseconds_per_reading(base: Path, threads: int) -> dict[str, float]:
@@ -91,9 +116,9 @@ def tell(progress: Progress) -> None:
 
 def measured(name: str, seeds: Sequence[int], threads: int, log: Path | None) -> str:
     """The table of one set; each run is also a line of `log`, so that a run cut short has not measured for nothing."""
-    train, test = rows_of(name)
     reports = []
     for seed in seeds:
+        train, test = rows_of(name, seed)
         config = TrainConfig(seed=seed, threads=threads)
         reports.append(evaluate_intents(train, test, weights(), config, tell))
         row = json.dumps({"set": name, "seed": seed, **reports[-1].to_json()})
@@ -113,7 +138,7 @@ def weights() -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", help=f"some of {', '.join(SEEDS)}; all when none is named")
-    parser.add_argument("--seeds", type=int, nargs="*", help="instead of three for banking77 and one for the others")
+    parser.add_argument("--seeds", type=int, nargs="*", help="instead of three, or ten for open sets")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also append each run here")
     chosen = parser.parse_args()
