@@ -58,11 +58,15 @@ def training_png(
     learning_rate: Sequence[float],
     title: str,
 ) -> bytes:
-    """Loss, accuracy on the training batches (shares, shown in %) and learning rate over the steps."""
+    """Loss, accuracy on the training batches (shares, shown in %) and learning rate over the steps.
+
+    Batches differ, so a mean over a twentieth of the steps runs over what each one gave.
+    """
     figure = _figure()
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
-    above.plot(steps, loss, color=BLUE, linewidth=1.6)
-    middle.plot(steps, [100 * share for share in accuracy], color=ORANGE, linewidth=1.6)
+    for axes, values, colour in ((above, loss, BLUE), (middle, [100 * share for share in accuracy], ORANGE)):
+        axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+        axes.plot(steps, _running_mean(values), color=colour, linewidth=1.8)
     below.plot(steps, learning_rate, color=GREY, linewidth=1.6)
     above.set_ylim(bottom=0)
     middle.set_ylim(0, 102)
@@ -74,6 +78,12 @@ def training_png(
     above.set_title(title, loc="left")
     figure.align_ylabels()
     return _png(figure)
+
+
+def _running_mean(values: Sequence[float]) -> list[float]:
+    reach = max(1, len(values) // 40)
+    parts = (values[max(0, n - reach) : n + reach + 1] for n in range(len(values)))
+    return [sum(part) / len(part) for part in parts]
 
 
 def _figure() -> Figure:
