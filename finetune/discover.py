@@ -202,6 +202,7 @@ def _label_proposals(rows: Sequence[Example], judged: Judged) -> list[LabelPropo
                     error.suggested,
                     error.given_probability,
                     error.suggested_probability,
+                    error.weight,
                 ),
             )
     return list(found.values())

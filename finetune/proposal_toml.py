@@ -135,6 +135,7 @@ def _label_file(proposal: LabelProposal) -> list[str]:
         *_why(
             given_probability=round(proposal.given_probability, 3),
             suggested_probability=round(proposal.suggested_probability, 3),
+            weight=round(proposal.weight, 3),
         ),
     ]
 
@@ -277,6 +278,7 @@ def _label_from(fields: _Fields) -> LabelProposal:
         fields.intent("intent") if action == "relabel" else fields.optional("intent"),
         why.number("given_probability"),
         why.number("suggested_probability"),
+        why.number("weight"),
     )
 
 

@@ -69,7 +69,8 @@ class IntentProposal:
 class LabelProposal:
     """A row (by its `row_key`) whose label `given` is probably wrong, and what to do with it: `action`.
 
-    `intent` is what "relabel" makes of it. The probabilities are those of a model that did not see the row.
+    `intent` is what "relabel" makes of it. The probabilities are those of a model that did not see the row; `weight`
+    orders proposals, the surest first.
     """
 
     id: str
@@ -80,6 +81,7 @@ class LabelProposal:
     intent: str
     given_probability: float
     suggested_probability: float
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def _place(proposal: Proposal) -> tuple[int, float, str]:
         case AnswerProposal() | IntentProposal():
             strength = proposal.conversations + proposal.cohesion
         case LabelProposal():
-            strength = proposal.suggested_probability - proposal.given_probability
+            strength = proposal.weight
         case _:
             strength = 1 - proposal.accuracy
     return KINDS.index(kind_of(proposal)), -strength, proposal.id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,7 @@ def test_the_row_that_the_joint_blames_is_found_when_its_neighbours_agree() -> N
     (error,) = label_errors(judged)
     assert (error.row, error.given, error.suggested) == (2, "a", "b")
     assert (error.given_probability, error.suggested_probability) == pytest.approx((0.1, 0.8))
-    assert (error.lead, error.weight) == pytest.approx((1.0, 0.7))
+    assert (error.lead, error.weight) == pytest.approx((1.0, 0.8 * math.log(8)))
 
 
 def test_a_label_of_few_rows_is_not_judged() -> None:

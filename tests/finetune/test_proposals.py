@@ -32,7 +32,7 @@ ANSWER = AnswerProposal(
     ("Five days.",), 7, 0.71, "refund_status",
 )  # fmt: skip
 INTENT = IntentProposal("intents/lamp_zip-0123abcd", "lamp_zip", False, (Asked("the zip broke"),), 6, 0.5)
-LABEL = LabelProposal("labels/a-b-0123abcd", "ff00", Asked("x y", TALK), "a", "relabel", "b", 0.05, 0.9)
+LABEL = LabelProposal("labels/a-b-0123abcd", "ff00", Asked("x y", TALK), "a", "relabel", "b", 0.05, 0.9, 1.2)
 MERGE = MergeProposal("merges/a-b-0123abcd", "a", "b", (12, 30), 0.55, (("a", "one"), ("b", "two")))
 ALL: tuple[Proposal, ...] = (ANSWER, INTENT, LABEL, MERGE)
 

@@ -27,7 +27,7 @@ def intent(name: str, *asked: Asked) -> IntentProposal:
 
 
 def label(action: Action, becomes: str = "", row: Example = ROWS[3]) -> LabelProposal:
-    return LabelProposal("labels/x-0", row_key(row), Asked(row.text), row.intent or "", action, becomes, 0.1, 0.9)
+    return LabelProposal("labels/x-0", row_key(row), Asked(row.text), row.intent or "", action, becomes, 0.1, 0.9, 1.0)
 
 
 def merge(source: str, into: str) -> MergeProposal:

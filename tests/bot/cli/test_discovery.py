@@ -35,7 +35,7 @@ INTENT = IntentProposal("intents/wall_mount-0123abcd", "wall_mount", False, (Ask
 CHINESE = IntentProposal("intents/取消-0123abcd", "cancel_order", True, (Asked("帮我把刚才那单撤掉吧"),), 5, 0.6)
 WRONG = Example("the lamp flickers", "cancel_order")
 LABEL = LabelProposal(
-    "labels/a-b-0123abcd", row_key(WRONG), Asked(WRONG.text), "cancel_order", "out_of_scope", "", 0.1, 0.9
+    "labels/a-b-0123abcd", row_key(WRONG), Asked(WRONG.text), "cancel_order", "out_of_scope", "", 0.1, 0.9, 1.0
 )
 MERGE = MergeProposal("merges/a-b-0123abcd", "flicker", "wall_mount", (12, 30), 0.55, (("flicker", "x"),))
 
