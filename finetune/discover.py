@@ -76,7 +76,7 @@ def discover(
     for rows, question, answer in _by_script(examples, vectors, seed):
         repeated, approved = repeated_answers(examples, rows, question, answer, seed)
         answers += repeated
-        topics += [*approved, *question_topics(examples, rows, question, seed)]
+        topics += [*approved, *question_topics(examples, rows, question, answer, seed)]
     answers = _strongest(answers)
     told = {row for topic in answers for row in topic.rows}
     # What is proposed with its answer need not be proposed as an intent as well.
@@ -108,10 +108,12 @@ def _strongest(topics: Sequence[Topic]) -> list[Topic]:
 def _by_script(examples: Sequence[Example], vectors: Vectors, seed: int) -> Iterator[tuple[list[int], Lookup, Lookup]]:
     """The numbers of the rows that the encoder reads, and of those that it does not: these get vectors of words.
 
+    With each how to read its questions (in their conversation: "and how long?" asks nothing by itself) and answers.
+
     In the space of an English encoder all Chinese messages are one cluster.
     """
     strange = [unspaced(example.text) for example in examples]
-    yield [i for i, odd in enumerate(strange) if not odd], vectors.last.__getitem__, vectors.answer.__getitem__
+    yield [i for i, odd in enumerate(strange) if not odd], vectors.window.__getitem__, vectors.answer.__getitem__
     rows = [i for i, odd in enumerate(strange) if odd]
     if rows:
         places = np.full(len(examples), -1, np.int64)

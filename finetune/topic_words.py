@@ -59,7 +59,8 @@ def words(text: str) -> list[str]:
             found += [word for word in _cut(run) if len(word) > 1 and word not in _stop_words()]
         else:
             plain = "".join(c for c in unicodedata.normalize("NFKD", run) if c.isalnum())
-            if len(plain) > 1 and plain not in _stop_words():
+            # "where's" is told from "where" only after its end is off.
+            if len(plain) > 1 and _stop_words().isdisjoint((plain, _singular(plain))):
                 found.append(_singular(plain))
     return found
 

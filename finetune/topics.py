@@ -20,10 +20,12 @@ from finetune.examples import Example, approvable, normalised
 LEAST = 4
 """Conversations in which something must have been asked or said."""
 MOST_LISTED = 200
-ANSWER_CUT = 0.35
-QUESTION_SHARE = 0.5
+ANSWER_CUT, QUESTION_SHARE = 0.35, 0.5
 """Replies are one answer when the replies are alike and, at this weight, what they reply to: a phrase that is said to
-anything answers nothing (docs/decisions.md has the numbers)."""
+anything answers nothing."""
+REPLIED_CUT = 0.4
+"""For questions that were replied to, both counting the same: what an agent said tells what was asked. The numbers
+behind all three are in docs/decisions.md."""
 SAME_ANSWER = 0.9
 """Cosine from which a reply is the approved answer itself."""
 KNOWN = 0.7
@@ -57,7 +59,7 @@ class Topic:
 def repeated_answers(
     examples: Sequence[Example], rows: Sequence[int], question: Lookup, answer: Lookup, seed: int
 ) -> tuple[list[Topic], list[Topic]]:
-    """Unlabelled rows whose replies say the same to the same.
+    """Unlabelled rows whose replies say the same to the same; `question` reads messages in their conversations.
 
     The second list holds those whose reply is an approved answer in all but its label: more examples of that intent.
     """
@@ -68,8 +70,7 @@ def repeated_answers(
     said, known = fit_space(answer(sample)), _Known(examples, rows, question, sample, seed)
 
     def both(some: Integers) -> Floats:
-        parts = (said.project(answer(some)), QUESTION_SHARE * known.space.project(question(some)))
-        return np.asarray(np.hstack(parts) / np.sqrt(np.float32(1 + QUESTION_SHARE**2)))
+        return _both(said.project(answer(some)), known.space.project(question(some)), QUESTION_SHARE)
 
     def words(row: int) -> tuple[str, ...]:
         return examples[row].text, examples[row].answer
@@ -103,22 +104,46 @@ def _approved(examples: Sequence[Example], rows: Sequence[int]) -> Integers:
     return np.array([i for known in wordings.values() for i in known.values()], np.int64)
 
 
-def question_topics(examples: Sequence[Example], rows: Sequence[int], question: Lookup, seed: int) -> list[Topic]:
-    """Unlabelled rows whose messages ask alike, the most typical first."""
-    pool = np.array([i for i in rows if examples[i].intent is None], np.int64)
-    if len(pool) < LEAST:
-        return []
+def question_topics(
+    examples: Sequence[Example], rows: Sequence[int], question: Lookup, answer: Lookup, seed: int
+) -> list[Topic]:
+    """Unlabelled rows whose messages ask alike; those that were replied to are judged by the replies as well."""
+    found = []
+    for replied in (True, False):
+        pool = np.array(
+            [i for i in rows if examples[i].intent is None and bool(examples[i].answer) is replied], np.int64
+        )
+        if len(pool) >= LEAST:
+            found += _questions(examples, rows, pool, question, answer if replied else None, seed)
+    return found
+
+
+def _questions(
+    examples: Sequence[Example],
+    rows: Sequence[int],
+    pool: Integers,
+    question: Lookup,
+    answer: Lookup | None,
+    seed: int,
+) -> list[Topic]:
     sample = pool[sampled(len(pool), SAMPLE, seed)]
     known = _Known(examples, rows, question, sample, seed)
+    said = None if answer is None else fit_space(answer(sample))
 
     def read(some: Integers) -> Floats:
-        return known.space.project(question(some))
+        asked = known.space.project(question(some))
+        return asked if answer is None or said is None else _both(asked, said.project(answer(some)), 1)
 
     def words(row: int) -> tuple[str, ...]:
         return (examples[row].text,)
 
-    topics = _topics(examples, pool, sample, read, words, CUT)
+    topics = _topics(examples, pool, sample, read, words, CUT if answer is None else REPLIED_CUT)
     return [replace(topic, known=known.nearest(topic)) for topic in topics]
+
+
+def _both(rows: Floats, others: Floats, share: float) -> Floats:
+    """Unit rows whose cosine is the mean of the two cosines, the second counting `share` as much (squared)."""
+    return np.asarray(np.hstack([rows, share * others]) / np.sqrt(np.float32(1 + share**2)))
 
 
 def _topics(

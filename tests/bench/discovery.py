@@ -185,7 +185,7 @@ def answer_line(encoder: Encoder) -> str:
     ]
     truth = [row.intent or "" for row in rows]
     hidden = [Example(row.text, None, row.history, row.answer, (), row.group) for row in rows]
-    asked = encoder.encode(encoder.frozen, [(row.text, ()) for row in hidden])[0]
+    asked = encoder.encode(encoder.frozen, [(row.text, row.history) for row in hidden])[1]
     said = encoder.vectors(encoder.frozen, encoder.tokenise([(row.answer, ()) for row in hidden])[0])
     found, _ = topics.repeated_answers(hidden, range(len(hidden)), asked.__getitem__, said.__getitem__, 0)
     pure, seen = 0, set()
@@ -305,7 +305,7 @@ def million() -> str:
     examples = [Example(f"question {n}") for n in range(count)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    found = topics.question_topics(examples, range(count), vectors, 0)
+    found = topics.question_topics(examples, range(count), vectors, vectors, 0)
     seconds = time.perf_counter() - start
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     placed = sum(topic.conversations for topic in found)

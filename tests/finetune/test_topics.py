@@ -13,6 +13,12 @@ from finetune.examples import Example
 from finetune.topics import LEAST, MOST_LISTED, question_topics, repeated_answers
 from tests.finetune.planted import planted
 
+
+def nothing(rows: Integers) -> Floats:
+    """Vectors of replies where there are none."""
+    raise AssertionError(f"{len(rows)} rows without a reply were asked for it")
+
+
 THINGS = ("refund", "parcel", "pin", "invoice", "colour", "opening", "zip", "points", "size", "jobs")
 
 
@@ -23,20 +29,20 @@ def asked(groups: Integers, answer: str = "") -> list[Example]:
 def test_planted_topics_are_found_with_nothing_else_in_them() -> None:
     vectors, groups = planted([12, 20, 8, 6, *[1] * 40])
     examples = asked(groups)
-    topics = question_topics(examples, range(len(examples)), vectors.__getitem__, seed=0)
+    topics = question_topics(examples, range(len(examples)), vectors.__getitem__, nothing, seed=0)
     assert {frozenset(topic.rows) for topic in topics} == {
         frozenset(np.flatnonzero(groups == n).tolist()) for n in range(4)
     }
     assert sorted(topic.conversations for topic in topics) == [6, 8, 12, 20]
     assert all(0.5 < topic.cohesion <= 1 and topic.known == "" for topic in topics)
-    again = question_topics(examples, range(len(examples)), vectors.__getitem__, seed=0)
+    again = question_topics(examples, range(len(examples)), vectors.__getitem__, nothing, seed=0)
     assert again == topics
 
 
 def test_the_most_typical_message_stands_first() -> None:
     vectors, _ = planted([30, 10, 10, 10])
     examples = asked(np.repeat(np.arange(4), [30, 10, 10, 10]))
-    topics = question_topics(examples, range(60), vectors.__getitem__, seed=0)
+    topics = question_topics(examples, range(60), vectors.__getitem__, nothing, seed=0)
     (largest,) = (topic for topic in topics if len(topic.rows) == 30)
     inside = vectors[:30] - vectors.mean(axis=0)
     middle = inside.mean(axis=0)
@@ -50,7 +56,7 @@ def test_labelled_rows_are_no_topic_but_tell_which_intent_a_topic_is() -> None:
         Example(e.text, "refund_status" if g == 0 and n % 2 else "pin" if g == 2 else None, group=e.group)
         for n, (e, g) in enumerate(zip(asked(groups), groups.tolist(), strict=True))
     ]
-    topics = question_topics(examples, range(60), vectors.__getitem__, seed=0)
+    topics = question_topics(examples, range(60), vectors.__getitem__, nothing, seed=0)
     assert {topic.known: set(topic.rows) for topic in topics} == {
         "refund_status": set(range(0, 20, 2)),
         "": set(range(20, 40)),
@@ -64,14 +70,14 @@ def test_one_conversation_or_one_robot_is_no_topic() -> None:
     examples[:60] = [Example(e.text, group="chat") for e in examples[:60]]
     examples[60:120] = [Example("BUY NOW!!!", group="robot") for _ in range(60)]
     vectors[60:120] = vectors[60]
-    (topic,) = question_topics(examples, range(180), vectors.__getitem__, seed=0)
+    (topic,) = question_topics(examples, range(180), vectors.__getitem__, nothing, seed=0)
     assert set(topic.rows) == set(range(120, 180))
 
 
 def test_the_same_words_from_many_customers_are_one_message_asked_by_many() -> None:
     examples = [Example("Where is my parcel?" if n % 2 else "where is my PARCEL", group=f"c{n}") for n in range(30)]
     vectors = np.tile(planted([1])[0], (30, 1))
-    (topic,) = question_topics(examples, range(30), vectors.__getitem__, seed=0)
+    (topic,) = question_topics(examples, range(30), vectors.__getitem__, nothing, seed=0)
     assert (topic.rows, topic.conversations, topic.cohesion) == ((0,), 30, 1.0)
 
 
@@ -79,8 +85,22 @@ def test_the_same_words_from_many_customers_are_one_message_asked_by_many() -> N
 def test_very_little_gives_nothing_and_no_error(count: int) -> None:
     vectors = planted([4])[0]
     examples = asked(np.zeros(count, np.int64), "The answer is long enough.")
-    assert question_topics(examples, range(count), vectors.__getitem__, seed=0) == []
+    assert question_topics(examples, range(count), vectors.__getitem__, nothing, seed=0) == []
     assert repeated_answers(examples, range(count), vectors.__getitem__, vectors.__getitem__, seed=0) == ([], [])
+
+
+def test_what_was_replied_tells_apart_what_sounds_alike() -> None:
+    """Sixty questions that all sound alike, of which twenty each got a refund, a date and a colour for an answer."""
+    questions = planted([60, 20, 20], spread=0.6)[0]
+    said, replies = planted([20, 20, 20, 20, 20], seed=5)
+    examples = asked(np.arange(100) % 10)
+    alone = question_topics(examples, range(100), questions.__getitem__, nothing, seed=0)
+    assert max(len(topic.rows) for topic in alone) > 50
+    examples = [Example(e.text, answer=f"Reply {n}.", group=e.group) for n, e in enumerate(examples)]
+    topics = question_topics(examples, range(100), questions.__getitem__, said.__getitem__, seed=0)
+    assert {frozenset(topic.rows) for topic in topics} == {
+        frozenset(np.flatnonzero(replies == n).tolist()) for n in range(5)
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- answers
@@ -166,7 +186,7 @@ def test_fifty_thousand_rows_pass_through_in_chunks() -> None:
     vectors = Counting(middles, np.random.default_rng(0).integers(0, 200, count))
     examples = [Example(f"{THINGS[g % 10]} {g} {n}") for n, g in enumerate(vectors.groups.tolist())]
     tracemalloc.start()
-    topics = question_topics(examples, range(count), vectors, seed=0)
+    topics = question_topics(examples, range(count), vectors, nothing, seed=0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert vectors.largest <= max(CHUNK, SAMPLE) and vectors.read >= count
