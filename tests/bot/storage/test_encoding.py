@@ -16,7 +16,8 @@ from tests.bot.storage.sample import any_turn, message, turn_for
 
 FORMAT_1 = (
     '[{"question":"Where is it?","understanding":{"intent":null,"confidence":0.25,"runners_up":'
-    '[{"intent":"a","confidence":0.5}],"out_of_scope":0.75,"entities":[],"language":"en","model_version":"m"},'
+    '[{"intent":"a","confidence":0.5}],"out_of_scope":0.75,"entities":[],"language":"en","model_version":"m",'
+    '"sentiment":"","urgent":false},'
     '"hits":[],"decision":{"kind":"AskFor","intent":"a","slot":"order_number","filled":[["email","a@b"]],'
     '"problem":""}}]'
 )
@@ -41,6 +42,8 @@ def test_json_of_format_1_is_still_read_and_written() -> None:
     parts = from_json(tuple[Part, ...], FORMAT_1)
     assert to_json(tuple[Part, ...], parts) == FORMAT_1
     assert FORMAT == 1
+    before_tone = FORMAT_1.replace(',"sentiment":"","urgent":false', "")
+    assert before_tone != FORMAT_1 and from_json(tuple[Part, ...], before_tone) == parts
 
 
 def test_a_field_added_with_a_default_reads_old_rows() -> None:
