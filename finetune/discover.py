@@ -16,8 +16,9 @@ import numpy as np
 
 from finetune.calibrate import Floats
 from finetune.clusters import SAMPLE, sampled
-from finetune.examples import OUT_OF_SCOPE, Example, leak_groups
+from finetune.examples import OUT_OF_SCOPE, Example
 from finetune.label_errors import Judged, confusable, judge, label_errors
+from finetune.leaks import leak_groups
 from finetune.model import features
 from finetune.proposals import (
     AnswerProposal,

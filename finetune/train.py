@@ -20,8 +20,9 @@ from finetune.batches import Batches
 from finetune.calibrate import Floats, fit_out_of_scope, fit_temperature
 from finetune.checkpoint import Checkpoints, training_key
 from finetune.encoder import Encoder
-from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, Split, classed, prepare, split
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, classed, prepare
 from finetune.labels import label_examples, telling
+from finetune.leaks import Split, split
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, changes, features, merged
 from finetune.precedents import Precedents
 from finetune.recipe import TrainConfig

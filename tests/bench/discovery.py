@@ -21,8 +21,9 @@ from finetune import topics
 from finetune.calibrate import Floats, Integers
 from finetune.clusters import CUT, SAMPLE, centroids, cluster, fit_space, place, sampled
 from finetune.encoder import Encoder
-from finetune.examples import Example, leak_groups, read_examples
+from finetune.examples import Example, read_examples
 from finetune.label_errors import Judged, LabelError, confusable, judge, label_errors
+from finetune.leaks import leak_groups
 from finetune.model import features
 from finetune.transcripts import examples_from, read_dialogues
 

@@ -23,7 +23,8 @@ from random import Random
 from finetune.baseline import fit_baseline
 from finetune.encoder import Encoder, Question
 from finetune.evaluate import IntentsReport, evaluate_intents
-from finetune.examples import OUT_OF_SCOPE, Example, prepare, read_examples, split
+from finetune.examples import OUT_OF_SCOPE, Example, prepare, read_examples
+from finetune.leaks import split
 from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import Progress

@@ -13,22 +13,19 @@ from hypothesis import strategies as st
 
 from finetune.examples import (
     MAX_LINE,
-    NEAR,
     OUT_OF_SCOPE,
-    SHINGLE,
     Example,
     FinetuneError,
     Origin,
     approvable,
     classed,
     fingerprint,
-    leak_groups,
     may_train,
     normalised,
     prepare,
     read_examples,
-    split,
 )
+from finetune.leaks import NEAR, SHINGLE, leak_groups, split
 
 
 def write(path: Path, rows: list[object]) -> Path:

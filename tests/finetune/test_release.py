@@ -12,9 +12,10 @@ import pytest
 
 from finetune.compare import compare
 from finetune.evaluate import measure
-from finetune.examples import Example, FinetuneError, classed, prepare, split
+from finetune.examples import Example, FinetuneError, classed, prepare
 from finetune.export import GRAPH
 from finetune.gate import Verdict
+from finetune.leaks import split
 from finetune.model import QuestionModel
 from finetune.outcomes import row_key
 from finetune.recipe import TrainConfig
