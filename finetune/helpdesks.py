@@ -144,7 +144,7 @@ def _conversation(row: JsonObject) -> Dialogue:
         raise ValueError('has no "conversation_parts"; retrieve each conversation by its id: the list leaves them out')
     # Before version 2.0 of the API the opening message had another name.
     source = as_object(row.get("source")) or as_object(row.get("conversation_message"))
-    replies = [part for part in map(as_object, cast(list[object], parts)) if part.get("part_type") in _REPLIES]
+    replies = [part for part in map(as_object, cast(list[object], parts)) if f"{part.get('part_type')}" in _REPLIES]
     replies.sort(key=lambda part: at if isinstance(at := part.get("created_at"), int) else 0)
     turns, names = [], []
     for part in (source, *replies):
