@@ -27,6 +27,9 @@ class Gate(BaseModel):
     rows: Annotated[int, Field(ge=1)] = Field(
         default=20, description="rows from which an intent counts, and two models are compared on the rows they share"
     )
+    accuracy_drop: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01, description="how far below that of the live model the accuracy may be, if that may be chance"
+    )
     recall_drop: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.05, description="how far below that of the live model the recall of an intent may be"
     )

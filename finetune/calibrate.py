@@ -34,6 +34,13 @@ def log_sum_exp(logits: NDArray[np.floating]) -> Doubles:
     return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
 
 
+def log_loss(logits: NDArray[np.floating], labels: Integers) -> float:
+    """Mean of minus the log probability of the right label; 0 without rows."""
+    if len(labels) == 0:
+        return 0.0
+    return float((log_sum_exp(logits) - logits[np.arange(len(labels)), labels]).mean())
+
+
 def fit_temperature(logits: Floats, labels: Integers) -> float:
     """The temperature in 0.05..20 that minimises the held-out log loss (Guo et al. 2017).
 
@@ -41,11 +48,10 @@ def fit_temperature(logits: Floats, labels: Integers) -> float:
     """
     if len(labels) == 0 or logits.shape[1] < 2:
         return 1.0
-    rows = np.arange(len(labels))
+    exact = logits.astype(np.float64)
 
     def loss(inverse: float) -> float:
-        scaled = logits.astype(np.float64) * inverse
-        return float((log_sum_exp(scaled) - scaled[rows, labels]).mean())
+        return log_loss(exact * inverse, labels)
 
     low, high = 1 / 20, 1 / 0.05
     golden = (np.sqrt(5) - 1) / 2

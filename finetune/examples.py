@@ -250,19 +250,34 @@ def read_examples(path: Path, bad_rows: Literal["refuse", "skip"] = "refuse") ->
 
     Raises FinetuneError on the first bad row when they are refused, and always when no row is usable.
     """
-    examples: list[Example] = []
     problems: list[Problem] = []
+    examples = tuple(_usable(path, problems))
+    if problems and (bad_rows == "refuse" or not examples):
+        raise _refused(path, problems)
+    return Loaded(examples, tuple(problems))
+
+
+def each_example(path: Path) -> Iterator[Example]:
+    """As `read_examples`, a row at a time; bad rows are told after the last one."""
+    problems: list[Problem] = []
+    yield from _usable(path, problems)
+    if problems:
+        raise _refused(path, problems)
+
+
+def _usable(path: Path, problems: list[Problem]) -> Iterator[Example]:
     for number, line in read_lines(path):
         try:
             if isinstance(line, Problem):
                 raise ValueError(line.reason)
-            examples.append(example_from(parse_object(line)))
+            yield example_from(parse_object(line))
         except ValueError as error:
             problems.append(Problem(number, str(error)))
-    if problems and (bad_rows == "refuse" or not examples):
-        more = f" ({len(problems) - 1} more bad rows)" if len(problems) > 1 else ""
-        raise FinetuneError(f"{path} {problems[0]}{more}")
-    return Loaded(tuple(examples), tuple(problems))
+
+
+def _refused(path: Path, problems: Sequence[Problem]) -> FinetuneError:
+    more = f" ({len(problems) - 1} more bad rows)" if len(problems) > 1 else ""
+    return FinetuneError(f"{path} {problems[0]}{more}")
 
 
 # --------------------------------------------------------------------------------------------------- checking

@@ -19,16 +19,23 @@ from finetune.outcomes import Outcomes, Scores, row_key
 from finetune.registry import Registry, verify
 from finetune.report import Outcome, VersionReport, read_report
 
+CHANCE = 0.05
+"""p of the paired test from which rows lost and won are taken for chance."""
 AUROC_DROP = 0.01
 """What LoRA may lose to its baseline in telling what is out of scope."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a version may lose to the live one. Shares in 0..1; bot/settings.py holds the same defaults."""
+    """What a version may lose to the live one. Shares in 0..1; bot/settings.py holds the same defaults.
+
+    Fewer right within `accuracy_drop` may be chance, and refusing it would refuse every second version that is as
+    good as the live one. It cannot add up over many versions: each must also beat a baseline learnt from its own rows.
+    """
 
     rows: int = 20
     """Rows from which an intent counts, and from which two versions are compared on the rows they share."""
+    accuracy_drop: float = 0.01
     recall_drop: float = 0.05
     calibration_drop: float = 0.01
 
@@ -174,7 +181,7 @@ def broken_rules(duel: Duel, limits: Limits) -> tuple[str, ...]:
     """Every rule that the candidate breaks, in words; empty when it may go live."""
     candidate, live = duel.candidate, duel.live
     broken = []
-    if candidate.accuracy < live.accuracy:
+    if live.accuracy - candidate.accuracy > limits.accuracy_drop + 1e-9 or _surely_fewer(candidate.right, live.right):
         broken.append(
             f"fewer right than the live version: accuracy {candidate.accuracy:.4f} against {live.accuracy:.4f}"
             + _flips(candidate.right, live.right)
@@ -192,12 +199,23 @@ def broken_rules(duel: Duel, limits: Limits) -> tuple[str, ...]:
     return tuple(broken)
 
 
+def _surely_fewer(right: Sequence[bool], before: Sequence[bool]) -> bool:
+    """Whether so many more of the shared rows were lost than won that it is no chance: a little can be certain."""
+    won, lost = _flipped(right, before)
+    return lost > won and mcnemar(won, lost) < CHANCE
+
+
 def _flips(right: Sequence[bool], before: Sequence[bool]) -> str:
-    if not right or len(right) != len(before):
-        return ""
+    won, lost = _flipped(right, before)
+    return f" (rows won {won}, lost {lost}, p {mcnemar(won, lost):.2g})" if won or lost else ""
+
+
+def _flipped(right: Sequence[bool], before: Sequence[bool]) -> tuple[int, int]:
+    """How many of the same rows were won and lost; none where they are not the same."""
+    if len(right) != len(before):
+        return 0, 0
     won = sum(now and not then for now, then in zip(right, before, strict=True))
-    lost = sum(then and not now for now, then in zip(right, before, strict=True))
-    return f" (rows won {won}, lost {lost}, p {mcnemar(won, lost):.2g})"
+    return won, sum(then and not now for now, then in zip(right, before, strict=True))
 
 
 def _duel(live: Live, outcomes: Outcomes, limits: Limits) -> Duel | None:

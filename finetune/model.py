@@ -18,6 +18,7 @@ from finetune.calibrate import Doubles, Floats, OutOfScope, log_sum_exp, softmax
 from finetune.encoder import Encoder, Question
 from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, approvable
 from finetune.export import GRAPH, Exported
+from finetune.letters import Letters
 from finetune.precedents import NONE, precedents_from
 from finetune.registry import MODEL_FILES, Manifest, Space, verify
 from finetune.tone import ToneHead, Tones
@@ -62,9 +63,11 @@ class Readings:
     """None for a version that was trained without messages whose tone is known."""
 
 
-def features(last: Floats, window: Floats) -> Floats:
-    """What the head reads: both vectors side by side, `[n, 2d]` unit rows."""
-    return np.asarray(np.hstack([last, window]) / np.sqrt(np.float32(2)))
+def features(last: Floats, window: Floats, chances: Floats | None = None) -> Floats:
+    """What the head reads: both vectors side by side, `[n, 2d]` unit rows, and behind them what the letters say of
+    each label, if anything, `[n, 2d + labels]`."""
+    rows = np.hstack([last, window]) / np.sqrt(np.float32(2))
+    return np.asarray(rows if chances is None else np.hstack([rows, chances]))
 
 
 # ------------------------------------------------------------------------------------------------------------ head
@@ -76,8 +79,8 @@ class Head:
 
     `labels` may hold classes that are no intents. OUT_OF_SCOPE takes part in the score for out of scope, never in an
     arg max (reference: that finds .36 of it); those of OTHERWISE take their share of the probability, so that a
-    question for an article is not taken for the intent next to it. `memory` holds features of training questions in
-    scope, `strangers` of those out of scope, float16 `[m, 2d]` each.
+    question for an article is not taken for the intent next to it. `memory` holds vectors of training questions in
+    scope, `strangers` of those out of scope, float16 `[m, 2d]` each. `share` is how much the letters count beside them.
     """
 
     labels: tuple[str, ...]
@@ -87,6 +90,7 @@ class Head:
     strangers: Floats
     temperature: float = 1.0
     scope: OutOfScope = UNFITTED
+    share: float = 0.0
 
     @property
     def intents(self) -> tuple[str, ...]:
@@ -99,7 +103,10 @@ class Head:
 
     def logits(self, rows: Floats) -> tuple[Floats, Floats]:
         """Logits of `inside` `[n, c]`, and of the out-of-scope class `[n]` (-inf without one)."""
-        scores = rows @ self.weight.T + self.bias
+        size = self.weight.shape[1]
+        scores = rows[:, :size] @ self.weight.T + self.bias
+        if self.share and rows.shape[1] > size:
+            scores = scores + np.float32(self.share) * rows[:, size:]
         places = {label: place for place, label in enumerate(self.labels)}
         inside = scores[:, [places[label] for label in self.inside]]
         if OUT_OF_SCOPE not in places:
@@ -114,7 +121,8 @@ class Head:
         """The SIGNALS of each row, `[n, 4]`; larger means more in scope."""
         inside, outside = self.logits(rows)
         best = inside.max(axis=1)
-        nearest = _nearness(rows, self.memory) - _nearness(rows, self.strangers)
+        vectors = rows[:, : self.weight.shape[1]]
+        nearest = _nearness(vectors, self.memory) - _nearness(vectors, self.strangers)
         margin = np.where(np.isfinite(outside), best - outside, 0.0)
         return np.stack([best, log_sum_exp(inside), nearest, margin], axis=1).astype(np.float32)
 
@@ -133,6 +141,7 @@ class Head:
                     "memory": np.ascontiguousarray(self.memory.astype(np.float16)),
                     "strangers": np.ascontiguousarray(self.strangers.astype(np.float16)),
                     "temperature": np.array([self.temperature]),
+                    "share": np.array([self.share]),
                     "scope": scope,
                     "scope_offset": np.array([self.scope.offset]),
                 }
@@ -156,6 +165,7 @@ class Head:
                 tensors["strangers"].astype(np.float32),
                 float(tensors["temperature"][0]),
                 OutOfScope(means, scales, weights, float(tensors["scope_offset"][0])),
+                float(tensors["share"][0]),
             )
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
             raise FinetuneError(f"head.safetensors: not a head of this program ({error}); train again") from error
@@ -197,6 +207,9 @@ class QuestionModel:
         self.precedents = NONE
         if "precedents.safetensors" in files:
             self.precedents = precedents_from(files["precedents.safetensors"], encoder.dimension)
+        self.letters: Letters | None = None
+        if "letters.safetensors" in files:
+            self.letters = Letters.from_bytes(files["letters.safetensors"], len(labels))
         self.tone: ToneHead | None = None
         if "tone.safetensors" in files:
             self.tone = ToneHead.from_bytes(files["tone.safetensors"], encoder.dimension)
@@ -254,7 +267,11 @@ class QuestionModel:
         known_alone, known = np.linalg.norm(alone, axis=1), np.linalg.norm(expected, axis=1)
         stands = (known_alone >= known + STANDS_ALONE)[:, None]
         expected = np.where(stands, alone, expected)
-        rows = features(last, np.where(stands, last, window))
+        chances = None
+        if self.letters is not None:
+            read_with = zip(batch, stands[:, 0].tolist(), strict=True)
+            chances = self.letters.chances([(text, () if alone else history) for (text, history), alone in read_with])
+        rows = features(last, np.where(stands, last, window), chances)
         tones = self.tone.read([text for text, _ in batch], last) if self.tone is not None else None
         if self.search_vectors == "frozen" and self._learnt:
             last, window = self.encoder.encode(self.encoder.frozen, batch)
@@ -297,8 +314,8 @@ def changes(weights: bytes, config: bytes) -> dict[str, Floats]:
         tensors = load(weights)
         found = {}
         for name in [key for key in tensors if key.endswith(down)]:
-            low, high = tensors.pop(name), tensors.pop(name.removesuffix(down) + up)
-            found[name.removeprefix(prefix).removesuffix(down) + ".weight"] = scale * (high @ low).astype(np.float32)
+            low, high = (tensors.pop(n).astype(np.float32) for n in (name, name.removesuffix(down) + up))
+            found[name.removeprefix(prefix).removesuffix(down) + ".weight"] = scale * (high @ low)
     except (SafetensorError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise FinetuneError(f"adapter_model.safetensors: does not fit this base ({error}); train again") from error
     if tensors:

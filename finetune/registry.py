@@ -28,8 +28,8 @@ RISK_COVERAGE = "risk_coverage.png"
 TRAINING = "training.png"
 MODEL_FILES = frozenset(
     {
-        *("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "precedents.safetensors"),
-        *("question.onnx", "tone.safetensors"),
+        *("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "letters.safetensors"),
+        *("precedents.safetensors", "question.onnx", "tone.safetensors"),
     }
 )
 """What a model is loaded from."""

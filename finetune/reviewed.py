@@ -6,21 +6,26 @@ their place in a file. Knows nothing about files; proposals come in as values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
 from finetune.proposals import AnswerProposal, IntentProposal, LabelProposal, MergeProposal, Proposal, row_key
 
 
-def reviewed(rows: Sequence[Example], accepted: Sequence[Proposal]) -> list[Example]:
+def reviewed(rows: Iterable[Example], accepted: Sequence[Proposal]) -> Iterator[Example]:
     """The rows as people have decided, in their order, then the accepted messages that are in no row.
 
     A message gets its intent wherever a row of the same words has no label; a label that is there is changed only by
     a correction of that very label, and never in the playbook's own examples. Merged intents change last and in all.
+    Raises FinetuneError before the first row when merges lead in a circle.
     """
-    if not accepted:
-        return list(rows)
+    merged = merges(accepted)
+    changed = _decided(rows, accepted) if accepted else iter(rows)
+    return (replace(row, intent=merged[row.intent]) if row.intent in merged else row for row in changed)
+
+
+def _decided(rows: Iterable[Example], accepted: Sequence[Proposal]) -> Iterator[Example]:
     intents = {
         row_key(asked): (asked, proposal.intent)
         for proposal in accepted
@@ -28,27 +33,24 @@ def reviewed(rows: Sequence[Example], accepted: Sequence[Proposal]) -> list[Exam
         for asked in proposal.asked
     }
     corrections = {(p.row, p.given): p for p in accepted if isinstance(p, LabelProposal)}
-    merged = merges(accepted)
-    found: list[Example] = []
-    seen: set[str] = set()
+    present: set[str] = set()
     for row in rows:
         key = row_key(row)
-        if row.intent is None and key in intents:
-            seen.add(key)
-            found.append(_labelled(row, intents[key][1]))
-            continue
         correction = corrections.get((key, row.intent)) if row.intent is not None else None
-        if correction is None or row.origin == "playbook":
-            found.append(row)
-        elif correction.action != "leave_out":
-            found.append(_labelled(row, OUT_OF_SCOPE if correction.action == "out_of_scope" else correction.intent))
-    present = seen | {row_key(row) for row in found if row.intent is not None}
-    found += [
+        if row.intent is None and key in intents:
+            row = _labelled(row, intents[key][1])
+        elif correction is not None and row.origin != "playbook":
+            if correction.action == "leave_out":
+                continue
+            row = _labelled(row, OUT_OF_SCOPE if correction.action == "out_of_scope" else correction.intent)
+        if row.intent is not None and key in intents:
+            present.add(key)
+        yield row
+    yield from (
         Example(asked.text, intent, asked.history, origin="review")
         for key, (asked, intent) in intents.items()
         if key not in present
-    ]
-    return [replace(row, intent=merged[row.intent]) if row.intent in merged else row for row in found]
+    )
 
 
 def _labelled(row: Example, intent: str) -> Example:

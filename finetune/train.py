@@ -17,12 +17,13 @@ import numpy as np
 from finetune.answers import Passages, Targets, remember, targets_of
 from finetune.baseline import fit_baseline, memorable
 from finetune.batches import Batches
-from finetune.calibrate import Floats, fit_out_of_scope, fit_temperature
+from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, log_loss
 from finetune.checkpoint import Checkpoints, training_key
 from finetune.encoder import Encoder
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, classed, prepare
 from finetune.labels import label_examples, telling
 from finetune.leaks import Split, split
+from finetune.letters import fit_letters
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, changes, features, merged
 from finetune.precedents import Precedents
 from finetune.recipe import TrainConfig
@@ -47,6 +48,9 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+SHARES = (0.3, 0.0, 0.15, 0.45, 0.6)
+"""How much the letters may count beside the encoder; the first where no row decides."""
 
 LEAST_PAIRS = 20
 """Held-out questions with an answer that it takes to let adapted vectors search."""
@@ -143,12 +147,13 @@ def _learn(
     near, far = ([known[i] for i in kept] for kept in memorable(names, config.seed))
     read = features(*frozen)
     head = replace(fit_baseline(read[known], names, config.seed), memory=read[near], strangers=read[far])
+    letters, spelt = _letters([train[i] for i in known], head.labels, rows.held_out, config.seed)
     # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
     everyone, windows = (*train, *rows.held_out), np.vstack([frozen[1], held[1]])
     targets = targets_of(everyone, windows, encoder, told.passages)
     precedents = remember(windows, targets, config.seed)
-    head = _like(head, settled[0]) if settled else calibrated(head, features(*held), rows.held_out)
-    files = _files(head, precedents, encoder.frozen, told)
+    head = _like(head, settled[0]) if settled else calibrated(head, features(*held, spelt), rows.held_out)
+    files = {**_files(head, precedents, encoder.frozen, told), **letters}
     model = QuestionModel(encoder, head.labels, files, "frozen")
     baseline = Trained(model, model, time.perf_counter() - start)
 
@@ -164,8 +169,8 @@ def _learn(
     learnt = encoder.encode(adapted, questions(rows.held_out))
     space = settled[1].search_vectors if settled else search_space(targets.after(len(train)), held, learnt)
     precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
-    head = _like(head, settled[1]) if settled else calibrated(head, features(*learnt), rows.held_out)
-    files = {**adapter, **_files(head, precedents, adapted, told)}
+    head = _like(head, settled[1]) if settled else calibrated(head, features(*learnt, spelt), rows.held_out)
+    files = {**adapter, **_files(head, precedents, adapted, told), **letters}
     model = QuestionModel(encoder, head.labels, files, space)
     return baseline, Trained(model, model, time.perf_counter() - start + encoded, curve)
 
@@ -192,6 +197,16 @@ def _files(head: Head, precedents: Precedents, reads: Any, told: _Told) -> dict[
     return files
 
 
+def _letters(
+    rows: Sequence[Example], labels: Sequence[str], held_out: Sequence[Example], seed: int
+) -> tuple[dict[str, bytes], Floats]:
+    """The file of the reader of letters, learnt on rows with a label, and what it says of the held-out rows."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    targets = np.array([numbers[e.intent or OUT_OF_SCOPE] for e in rows])
+    letters = fit_letters(questions(rows), targets, len(labels), seed)
+    return {"letters.safetensors": letters.to_bytes()}, letters.chances(questions(held_out))
+
+
 def _together(one: Head, other: Head) -> Head:
     """The head whose logits are the sum of both: of few rows each sees what the other does not."""
     return replace(one, weight=one.weight + other.weight, bias=one.bias + other.bias)
@@ -199,7 +214,8 @@ def _together(one: Head, other: Head) -> Head:
 
 def _like(head: Head, measured: QuestionModel) -> Head:
     """The head with what was calibrated on rows that it has learnt from."""
-    return replace(head, temperature=measured.head.temperature, scope=measured.head.scope)
+    like = measured.head
+    return replace(head, temperature=like.temperature, scope=like.scope, share=like.share)
 
 
 def _threads_allowed() -> int:
@@ -213,7 +229,7 @@ def questions(examples: Sequence[Example]) -> list[tuple[str, Sequence[tuple[str
 
 
 def calibrated(head: Head, rows: Floats, examples: Sequence[Example]) -> Head:
-    """The head with its temperature and out-of-scope score fitted on held-out features."""
+    """The head with the letters' share, its temperature and its out-of-scope score fitted on held-out features."""
     numbers = {label: number for number, label in enumerate(head.inside)}
     known = [i for i, e in enumerate(examples) if e.intent == OUT_OF_SCOPE or e.intent in numbers]
     if not known:
@@ -221,9 +237,20 @@ def calibrated(head: Head, rows: Floats, examples: Sequence[Example]) -> Head:
     outside = np.array([examples[i].intent == OUT_OF_SCOPE for i in known])
     inside = [i for i in known if examples[i].intent != OUT_OF_SCOPE]
     targets = np.array([numbers[examples[i].intent or ""] for i in inside], np.int64)
-    temperature = fit_temperature(head.logits(rows[inside])[0], targets)
+    head = fit_share(head, rows[inside], targets)
     prior = SCOPE_PRIOR_CLASS if OUT_OF_SCOPE in head.labels else SCOPE_PRIOR
-    return replace(head, temperature=temperature, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
+    return replace(head, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
+
+
+def fit_share(head: Head, rows: Floats, targets: Integers) -> Head:
+    """The head with the share of the letters, and the temperature for it, under which held-out rows surprise least."""
+    tried = []
+    for share in SHARES if len(targets) else SHARES[:1]:
+        shared = replace(head, share=share)
+        logits = shared.logits(rows)[0]
+        temperature = fit_temperature(logits, targets)
+        tried.append((log_loss(logits / temperature, targets), replace(shared, temperature=temperature)))
+    return min(tried, key=lambda one: one[0])[1]
 
 
 def search_space(targets: Targets, frozen: tuple[Floats, Floats], adapted: tuple[Floats, Floats]) -> Space:

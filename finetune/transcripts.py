@@ -175,18 +175,16 @@ def _row(example: Example) -> dict[str, object]:
     return row
 
 
-def read_imported(folder: Path) -> tuple[Example, ...]:
-    """All rows imported so far, in the order of the file names."""
-    rows: list[Example] = []
+def read_imported(folder: Path) -> Iterator[Example]:
+    """All rows imported so far, one by one, in the order of the file names."""
     for file in sorted(folder.glob("*.jsonl")):
         for number, line in read_lines(file):
             try:
                 if isinstance(line, Problem):
                     raise ValueError(line.reason)
-                rows.append(example_from(parse_object(line)))
+                yield example_from(parse_object(line))
             except ValueError as error:
                 raise FinetuneError(f"{file} line {number}: {error}; delete the file and import again") from error
-    return tuple(rows)
 
 
 def _write_whole(folder: Path, stem: str, lines: Iterable[str]) -> Path | None:

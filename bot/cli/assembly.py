@@ -6,15 +6,16 @@ only when a function here is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bot import FrontdeskError
 from bot.conversation.messages import Thresholds
 from bot.settings import Settings
-from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, may_train, read_examples
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, each_example, may_train
 from retriever.passages import RetrieverError
 
 T = TypeVar("T")
@@ -68,12 +69,12 @@ def open_playbook(settings: Settings) -> Playbook:
     return load_playbook(settings.playbook)
 
 
-def labelled_rows(settings: Settings) -> list[Example]:
-    """The company's labelled messages, as its settings name them."""
-    return [example for path in settings.examples for example in read_examples(path).examples]
+def labelled_rows(settings: Settings) -> Iterator[Example]:
+    """The company's labelled messages, as its settings name them, one by one."""
+    return chain.from_iterable(each_example(path) for path in settings.examples)
 
 
-def reviewed_rows(settings: Settings, rows: Sequence[Example]) -> list[Example]:
+def reviewed_rows(settings: Settings, rows: Iterable[Example]) -> Iterator[Example]:
     """The rows with what people accepted of `frontdesk discover`."""
     from finetune.proposal_files import read_decided
     from finetune.reviewed import reviewed
@@ -123,8 +124,8 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     from bot.conversation.phrases import Phrase, phrase_book
 
     known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
-    labelled = [row for row in labelled_rows(settings) if may_train(row, settings.train_on_slack)]
-    labelled = reviewed_rows(settings, labelled)
+    allowed = (row for row in labelled_rows(settings) if may_train(row, settings.train_on_slack))
+    labelled = reviewed_rows(settings, allowed)
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 

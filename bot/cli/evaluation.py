@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli import assembly
+from bot.cli.learning import note_drawn
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, report_training
 from bot.settings import Settings, load_settings
-from finetune.examples import read_examples
+from finetune.examples import each_example, read_examples
 
 if TYPE_CHECKING:
     from bot.conversation.messages import Thresholds
@@ -41,12 +42,14 @@ def intents(
     """LoRA beside its baseline. Example: frontdesk evaluate intents --train train.jsonl --test test.jsonl"""
     from finetune.evaluate import evaluate_intents
     from finetune.recipe import TrainConfig
+    from finetune.sampling import sample
 
     settings = load_settings(config)
-    train_rows, test_rows = read_examples(train), read_examples(test)
+    train_rows, test_rows = sample(each_example(train)), read_examples(test).examples
+    note_drawn(train_rows)
     report = evaluate_intents(
         train_rows.examples,
-        test_rows.examples,
+        test_rows,
         assembly.base_folder(settings),
         TrainConfig(seed=settings.seed),
         report_training,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain, report_training
 from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
-from finetune.examples import Example, FinetuneError, read_examples
+from finetune.examples import Example, FinetuneError, each_example
 from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from finetune.model import QuestionModel
     from finetune.recipe import TrainConfig
     from finetune.release import Learnt
+    from finetune.sampling import Sample
     from finetune.tone import ToneExample
     from finetune.train import Progress, Report
     from retriever.knowledge_base import Knowledge
@@ -92,13 +94,14 @@ def train(
     from finetune.release import train_and_register
 
     settings = load_settings(config)
-    rows, left_out = _rows(settings, examples)
+    rows = _Rows(settings, examples)
+    drawn = rows.drawn()
     knowledge = _knowledge(settings)
-    note(f"training on {len(rows)} rows")
-    if left_out:
-        note(f"left out: {left_out} rows from Slack; {_SLACK_CURE}")
+    note_drawn(drawn)
+    if rows.left_out:
+        note(f"left out: {rows.left_out} rows from Slack; {_SLACK_CURE}")
     learnt = train_and_register(
-        rows,
+        drawn.examples,
         assembly.base_folder(settings),
         Registry(out or settings.home_folder.models),
         _recipe(settings),
@@ -180,7 +183,7 @@ def train_unless_known(config: str) -> None:
 def _known_fingerprint(settings: Settings) -> str:
     from finetune.examples import classed, fingerprint, prepare
 
-    return fingerprint(classed(prepare(_rows(settings, None)[0]).examples))
+    return fingerprint(classed(prepare(_Rows(settings, None).drawn().examples).examples))
 
 
 def _recipe(settings: Settings) -> TrainConfig:
@@ -189,41 +192,61 @@ def _recipe(settings: Settings) -> TrainConfig:
     return TrainConfig(seed=settings.seed)
 
 
-def _rows(settings: Settings, examples: Path | None) -> tuple[list[Example], int]:
-    """What to train on, and how many rows from Slack are left out of it.
+class _Rows:
+    """What to train on: a named file, or all that the company has: labelled messages, playbook, imported chats.
 
-    That is a named file, or all that the company has: labelled messages, playbook, imported chats.
+    `left_out` counts the rows from Slack that the company's settings keep out of it.
     """
-    from bot.conversation.phrases import PhraseBook
 
-    if examples is not None:
-        return _permitted(settings, read_examples(examples).examples)
-    # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
-    rows, left_out = _permitted(settings, [row for row in company_rows(settings) if not PhraseBook.reads(row.text)])
-    if not rows:
-        raise FinetuneError(
-            f"nothing to train on: all {left_out} rows are from Slack; {_SLACK_CURE}"
-            if left_out
-            else "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set "
-            "`examples` in frontdesk.toml"
-        )
-    return rows, left_out
+    def __init__(self, settings: Settings, file: Path | None) -> None:
+        self._settings = settings
+        self._file = file
+        self.left_out = 0
+
+    def drawn(self) -> Sample:
+        """As many of the rows as training can use; read one by one. Raises FinetuneError when there are none."""
+        from finetune.sampling import sample
+
+        rows = each_example(self._file) if self._file is not None else self._company()
+        drawn = sample(self._permitted(rows))
+        if not drawn.examples:
+            raise FinetuneError(
+                f"nothing to train on: all {self.left_out} rows are from Slack; {_SLACK_CURE}"
+                if self.left_out
+                else "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set "
+                "`examples` in frontdesk.toml"
+            )
+        return drawn
+
+    def _company(self) -> Iterator[Example]:
+        from bot.conversation.phrases import PhraseBook
+
+        # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
+        return (row for row in company_rows(self._settings) if not PhraseBook.reads(row.text))
+
+    def _permitted(self, rows: Iterable[Example]) -> Iterator[Example]:
+        """Without rows from Slack, unless the company has decided otherwise."""
+        for row in rows:
+            if row.origin == "slack" and not self._settings.train_on_slack:
+                self.left_out += 1
+            else:
+                yield row
 
 
-def _permitted(settings: Settings, rows: Sequence[Example]) -> tuple[list[Example], int]:
-    """Without rows from Slack, unless the company has decided otherwise, and how many those are."""
-    kept = [row for row in rows if settings.train_on_slack or row.origin != "slack"]
-    return kept, len(rows) - len(kept)
+def note_drawn(drawn: Sample) -> None:
+    """Says on how many rows a training is, and that it is a draw where there are too many."""
+    some = "" if len(drawn.examples) == drawn.drawn_from else f", drawn from {drawn.drawn_from}"
+    note(f"training on {len(drawn.examples)} rows{some}")
 
 
-def company_rows(settings: Settings) -> list[Example]:
-    """Labelled messages, the playbook's examples and imported chats, as people have reviewed them."""
+def company_rows(settings: Settings) -> Iterator[Example]:
+    """Labelled messages, the playbook's examples and imported chats, as people have reviewed them, one by one."""
     from finetune.transcripts import read_imported
 
     playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
-    rows = [*assembly.labelled_rows(settings), *_playbook_rows(playbook)]
-    rows = assembly.reviewed_rows(settings, [*rows, *read_imported(settings.home_folder.transcripts)])
-    return [_resolved(row, playbook) for row in rows]
+    imported = read_imported(settings.home_folder.transcripts)
+    rows = chain(assembly.labelled_rows(settings), _playbook_rows(playbook), imported)
+    return (_resolved(row, playbook) for row in assembly.reviewed_rows(settings, rows))
 
 
 def _playbook_rows(playbook: Playbook | None) -> list[Example]:

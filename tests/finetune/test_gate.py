@@ -72,7 +72,9 @@ def broken(candidate: Evidence, limits: Limits | None = None) -> tuple[str, ...]
 
 def test_what_is_unchanged_or_just_within_the_limits_passes() -> None:
     assert broken(BEFORE) == ()
-    at_the_limit = replace(BEFORE, calibration_error=0.03, recalls={"refund": (0.9, 40), "track": (0.75, 20)})
+    at_the_limit = replace(
+        BEFORE, accuracy=0.89, calibration_error=0.03, recalls={"refund": (0.9, 40), "track": (0.75, 20)}
+    )
     assert broken(at_the_limit) == ()
     assert broken(replace(BEFORE, recalls={**BEFORE.recalls, "rare": (0.0, 19), "new": (0.0, 90)})) == ()
 
@@ -80,7 +82,7 @@ def test_what_is_unchanged_or_just_within_the_limits_passes() -> None:
 @pytest.mark.parametrize(
     ("candidate", "said"),
     [
-        (replace(BEFORE, accuracy=0.899), "fewer right than the live version: accuracy 0.8990 against 0.9000"),
+        (replace(BEFORE, accuracy=0.889), "fewer right than the live version: accuracy 0.8890 against 0.9000"),
         (replace(BEFORE, calibration_error=0.0301), "calibration got worse: ECE 0.030 against 0.020"),
         (
             replace(BEFORE, recalls={**BEFORE.recalls, "track": (0.7, 20)}),
@@ -101,6 +103,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
     bad = replace(BEFORE, calibration_error=0.04, recalls={"refund": (0.85, 40), "rare": (0.5, 19)})
     assert len(broken(bad)) == 2
     assert broken(bad, Limits(recall_drop=0.1, calibration_drop=0.02)) == ()
+    assert broken(replace(BEFORE, accuracy=0.85), Limits(accuracy_drop=0.05)) == ()
     assert len(broken(bad, Limits(rows=19))) == 3
 
 
@@ -109,6 +112,27 @@ def test_flips_of_the_same_rows_come_with_their_p() -> None:
     after = replace(BEFORE, accuracy=0.5, right=(False, False, True, True))
     (said,) = broken_rules(Duel(after, before, ""), Limits())
     assert said.endswith("(rows won 1, lost 2, p 1)")
+
+
+@pytest.mark.parametrize(("won", "lost", "refused"), [(0, 5, False), (0, 6, True), (8, 0, False), (20, 25, False)])
+def test_a_little_worse_is_refused_only_when_it_is_no_chance(won: int, lost: int, refused: bool) -> None:
+    """Of 1,000 shared rows: by hand, six coins on one side have p = 2 / 2^6 = .031, five .0625."""
+    before = [True] * 900 + [False] * 100
+    after = [False] * lost + [True] * (900 - lost + won) + [False] * (100 - won)
+    one, other = (Evidence(float(np.mean(r)), 1000, None, {}, tuple(r)) for r in (after, before))
+    assert bool(broken_rules(Duel(one, other, ""), Limits())) is refused
+
+
+def test_versions_of_equal_worth_mostly_pass() -> None:
+    """800 shared rows of which 3 % flip by chance: before there was room for chance, two of five were refused."""
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        before = random.random(800) < 0.93
+        after = np.where(random.random(800) < 0.24, random.random(800) < 0.93, before)
+        one, other = (Evidence(float(r.mean()), 800, None, {}, tuple(r.tolist())) for r in (after, before))
+        refused += bool(broken_rules(Duel(one, other, ""), Limits()))
+    assert refused < 20
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from finetune import reviewed as decisions
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
-from finetune.proposals import Action, Asked, IntentProposal, LabelProposal, MergeProposal, row_key
-from finetune.reviewed import check_acceptable, reviewed
+from finetune.proposals import Action, Asked, IntentProposal, LabelProposal, MergeProposal, Proposal, row_key
+from finetune.reviewed import check_acceptable
 from tests.finetune.test_proposals import ANSWER, TALK
 
 ROWS = [
@@ -20,6 +22,10 @@ ROWS = [
     Example("pin lost", "pin", origin="playbook"),
     Example("zip from slack", origin="slack"),
 ]
+
+
+def reviewed(rows: Sequence[Example], accepted: Sequence[Proposal]) -> list[Example]:
+    return list(decisions.reviewed(rows, accepted))
 
 
 def intent(name: str, *asked: Asked) -> IntentProposal:

@@ -64,7 +64,7 @@ def test_an_import_is_masked_whole_and_the_same_when_run_twice(tmp_path: Path) -
     again = import_transcripts(source, "jsonl", tmp_path / "rows")
     assert again == done
     assert [p.name for p in (tmp_path / "rows").iterdir()] == [done.file.name]
-    labelled, paired = read_imported(tmp_path / "rows")
+    labelled, paired = tuple(read_imported(tmp_path / "rows"))
     group, topics = "conversation:c1", ("delivery",)
     first = "where is my parcel 12345678?"
     history = (("agent", "Welcome!"), ("customer", "hi"), ("customer", first), ("agent", "What is your e-mail?"))
@@ -79,7 +79,7 @@ def test_every_export_becomes_rows_without_personal_data(tmp_path: Path, file_fo
     content = done.file.read_text()
     for secret in ("Ann", "Berg", "Tom", "Alder", "Lena", "Fischer", "@example.com", "22 85 50", "PRIVATE", "NOTE"):
         assert secret not in content, secret
-    rows = read_imported(tmp_path / "rows")
+    rows = tuple(read_imported(tmp_path / "rows"))
     assert len(rows) == done.rows >= 2 and done.paired == done.rows
     assert {row.origin for row in rows} == {"slack" if file_format == "slack" else "import"}
     assert sum(not row.consent for row in rows) == done.withheld == (file_format != "slack")
@@ -95,7 +95,7 @@ def test_the_question_of_each_export_meets_its_answer(tmp_path: Path) -> None:
     for file_format, path in SAMPLES.items():
         import_transcripts(path, file_format, tmp_path / file_format)
         question, answer = expected[file_format]
-        rows = read_imported(tmp_path / file_format)
+        rows = tuple(read_imported(tmp_path / file_format))
         assert any(row.text == question and row.answer.startswith(answer) for row in rows), file_format
 
 
@@ -121,7 +121,7 @@ def test_an_id_that_is_personal_becomes_its_hash(tmp_path: Path) -> None:
     """Two customers whose address is the conversation's id stay two groups, and their addresses are not stored."""
     rows = [{**CHAT, "id": name} for name in ("ann@example.com", "tom@example.com", "c9")]
     done = import_transcripts(store(tmp_path, *rows), "jsonl", tmp_path / "rows")
-    groups = {row.group for row in read_imported(tmp_path / "rows")}
+    groups = {row.group for row in tuple(read_imported(tmp_path / "rows"))}
     assert len(groups) == 3 and "conversation:c9" in groups and "@" not in "".join(groups)
     assert "ann@" not in done.file.read_text()
 
@@ -129,16 +129,16 @@ def test_an_id_that_is_personal_becomes_its_hash(tmp_path: Path) -> None:
 def test_a_turn_of_invisible_characters_is_no_turn(tmp_path: Path) -> None:
     turns = [{"speaker": "customer", "text": "\u200b"}, *CHAT["turns"]]  # type: ignore[misc]
     import_transcripts(store(tmp_path, {**CHAT, "turns": turns}), "jsonl", tmp_path / "rows")
-    assert len(read_imported(tmp_path / "rows")) == 2
+    assert len(tuple(read_imported(tmp_path / "rows"))) == 2
 
 
 def test_rows_of_an_older_import_are_from_an_import_with_consent(tmp_path: Path) -> None:
     """Files stored before rows had an origin are still read."""
     (tmp_path / "old.jsonl").write_text('{"text": "hi", "intent": "greeting", "group": "g"}\n')
-    assert read_imported(tmp_path) == (Example("hi", "greeting", group="g", origin="import", consent=True),)
+    assert tuple(read_imported(tmp_path)) == (Example("hi", "greeting", group="g", origin="import", consent=True),)
     (tmp_path / "old.jsonl").write_text('{"text": "hi", "intent": "greeting", "origin": "moon"}\n')
     with pytest.raises(FinetuneError, match=r"old\.jsonl line 1: \"origin\" is 'moon'"):
-        read_imported(tmp_path)
+        tuple(read_imported(tmp_path))
 
 
 def test_a_disk_that_is_full_leaves_nothing_half_written(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def survived(source: Path, folder: Path) -> None:
         except FinetuneError as error:
             assert str(error)
             continue
-        assert len(read_imported(rows)) >= done.rows > 0
+        assert len(tuple(read_imported(rows))) >= done.rows > 0
 
 
 def files(content: bytes, folder: Path) -> Iterator[Path]:

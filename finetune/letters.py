@@ -1,0 +1,170 @@
+"""A second reader beside the encoder: what the letters of a message, and of the lines before it, say about its intent.
+
+Letter n-grams within words, hashed, under a linear softmax (Joulin et al. 2017). It sees names, codes and fixed
+wordings that a sentence vector blurs, errs elsewhere than the encoder does, and costs a fraction of a millisecond. Owns
+its features, its fit and its bytes. Knows nothing about encoders.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.calibrate import Floats, Integers, log_sum_exp
+from finetune.examples import FinetuneError, normalised
+
+Question = tuple[str, Sequence[tuple[str, str]]]
+"""As in `encoder`: the message, and the `(speaker, text)` lines before it, oldest first."""
+
+BUCKETS = 8192
+"""Hashed n-grams of a field: 4,096 cost a tenth of a point, 16,384 gain nothing (docs/decisions.md)."""
+SHORTEST, LONGEST = 2, 5
+FIELDS = 4
+"""The message; our line before it; our last LINES lines; the customer's last LINES lines before it. Each has its own
+buckets, and of rows without any conversation there is only the first."""
+LINES = 8
+MAX_CHARACTERS = 1_000
+"""Of each field the last ones are read."""
+FLOOR = -9.0
+"""No label's log chance counts as less: letters never seen together are no proof."""
+
+EPOCHS = 6
+LEAST_STEPS = 150
+BATCH = 256
+RATE = 0.05
+DECAY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """A linear softmax of hashed n-grams for c labels: `weight` int8 `[f * BUCKETS, c]` times `scale` `[c]`, `bias`.
+
+    `rarity` `[f * BUCKETS]` says how rare an n-gram is (inverse document frequency).
+    """
+
+    rarity: Floats
+    weight: NDArray[np.int8]
+    scale: Floats
+    bias: Floats
+
+    def chances(self, questions: Sequence[Question]) -> Floats:
+        """The log of each label's chance, `[n, c]`, by letters alone; not below FLOOR."""
+        logits = np.empty((len(questions), len(self.bias)), np.float32)
+        fields = len(self.rarity) // BUCKETS
+        for row, question in enumerate(questions):
+            places, values = _weighted(_counted(question, fields), self.rarity)
+            logits[row] = (values @ self.weight[places].astype(np.float32)) * self.scale + self.bias
+        return np.maximum(logits - log_sum_exp(logits)[:, None], FLOOR).astype(np.float32)
+
+    def to_bytes(self) -> bytes:
+        from safetensors.numpy import save
+
+        return bytes(save({name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, labels: int) -> Letters:
+        """Raises FinetuneError when the tensors are not those of a reader for so many labels."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            tensors = load(content)
+            letters = cls(*(tensors[name] for name in _TENSORS))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise FinetuneError(f"letters.safetensors: not of this program ({error}); train again") from error
+        rows = len(letters.rarity)
+        shapes = tuple(tensors[name].shape for name in _TENSORS)
+        if shapes != ((rows,), (rows, labels), (labels,), (labels,)) or rows not in (BUCKETS, FIELDS * BUCKETS):
+            raise FinetuneError(f"letters.safetensors: shaped {shapes} for another model; train again")
+        return letters
+
+
+_TENSORS = ("rarity", "weight", "scale", "bias")
+
+Counted = list[tuple[Integers, Floats]]
+"""Of each field the buckets of its n-grams, and how much their count weighs."""
+
+
+def _counted(question: Question, fields: int) -> Counted:
+    counts = [Counter(_grams(text)) for text in _texts(question)[:fields]]
+    return [
+        (
+            np.fromiter(found, np.int64, len(found)) + BUCKETS * field,
+            1 + np.log(np.fromiter(found.values(), np.float32, len(found))),
+        )
+        for field, found in enumerate(counts)
+        if found
+    ]
+
+
+def _texts(question: Question) -> tuple[str, ...]:
+    message, history = question
+    ours = [text for speaker, text in history if speaker != "customer"]
+    theirs = [text for speaker, text in history if speaker == "customer"]
+    return message, *(" ".join(lines) for lines in (ours[-1:], ours[-LINES:], theirs[-LINES:]))
+
+
+def _grams(text: str) -> list[int]:
+    """The buckets of all n-grams of each word, which begins and ends with a blank."""
+    found = []
+    for word in normalised(text[-MAX_CHARACTERS:]).split():
+        raw = f" {word} "
+        for length in range(SHORTEST, LONGEST + 1):
+            found += [
+                zlib.crc32(raw[at : at + length].encode("utf-8", "surrogatepass")) % BUCKETS
+                for at in range(len(raw) - length + 1)
+            ]
+    return found
+
+
+def _weighted(counted: Counted, rarity: Floats) -> tuple[Integers, Floats]:
+    """Buckets and values of a question: each field of length 1, all of them together too."""
+    if not counted:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    values = [weight * rarity[places] for places, weight in counted]
+    unit = [v / (np.linalg.norm(v) * np.sqrt(len(values))) for v in values]
+    return np.concatenate([places for places, _ in counted]), np.concatenate(unit).astype(np.float32)
+
+
+def fit_letters(questions: Sequence[Question], targets: Integers, labels: int, seed: int) -> Letters:
+    """Fit on n questions, whose labels are numbered by `targets` `[n]`: seeded batches, a rate that falls to 0."""
+    import torch
+    from torch.nn import functional
+
+    fields = FIELDS if any(history for _, history in questions) else 1
+    counted = [_counted(question, fields) for question in questions]
+    seen = np.zeros(fields * BUCKETS)
+    for row in counted:
+        for places, _ in row:
+            seen[places] += 1
+    rarity = (1 + np.log((1 + len(counted)) / (1 + seen))).astype(np.float32)
+    rows = [_weighted(row, rarity) for row in counted]
+    wanted = torch.from_numpy(np.asarray(targets, np.int64))
+    weight = torch.zeros(fields * BUCKETS, labels, requires_grad=True)
+    bias = torch.zeros(labels, requires_grad=True)
+    optimiser = torch.optim.AdamW([weight, bias], lr=RATE, betas=(0.9, 0.99), weight_decay=DECAY)
+    per_epoch = -(-len(rows) // BATCH)
+    steps = max(LEAST_STEPS, EPOCHS * per_epoch)
+    random = np.random.default_rng(seed)
+    order = np.zeros(0, np.int64)
+    for step in range(steps):
+        if step % per_epoch == 0:
+            order = random.permutation(len(rows))
+        batch = order[step % per_epoch * BATCH :][:BATCH].tolist()
+        starts = torch.tensor([0, *(len(rows[i][0]) for i in batch[:-1])]).cumsum(0)
+        buckets = torch.from_numpy(np.concatenate([rows[i][0] for i in batch]))
+        values = torch.from_numpy(np.concatenate([rows[i][1] for i in batch]))
+        logits = functional.embedding_bag(buckets, weight, starts, mode="sum", per_sample_weights=values)
+        optimiser.zero_grad()
+        torch.autograd.backward(functional.cross_entropy(logits + bias, wanted[batch]))
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * (1 - step / steps)
+        optimiser.step()
+    learnt = weight.detach().numpy()
+    scale = np.maximum(np.abs(learnt).max(axis=0), 1e-9) / 127
+    return Letters(rarity, np.rint(learnt / scale).astype(np.int8), scale.astype(np.float32), bias.detach().numpy())

@@ -1,0 +1,61 @@
+"""As many rows as a training can use, out of however many there are, in memory that does not grow with them.
+
+Owns the draw alone. Knows nothing about files: rows come in one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from finetune.examples import Example
+
+MOST = 50_000
+"""Rows that a training reads. Of short messages 100,000 are as many as it makes steps for, of conversations 40,000."""
+RARE = 50
+"""Rows of an intent that are kept before others: what is asked once a week must not be lost among the daily."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows that were drawn, in their order, and how many they were drawn from."""
+
+    examples: tuple[Example, ...]
+    drawn_from: int
+
+
+def sample(rows: Iterable[Example], most: int = MOST) -> Sample:
+    """All rows, or `most` of them: those whose hash is smallest, so that nearly the same are drawn when more come.
+
+    Of every intent the RARE smallest are among them first. Never more than twice `most` rows are in memory; that rows
+    were let go on the way changes nothing, for none of those can be among the smallest in the end (a bottom-k sketch,
+    Cohen and Kaplan 2007).
+    """
+    kept: list[tuple[int, int, Example]] = []
+    count = 0
+    for example in rows:
+        kept.append((_hash(example), count, example))
+        count += 1
+        if len(kept) >= 2 * most:
+            kept = _smallest(kept, most)
+    if len(kept) > most:
+        kept = _smallest(kept, most)
+    return Sample(tuple(example for _, _, example in sorted(kept, key=lambda row: row[1])), count)
+
+
+def _smallest(rows: list[tuple[int, int, Example]], most: int) -> list[tuple[int, int, Example]]:
+    rows = sorted(rows, key=lambda row: row[:2])
+    seen: Counter[str | None] = Counter()
+    first: list[tuple[int, int, Example]] = []
+    others: list[tuple[int, int, Example]] = []
+    for row in rows:
+        seen[row[2].intent] += 1
+        (first if seen[row[2].intent] <= RARE else others).append(row)
+    return [*first, *others][:most]
+
+
+def _hash(example: Example) -> int:
+    words = "\n".join((example.text, *(text for _, text in example.history)))
+    return int.from_bytes(hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8).digest())
