@@ -63,11 +63,9 @@ class Readings:
     """None for a version that was trained without messages whose tone is known."""
 
 
-def features(last: Floats, window: Floats, chances: Floats | None = None) -> Floats:
-    """What the head reads: both vectors side by side, `[n, 2d]` unit rows, and behind them what the letters say of
-    each label, if anything, `[n, 2d + labels]`."""
-    rows = np.hstack([last, window]) / np.sqrt(np.float32(2))
-    return np.asarray(rows if chances is None else np.hstack([rows, chances]))
+def features(last: Floats, window: Floats) -> Floats:
+    """Both vectors side by side, `[n, 2d]` unit rows: what heads, memories and tests of nearness are about."""
+    return np.asarray(np.hstack([last, window]) / np.sqrt(np.float32(2)))
 
 
 # ------------------------------------------------------------------------------------------------------------ head
@@ -76,6 +74,9 @@ def features(last: Floats, window: Floats, chances: Floats | None = None) -> Flo
 @dataclass(frozen=True, slots=True)
 class Head:
     """Reads features. The baseline's logistic regression and the cosine head of LoRA are both linear.
+
+    A row holds the features, behind them those of the frozen encoder if `weight` `[labels, 2d or 4d]` has columns for
+    them, and last what the letters say of each label, if anything.
 
     `labels` may hold classes that are no intents. OUT_OF_SCOPE takes part in the score for out of scope, never in an
     arg max (reference: that finds .36 of it); those of OTHERWISE take their share of the probability, so that a
@@ -121,8 +122,7 @@ class Head:
         """The SIGNALS of each row, `[n, 4]`; larger means more in scope."""
         inside, outside = self.logits(rows)
         best = inside.max(axis=1)
-        vectors = rows[:, : self.weight.shape[1]]
-        nearest = _nearness(vectors, self.memory) - _nearness(vectors, self.strangers)
+        nearest = _nearness(rows, self.memory) - _nearness(rows, self.strangers)
         margin = np.where(np.isfinite(outside), best - outside, 0.0)
         return np.stack([best, log_sum_exp(inside), nearest, margin], axis=1).astype(np.float32)
 
@@ -170,20 +170,24 @@ class Head:
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
             raise FinetuneError(f"head.safetensors: not a head of this program ({error}); train again") from error
         rows = {head.memory.shape[1:], head.strangers.shape[1:]}
+        width = 4 * dimension if head.weight.shape[1:] == (4 * dimension,) else 2 * dimension
         shapes = (head.weight.shape, head.bias.shape, rows, len(means))
-        if shapes != ((len(labels), 2 * dimension), (len(labels),), {(2 * dimension,)}, len(SIGNALS)):
+        if shapes != ((len(labels), width), (len(labels),), {(2 * dimension,)}, len(SIGNALS)):
             raise FinetuneError(f"head.safetensors: shaped for another model {shapes}; train again")
         return head
 
 
 def _nearness(rows: Floats, memory: Floats) -> Floats:
-    """Mean cosine of each row to its nearest remembered rows, `[n]`; 0 when nothing is remembered."""
+    """Mean cosine of each row to its nearest remembered rows, `[n]`; 0 when nothing is remembered.
+
+    Rows are compared in as many first columns as are remembered.
+    """
     result = np.zeros(len(rows), np.float32)
     if not len(memory):
         return result
     count = min(NEIGHBOURS, len(memory))
     for start in range(0, len(rows), 1024):
-        likeness = rows[start : start + 1024] @ memory.T
+        likeness = rows[start : start + 1024, : memory.shape[1]] @ memory.T
         result[start : start + 1024] = np.partition(likeness, -count, axis=1)[:, -count:].mean(axis=1)
     return result
 
@@ -216,15 +220,20 @@ class QuestionModel:
         adapter = {}
         if "adapter_model.safetensors" in files:
             adapter = changes(files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
-        self._learnt = bool(adapter)
+        self._reads_both = self.head.weight.shape[1] > 2 * encoder.dimension
         self.adapted: torch.nn.Module | Exported
         """What reads questions."""
+        self._frozen: torch.nn.Module | Exported | None = None
+        """What reads them a second time, without the adapter, where the head or the search needs that."""
+        second = bool(adapter) and (self._reads_both or search_vectors == "frozen")
         if GRAPH in files and encoder.device == "cpu":
             base = encoder.weights()
             _fitting(adapter, base)
             self.adapted = Exported(files[GRAPH], base | {name: base[name] + adapter[name] for name in adapter})
+            self._frozen = Exported(files[GRAPH], base) if second else None
         else:
             self.adapted = merged(encoder, adapter) if adapter else encoder.frozen
+            self._frozen = encoder.frozen if second else None
 
     @classmethod
     def load(cls, version_folder: Path, base_folder: Path) -> QuestionModel:
@@ -267,14 +276,18 @@ class QuestionModel:
         known_alone, known = np.linalg.norm(alone, axis=1), np.linalg.norm(expected, axis=1)
         stands = (known_alone >= known + STANDS_ALONE)[:, None]
         expected = np.where(stands, alone, expected)
-        chances = None
+        plain = self.encoder.encode(self._frozen, batch) if self._frozen is not None else (last, window)
+        parts = [features(last, np.where(stands, last, window))]
+        if self._reads_both:
+            parts.append(features(plain[0], np.where(stands, plain[0], plain[1])))
         if self.letters is not None:
-            read_with = zip(batch, stands[:, 0].tolist(), strict=True)
-            chances = self.letters.chances([(text, () if alone else history) for (text, history), alone in read_with])
-        rows = features(last, np.where(stands, last, window), chances)
+            alone = stands[:, 0].tolist()
+            spelt = [(text, () if apart else history) for (text, history), apart in zip(batch, alone, strict=True)]
+            parts.append(self.letters.chances(spelt))
+        rows = np.hstack(parts)
         tones = self.tone.read([text for text, _ in batch], last) if self.tone is not None else None
-        if self.search_vectors == "frozen" and self._learnt:
-            last, window = self.encoder.encode(self.encoder.frozen, batch)
+        if self.search_vectors == "frozen":
+            last, window = plain
         window = np.where(stands, last, window)
         intents, scope = self.head.probabilities(rows), self.head.out_of_scope(rows)
         return Readings(self.head.intents, intents, scope, last, window, expected, tones)

@@ -152,7 +152,9 @@ def _learn(
     everyone, windows = (*train, *rows.held_out), np.vstack([frozen[1], held[1]])
     targets = targets_of(everyone, windows, encoder, told.passages)
     precedents = remember(windows, targets, config.seed)
-    head = _like(head, settled[0]) if settled else calibrated(head, features(*held, spelt), rows.held_out)
+    plain = head
+    asked = np.hstack([features(*held), spelt])
+    head = _like(head, settled[0]) if settled else calibrated(head, asked, rows.held_out)
     files = {**_files(head, precedents, encoder.frozen, told), **letters}
     model = QuestionModel(encoder, head.labels, files, "frozen")
     baseline = Trained(model, model, time.perf_counter() - start)
@@ -162,14 +164,16 @@ def _learn(
     report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
     adapted = merged(encoder, changes(adapter["adapter_model.safetensors"], adapter["adapter_config.json"]))
     last, window = encoder.encode(adapted, questions(train))
-    read = features(last, window)
-    if told.few:
-        head = _together(head, fit_baseline(read[known], names, config.seed))
-    head = replace(head, memory=read[near], strangers=read[far])
     learnt = encoder.encode(adapted, questions(rows.held_out))
+    read = features(last, window)
+    asked = np.hstack([features(*learnt), spelt])
+    if told.few:
+        head = _together(head, fit_baseline(read[known], names, config.seed), plain)
+        asked = np.hstack([features(*learnt), features(*held), spelt])
+    head = replace(head, memory=read[near], strangers=read[far])
     space = settled[1].search_vectors if settled else search_space(targets.after(len(train)), held, learnt)
     precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
-    head = _like(head, settled[1]) if settled else calibrated(head, features(*learnt, spelt), rows.held_out)
+    head = _like(head, settled[1]) if settled else calibrated(head, asked, rows.held_out)
     files = {**adapter, **_files(head, precedents, adapted, told), **letters}
     model = QuestionModel(encoder, head.labels, files, space)
     return baseline, Trained(model, model, time.perf_counter() - start + encoded, curve)
@@ -207,9 +211,13 @@ def _letters(
     return {"letters.safetensors": letters.to_bytes()}, letters.chances(questions(held_out))
 
 
-def _together(one: Head, other: Head) -> Head:
-    """The head whose logits are the sum of both: of few rows each sees what the other does not."""
-    return replace(one, weight=one.weight + other.weight, bias=one.bias + other.bias)
+def _together(cosine: Head, learnt: Head, plain: Head) -> Head:
+    """The head whose logits are the sum of three: of few rows each sees what the others do not.
+
+    `cosine` and `learnt` read the adapted vectors, `plain` the frozen ones.
+    """
+    weight = np.hstack([cosine.weight + learnt.weight, plain.weight])
+    return replace(cosine, weight=weight, bias=cosine.bias + learnt.bias + plain.bias)
 
 
 def _like(head: Head, measured: QuestionModel) -> Head:

@@ -135,6 +135,37 @@ def test_questions_answered_otherwise_take_their_share_of_the_probability() -> N
     assert head.signals(rows)[:, 0].tolist() == [5, 5, 0], "what an article answers is in scope"
 
 
+def test_letters_count_by_their_share_and_never_as_nearness() -> None:
+    rows = np.eye(3, dtype=np.float32)
+    weight = np.array([[0, 0, 9], [5, 0, 0], [0, 5, 0]], np.float32)
+    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), rows, NOTHING, share=0.5)
+    said = np.log(np.array([[0.2, 0.2, 0.6]] * 3, np.float32))
+    inside, outside = head.logits(np.hstack([rows, said]))
+    assert inside == pytest.approx(rows @ weight[1:].T + 0.5 * said[:, 1:])
+    assert outside == pytest.approx(rows @ weight[0] + 0.5 * said[:, 0])
+    alone = replace(head, share=0.0)
+    assert np.array_equal(alone.logits(np.hstack([rows, said]))[0], alone.logits(rows)[0])
+    assert np.array_equal(head.signals(np.hstack([rows, said]))[:, 2], head.signals(rows)[:, 2])
+    again = Head.from_bytes(replace(head, weight=np.tile(weight, 2), memory=np.tile(rows, 2),
+                                    strangers=np.tile(NOTHING, 2)).to_bytes(), head.labels, 3)  # fmt: skip
+    assert again.share == 0.5
+
+
+def test_a_message_that_stands_alone_is_spelt_alone_too(tiny: Encoder, trained: QuestionModel) -> None:
+    """Letters of a conversation that the reader leaves aside must not count."""
+    history = (("customer", "my card is lost"), ("agent", "which card"))
+    files = {**trained.files, "precedents.safetensors": alone_known(tiny, trained, "where is my refund")}
+    model = QuestionModel(tiny, trained.head.labels, files, trained.search_vectors)
+    with_history, alone = model.read([("where is my refund", history)]), model.read([("where is my refund", ())])
+    assert with_history.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def alone_known(tiny: Encoder, trained: QuestionModel, text: str) -> bytes:
+    """Precedents that know the message by itself, and nothing like its conversation."""
+    _, window = tiny.encode(trained.adapted, [(text, ())])
+    return Precedents(window, window).to_bytes()
+
+
 def test_pooling_by_length_is_pooling(tiny: Encoder) -> None:
     import torch
 

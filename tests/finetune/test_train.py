@@ -13,13 +13,16 @@ from finetune.encoder import Encoder
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
 from finetune.leaks import leak_groups
+from finetune.model import Head
 from finetune.train import (
     LEAST_PAIRS,
+    SHARES,
     Progress,
     TrainConfig,
     _learn,
     _Told,
     adapt,
+    fit_share,
     fit_versions,
     questions,
     search_space,
@@ -37,6 +40,26 @@ def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Exa
         assert scores.accuracy > 0.7 and (scores.auroc or 0) > 0.7
         assert trained.seconds > 0
     assert fitted.baseline.model.adapter_bytes < fitted.lora.model.adapter_bytes
+
+
+@pytest.mark.parametrize(("knows", "expected"), [("the encoder", 0.0), ("letters", max(SHARES)), ("both a half", None)])
+def test_letters_get_the_share_that_held_out_rows_give_them(knows: str, expected: float | None) -> None:
+    """Each of the two is right of its own half of the rows, or of all of them, and guesses the others."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 400)
+    guess = np.eye(4, dtype=np.float32)[random.integers(0, 4, 400)]
+    right = np.eye(4, dtype=np.float32)[truth]
+    first = (np.arange(400) < 200)[:, None]
+    seen, spelt = {
+        "the encoder": (right, guess),
+        "letters": (guess, right),
+        "both a half": (np.where(first, right, 0.25), np.where(first, 0.25, right)),
+    }[knows]
+    weight, nothing = 4 * np.eye(4, dtype=np.float32), np.zeros((0, 4), np.float32)
+    head = Head(("a", "b", "c", "d"), weight, np.zeros(4, np.float32), nothing, nothing)
+    shared = fit_share(head, np.hstack([seen, 6 * spelt]).astype(np.float32), truth)
+    assert shared.share == expected if expected is not None else shared.share > 0
+    assert fit_share(head, np.zeros((0, 8), np.float32), np.zeros(0, np.int64)).share == SHARES[0]
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tiny: Encoder, examples: list[Example]) -> None:
