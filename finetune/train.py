@@ -49,7 +49,7 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
-SHARES = (0.3, 0.0, 0.15, 0.45, 0.6)
+SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9)
 """How much the letters may count beside the encoder; the first where no row decides."""
 
 LEAST_PAIRS = 20

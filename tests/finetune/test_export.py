@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from finetune.encoder import MAX_TOKENS, Encoder
 from finetune.examples import Example, FinetuneError
 from finetune.export import GRAPH, LARGE, Exported, export
 from finetune.model import QuestionModel
+from finetune.recipe import TrainConfig
 from finetune.release import reads_alike
+from finetune.train import fit_versions
+from tests.finetune.conftest import labelled_rows
 
 QUESTIONS = [
     ("refund", ()),
@@ -56,6 +60,22 @@ def test_a_version_with_a_graph_reads_as_the_one_without(tiny: Encoder, trained:
     ours, theirs = served.read(QUESTIONS), trained.read(QUESTIONS)
     assert np.allclose(ours.probabilities, theirs.probabilities, atol=1e-4)
     assert np.allclose(ours.out_of_scope, theirs.out_of_scope, atol=1e-4)
+
+
+def test_what_reads_a_second_time_without_the_adapter_is_exported_too(tiny: Encoder, graph: bytes) -> None:
+    """Of few rows the head reads frozen vectors beside the adapted ones."""
+    config = TrainConfig(least_steps=6, epochs=1, threads=1, batch_of_few=16)
+    model = fit_versions(labelled_rows(), tiny, config).lora.model
+    assert model.head.weight.shape[1] == 4 * tiny.dimension
+    served = QuestionModel(tiny, model.head.labels, {**model.files, GRAPH: graph}, model.search_vectors)
+    ours, theirs = served.read(QUESTIONS), model.read(QUESTIONS)
+    assert np.allclose(ours.probabilities, theirs.probabilities, atol=1e-4)
+    assert np.allclose(ours.window, theirs.window, atol=1e-4)
+    half = 2 * tiny.dimension
+    turned = replace(model.head, weight=model.head.weight * np.where(np.arange(2 * half) < half, 1, -100))
+    files = {**model.files, "head.safetensors": replace(turned, weight=turned.weight.astype(np.float32)).to_bytes()}
+    other = QuestionModel(tiny, model.head.labels, files, model.search_vectors).read(QUESTIONS)
+    assert (other.probabilities.argmax(1) != theirs.probabilities.argmax(1)).any(), "both are read"
 
 
 def test_an_exported_version_is_read_without_torch(
