@@ -165,7 +165,7 @@ class Head:
                 tensors["strangers"].astype(np.float32),
                 float(tensors["temperature"][0]),
                 OutOfScope(means, scales, weights, float(tensors["scope_offset"][0])),
-                float(tensors["share"][0]),
+                float(tensors["share"][0]) if "share" in tensors else 0.0,
             )
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
             raise FinetuneError(f"head.safetensors: not a head of this program ({error}); train again") from error
