@@ -131,8 +131,8 @@ def _weighted(counted: Counted, rarity: Floats) -> tuple[Integers, Floats]:
     return np.concatenate([places for places, _ in counted]), np.concatenate(unit).astype(np.float32)
 
 
-def fit_letters(questions: Sequence[Question], targets: Integers, labels: int, seed: int) -> Letters:
-    """Fit on n questions, whose labels are numbered by `targets` `[n]`: seeded batches, a rate that falls to 0."""
+def fit_letters(questions: Sequence[Question], labels: Sequence[str], seed: int) -> Letters:
+    """Fit on questions and the label of each: seeded batches, a rate that falls to 0. Columns are labels, sorted."""
     import torch
     from torch.nn import functional
 
@@ -144,9 +144,10 @@ def fit_letters(questions: Sequence[Question], targets: Integers, labels: int, s
             seen[places] += 1
     rarity = (1 + np.log((1 + len(counted)) / (1 + seen))).astype(np.float32)
     rows = [_weighted(row, rarity) for row in counted]
-    wanted = torch.from_numpy(np.asarray(targets, np.int64))
-    weight = torch.zeros(fields * BUCKETS, labels, requires_grad=True)
-    bias = torch.zeros(labels, requires_grad=True)
+    names, targets = np.unique(np.array(labels), return_inverse=True)
+    wanted = torch.from_numpy(targets.astype(np.int64))
+    weight = torch.zeros(fields * BUCKETS, len(names), requires_grad=True)
+    bias = torch.zeros(len(names), requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=RATE, betas=(0.9, 0.99), weight_decay=DECAY)
     per_epoch = -(-len(rows) // BATCH)
     steps = max(LEAST_STEPS, EPOCHS * per_epoch)

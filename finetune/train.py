@@ -136,47 +136,93 @@ def _learn(
     rows: Split, told: _Told, settled: tuple[QuestionModel, QuestionModel] | None = None
 ) -> tuple[Trained, Trained]:
     """The baseline and LoRA, learnt on `rows.train`; what held-out rows decide is taken from `settled`, if given."""
-    encoder, config, report = told.encoder, told.config, told.report
-    start = time.perf_counter()
-    train, frozen = _with_labels(rows.train, told, _encoding(report, start))
+    seen = _see(rows, told)
+    baseline, head = _fit_frozen(seen, told, settled[0] if settled else None)
+    return baseline, _fit_lora(seen, told, head, settled[1] if settled else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The rows as both versions learn from them: `train` is what they are fitted on, labels among it if these tell.
+
+    `frozen` and `held` are the frozen vectors of the rows to learn from and of those held out; `known` numbers rows
+    that have a class, `names` are these classes, and `near` and `far` the rows to remember of those in and out of
+    scope. `letters` is the file of the reader of letters, and `spelt` what it says of the held-out rows.
+    """
+
+    train: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+    frozen: tuple[Floats, Floats]
+    held: tuple[Floats, Floats]
+    known: list[int]
+    names: list[str]
+    near: list[int]
+    far: list[int]
+    targets: Targets
+    letters: dict[str, bytes]
+    spelt: Floats
+    seconds: float
+
+    def remembering(self, head: Head, features: Floats) -> Head:
+        return replace(head, memory=features[self.near], strangers=features[self.far])
+
+
+def _see(rows: Split, told: _Told) -> _Seen:
+    encoder, seed, start = told.encoder, told.config.seed, time.perf_counter()
+    train, frozen = _with_labels(rows.train, told, _encoding(told.report, start))
     held = encoder.encode(encoder.frozen, questions(rows.held_out))
-    encoded = time.perf_counter() - start
-    report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
+    told.report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
     known = [i for i, e in enumerate(train) if e.intent is not None]
     names = [train[i].intent or OUT_OF_SCOPE for i in known]
-    near, far = ([known[i] for i in kept] for kept in memorable(names, config.seed))
-    read = features(*frozen)
-    head = replace(fit_baseline(read[known], names, config.seed), memory=read[near], strangers=read[far])
-    letters, spelt = _letters([train[i] for i in known], head.labels, rows.held_out, config.seed)
+    near, far = ([known[i] for i in kept] for kept in memorable(names, seed))
+    letters = fit_letters(questions([train[i] for i in known]), names, seed)
     # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
-    everyone, windows = (*train, *rows.held_out), np.vstack([frozen[1], held[1]])
-    targets = targets_of(everyone, windows, encoder, told.passages)
-    precedents = remember(windows, targets, config.seed)
-    plain = head
-    asked = np.hstack([features(*held), spelt])
-    head = _like(head, settled[0]) if settled else calibrated(head, asked, rows.held_out)
-    files = {**_files(head, precedents, encoder.frozen, told), **letters}
-    model = QuestionModel(encoder, head.labels, files, "frozen")
-    baseline = Trained(model, model, time.perf_counter() - start)
+    targets = targets_of((*train, *rows.held_out), np.vstack([frozen[1], held[1]]), encoder, told.passages)
+    file, spelt = {"letters.safetensors": letters.to_bytes()}, letters.chances(questions(rows.held_out))
+    seconds = time.perf_counter() - start
+    return _Seen(train, rows.held_out, frozen, held, known, names, near, far, targets, file, spelt, seconds)
 
+
+def _fit_frozen(seen: _Seen, told: _Told, settled: QuestionModel | None) -> tuple[Trained, Head]:
+    """The baseline, and its head as it was fitted."""
     start = time.perf_counter()
-    adapter, head, curve = adapt(train, frozen, targets, encoder, config, report, told.checkpoints)
-    report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
+    read = features(*seen.frozen)
+    fitted = fit_baseline(read[seen.known], seen.names, told.config.seed)
+    asked = np.hstack([features(*seen.held), seen.spelt])
+    head = _calibrated(seen.remembering(fitted, read), asked, seen, settled)
+    precedents = remember(np.vstack([seen.frozen[1], seen.held[1]]), seen.targets, told.config.seed)
+    files = {**_files(head, precedents, told.encoder.frozen, told), **seen.letters}
+    model = QuestionModel(told.encoder, head.labels, files, "frozen")
+    return Trained(model, model, time.perf_counter() - start + seen.seconds), fitted
+
+
+def _fit_lora(seen: _Seen, told: _Told, plain: Head, settled: QuestionModel | None) -> Trained:
+    """LoRA; of few rows its head is the sum of three, one of them `plain`, which reads frozen vectors."""
+    encoder, config, start = told.encoder, told.config, time.perf_counter()
+    adapter, head, curve = adapt(seen.train, seen.frozen, seen.targets, encoder, config, told.report, told.checkpoints)
+    told.report(Progress("calibrating", 0, 1, 0.0, 0.0, 0.0))
     adapted = merged(encoder, changes(adapter["adapter_model.safetensors"], adapter["adapter_config.json"]))
-    last, window = encoder.encode(adapted, questions(train))
-    learnt = encoder.encode(adapted, questions(rows.held_out))
-    read = features(last, window)
-    asked = np.hstack([features(*learnt), spelt])
+    last, window = encoder.encode(adapted, questions(seen.train))
+    held = encoder.encode(adapted, questions(seen.held_out))
+    read, asked = features(last, window), [features(*held), seen.spelt]
     if told.few:
-        head = _together(head, fit_baseline(read[known], names, config.seed), plain)
-        asked = np.hstack([features(*learnt), features(*held), spelt])
-    head = replace(head, memory=read[near], strangers=read[far])
-    space = settled[1].search_vectors if settled else search_space(targets.after(len(train)), held, learnt)
-    precedents = remember(np.vstack([window, learnt[1]]), targets, config.seed)
-    head = _like(head, settled[1]) if settled else calibrated(head, asked, rows.held_out)
-    files = {**adapter, **_files(head, precedents, adapted, told), **letters}
+        head = _together(head, fit_baseline(read[seen.known], seen.names, config.seed), plain)
+        asked.insert(1, features(*seen.held))
+    head = _calibrated(seen.remembering(head, read), np.hstack(asked), seen, settled)
+    precedents = remember(np.vstack([window, held[1]]), seen.targets, config.seed)
+    held_targets = seen.targets.after(len(seen.train))
+    space = settled.search_vectors if settled is not None else search_space(held_targets, seen.held, held)
+    files = {**adapter, **_files(head, precedents, adapted, told), **seen.letters}
     model = QuestionModel(encoder, head.labels, files, space)
-    return baseline, Trained(model, model, time.perf_counter() - start + encoded, curve)
+    return Trained(model, model, time.perf_counter() - start + seen.seconds, curve)
+
+
+def _calibrated(head: Head, asked: Floats, seen: _Seen, settled: QuestionModel | None) -> Head:
+    """The head calibrated on held-out rows, or as the version that these have judged: it has learnt from them since."""
+    if settled is None:
+        return calibrated(head, asked, seen.held_out)
+    like = settled.head
+    return replace(head, temperature=like.temperature, scope=like.scope, share=like.share)
 
 
 def _with_labels(
@@ -201,16 +247,6 @@ def _files(head: Head, precedents: Precedents, reads: Any, told: _Told) -> dict[
     return files
 
 
-def _letters(
-    rows: Sequence[Example], labels: Sequence[str], held_out: Sequence[Example], seed: int
-) -> tuple[dict[str, bytes], Floats]:
-    """The file of the reader of letters, learnt on rows with a label, and what it says of the held-out rows."""
-    numbers = {label: number for number, label in enumerate(labels)}
-    targets = np.array([numbers[e.intent or OUT_OF_SCOPE] for e in rows])
-    letters = fit_letters(questions(rows), targets, len(labels), seed)
-    return {"letters.safetensors": letters.to_bytes()}, letters.chances(questions(held_out))
-
-
 def _together(cosine: Head, learnt: Head, plain: Head) -> Head:
     """The head whose logits are the sum of three: of few rows each sees what the others do not.
 
@@ -218,12 +254,6 @@ def _together(cosine: Head, learnt: Head, plain: Head) -> Head:
     """
     weight = np.hstack([cosine.weight + learnt.weight, plain.weight])
     return replace(cosine, weight=weight, bias=cosine.bias + learnt.bias + plain.bias)
-
-
-def _like(head: Head, measured: QuestionModel) -> Head:
-    """The head with what was calibrated on rows that it has learnt from."""
-    like = measured.head
-    return replace(head, temperature=like.temperature, scope=like.scope, share=like.share)
 
 
 def _threads_allowed() -> int:

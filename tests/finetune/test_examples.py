@@ -1,4 +1,4 @@
-"""Reading, checking, grouping and splitting of training rows."""
+"""Reading and checking of training rows."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ from finetune.letters import BUCKETS, FLOOR, Letters, fit_letters
 TOPICS = ("where is my parcel {}", "cancel order {}", "the lamp {} is broken")
 
 
-def alone(count: int) -> tuple[list[tuple[str, Sequence[tuple[str, str]]]], np.ndarray]:
-    return [(TOPICS[n % 3].format(n), ()) for n in range(count)], np.arange(count) % 3
+def alone(count: int) -> tuple[list[tuple[str, Sequence[tuple[str, str]]]], list[str]]:
+    return [(TOPICS[n % 3].format(n), ()) for n in range(count)], ["abc"[n % 3] for n in range(count)]
 
 
 @pytest.fixture(scope="module")
 def letters() -> Letters:
     questions, targets = alone(60)
-    return fit_letters(questions, targets, 3, seed=0)
+    return fit_letters(questions, targets, seed=0)
 
 
 def test_it_tells_apart_what_it_has_learnt_and_slips_do_not_confuse_it(letters: Letters) -> None:
@@ -32,8 +32,8 @@ def test_it_tells_apart_what_it_has_learnt_and_slips_do_not_confuse_it(letters: 
 
 def test_a_training_is_the_same_again_and_of_another_seed_another(letters: Letters) -> None:
     questions, targets = alone(60)
-    assert fit_letters(questions, targets, 3, seed=0).to_bytes() == letters.to_bytes()
-    assert fit_letters(questions, targets, 3, seed=1).to_bytes() != letters.to_bytes()
+    assert fit_letters(questions, targets, seed=0).to_bytes() == letters.to_bytes()
+    assert fit_letters(questions, targets, seed=1).to_bytes() != letters.to_bytes()
 
 
 def test_it_agrees_with_scikit_learns_softmax_on_the_same_n_grams() -> None:
@@ -48,7 +48,7 @@ def test_it_agrees_with_scikit_learns_softmax_on_the_same_n_grams() -> None:
     asked = [
         f"{a} {b}" for a in ("where is", "cancel", "lamp", "my order", "broken") for b in ("", "parcel", "42", "now")
     ]
-    said = fit_letters(questions, targets, 3, seed=0).chances([(text, ()) for text in asked])
+    said = fit_letters(questions, targets, seed=0).chances([(text, ()) for text in asked])
     theirs = other.predict_proba(vectorizer.transform(asked))
     sure = theirs.max(axis=1) > 0.6
     assert sure.sum() >= 10
@@ -59,7 +59,7 @@ def test_our_last_line_decides_where_the_message_says_nothing() -> None:
     """The fields of the conversation: "yes" means what was asked."""
     ours = ("do you want your money back?", "shall I send a new one?")
     questions = [("yes please", (("customer", f"hello {n}"), ("agent", ours[n % 2]))) for n in range(80)]
-    letters = fit_letters(questions, np.arange(80) % 2, 2, seed=0)
+    letters = fit_letters(questions, ["ab"[n % 2] for n in range(80)], seed=0)
     assert len(letters.rarity) == 4 * BUCKETS
     told = letters.chances([("yes", (("bot", ours[1]),)), ("yes", (("agent", ours[0]),)), ("yes", ())])
     assert told.argmax(axis=1)[:2].tolist() == [1, 0]
