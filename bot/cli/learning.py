@@ -94,7 +94,7 @@ def train(
     from finetune.release import train_and_register
 
     settings = load_settings(config)
-    rows = _Rows(settings, examples)
+    rows = TrainingRows(settings, examples)
     drawn = rows.drawn()
     knowledge = _knowledge(settings)
     note_drawn(drawn)
@@ -183,7 +183,7 @@ def train_unless_known(config: str) -> None:
 def _known_fingerprint(settings: Settings) -> str:
     from finetune.examples import classed, fingerprint, prepare
 
-    return fingerprint(classed(prepare(_Rows(settings, None).drawn().examples).examples))
+    return fingerprint(classed(prepare(TrainingRows(settings, None).drawn().examples).examples))
 
 
 def _recipe(settings: Settings) -> TrainConfig:
@@ -192,7 +192,7 @@ def _recipe(settings: Settings) -> TrainConfig:
     return TrainConfig(seed=settings.seed)
 
 
-class _Rows:
+class TrainingRows:
     """What to train on: a named file, or all that the company has: labelled messages, playbook, imported chats.
 
     `left_out` counts the rows from Slack that the company's settings keep out of it.
