@@ -7,9 +7,7 @@ its features, its fit and its bytes. Knows nothing about encoders.
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +19,8 @@ from finetune.examples import FinetuneError, normalised
 Question = tuple[str, Sequence[tuple[str, str]]]
 """As in `encoder`: the message, and the `(speaker, text)` lines before it, oldest first."""
 
-BUCKETS = 8192
+BITS = 13
+BUCKETS = 1 << BITS
 """Hashed n-grams of a field: 4,096 cost a tenth of a point, 16,384 gain nothing (docs/decisions.md)."""
 SHORTEST, LONGEST = 2, 5
 FIELDS = 4
@@ -91,15 +90,13 @@ Counted = list[tuple[Integers, Floats]]
 
 
 def _counted(question: Question, fields: int) -> Counted:
-    counts = [Counter(_grams(text)) for text in _texts(question)[:fields]]
-    return [
-        (
-            np.fromiter(found, np.int64, len(found)) + BUCKETS * field,
-            1 + np.log(np.fromiter(found.values(), np.float32, len(found))),
-        )
-        for field, found in enumerate(counts)
-        if found
-    ]
+    found = []
+    for field, text in enumerate(_texts(question)[:fields]):
+        buckets, counts = np.unique(_grams(text), return_counts=True)
+        if len(buckets):
+            places = buckets.astype(np.int64) + BUCKETS * field
+            found.append((places, np.asarray(1 + np.log(counts), np.float32)))
+    return found
 
 
 def _texts(question: Question) -> tuple[str, ...]:
@@ -109,17 +106,33 @@ def _texts(question: Question) -> tuple[str, ...]:
     return message, *(" ".join(lines) for lines in (ours[-1:], ours[-LINES:], theirs[-LINES:]))
 
 
-def _grams(text: str) -> list[int]:
+def _grams(text: str) -> NDArray[np.uint64]:
     """The buckets of all n-grams of each word, which begins and ends with a blank."""
-    found = []
-    for word in normalised(text[-MAX_CHARACTERS:]).split():
-        raw = f" {word} "
-        for length in range(SHORTEST, LONGEST + 1):
-            found += [
-                zlib.crc32(raw[at : at + length].encode("utf-8", "surrogatepass")) % BUCKETS
-                for at in range(len(raw) - length + 1)
-            ]
-    return found
+    plain = normalised(text[-MAX_CHARACTERS:])
+    if not plain:
+        return np.zeros(0, np.uint64)
+    letters = np.frombuffer(f" {plain} ".encode("utf-32-le", "replace"), np.uint32)
+    within = letters != ord(" ")
+    inside, found = np.ones(len(letters) - 1, bool), []
+    for size, hashes in enumerate(hashed_runs(letters, LONGEST), 1):
+        if size > SHORTEST:
+            # A blank may begin or end an n-gram, but not stand between two words in it.
+            inside = inside[: len(hashes)] & within[size - 2 :][: len(hashes)]
+        if size >= SHORTEST:
+            found.append((hashes >> np.uint64(64 - BITS))[inside[: len(hashes)]])
+    return np.concatenate(found)
+
+
+def hashed_runs(letters: NDArray[np.uint32], longest: int) -> Iterator[NDArray[np.uint64]]:
+    """Of each size from 1 to `longest` the hashes of all runs of so many letters; the high bits are the best ones.
+
+    A polynomial of the letters, spread by a multiplication (Knuth 6.4); overflow is meant.
+    """
+    wide = letters.astype(np.uint64)
+    runs = np.zeros_like(wide)
+    for size in range(min(longest, len(wide))):
+        runs = runs[: len(wide) - size] * np.uint64(1_000_003) + wide[size:]
+        yield runs * np.uint64(0x9E3779B97F4A7C15)
 
 
 def _weighted(counted: Counted, rarity: Floats) -> tuple[Integers, Floats]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from finetune.calibrate import Doubles, Floats, Integers, softmax
 from finetune.examples import FinetuneError, Problem, clean_text, parse_object, read_lines
+from finetune.letters import hashed_runs
 
 SENTIMENTS = ("negative", "neutral", "positive")
 BITS = 17
@@ -182,11 +183,7 @@ def _runs(text: str, places: Integers, rarity: Floats) -> tuple[Integers, Double
 def _counted(text: str) -> tuple[Integers, Integers]:
     """The buckets that a text's runs of 1 to LONGEST_RUN letters fall into, and how often."""
     plain = " " + " ".join(text[:MOST_CHARACTERS].casefold().split()) + " "
-    letters = np.frombuffer(plain.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
-    runs, found = np.zeros_like(letters), []
-    for size in range(LONGEST_RUN):
-        # A polynomial of the letters, spread by a multiplication (Knuth 6.4); overflow is meant.
-        runs = runs[: len(letters) - size] * np.uint64(1_000_003) + letters[size:]
-        found.append(runs * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - BITS))
+    letters = np.frombuffer(plain.encode("utf-32-le", "replace"), np.uint32)
+    found = [hashes >> np.uint64(64 - BITS) for hashes in hashed_runs(letters, LONGEST_RUN)]
     places, counts = np.unique(np.concatenate(found), return_counts=True)
     return places.astype(np.int64), counts.astype(np.int64)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from finetune.examples import FinetuneError
-from finetune.letters import BUCKETS, FLOOR, Letters, fit_letters
+from finetune.examples import FinetuneError, normalised
+from finetune.letters import BUCKETS, FLOOR, Letters, _grams, fit_letters
 
 TOPICS = ("where is my parcel {}", "cancel order {}", "the lamp {} is broken")
 
@@ -34,6 +35,19 @@ def test_a_training_is_the_same_again_and_of_another_seed_another(letters: Lette
     questions, targets = alone(60)
     assert fit_letters(questions, targets, seed=0).to_bytes() == letters.to_bytes()
     assert fit_letters(questions, targets, seed=1).to_bytes() != letters.to_bytes()
+
+
+@pytest.mark.parametrize("text", ["where's my parcel?", "a", "一 二三", "x" * 30, "A1-b2  c"])
+def test_its_n_grams_are_those_of_the_words_spelt_out(text: str) -> None:
+    """An independent count, by slicing strings: as many kinds, each as often."""
+    spelt = Counter(
+        f" {word} "[at : at + size]
+        for word in normalised(text).split()
+        for size in range(2, 6)
+        for at in range(len(word) + 3 - size)
+    )
+    _, counts = np.unique(_grams(text), return_counts=True)
+    assert sorted(counts.tolist()) == sorted(spelt.values()), "of so few no two share a bucket"
 
 
 def test_it_agrees_with_scikit_learns_softmax_on_the_same_n_grams() -> None:
