@@ -13,8 +13,8 @@ import numpy as np
 
 from finetune.answers import Targets
 from finetune.calibrate import Floats, Integers
-from finetune.encoder import Encoder, Question
-from finetune.examples import Example
+from finetune.encoder import Encoder
+from finetune.examples import Example, Question
 from finetune.model import features
 from finetune.recipe import TrainConfig
 

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.calibrate import Floats
-from finetune.examples import FinetuneError
+from finetune.examples import FinetuneError, Question
 from finetune.export import Exported
 
 if TYPE_CHECKING:
     import torch
-
-Question = tuple[str, Sequence[tuple[str, str]]]
-"""The last message, and the `(speaker, text)` lines before it, oldest first."""
 
 MAX_TOKENS = 128
 MAX_CHARACTERS = 8_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,10 @@ SPEAKERS = ("customer", "agent", "bot")
 
 Origin = Literal["import", "playbook", "label", "review", "staff", "slack"]
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
+
+
+Question = tuple[str, Sequence[tuple[str, str]]]
+"""What is read: the last message, and the `(speaker, text)` lines before it, oldest first."""
 
 
 class FinetuneError(Exception):
@@ -155,6 +160,10 @@ def parse_object(text: str) -> dict[str, object]:
     return cast(dict[str, object], value)
 
 
+# Categories Cc and Cs but for tab and line ends. Of Cs: a lone surrogate cannot be written as UTF-8 again.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def clean_text(value: object, name: str, limit: int = MAX_TEXT) -> str:
     """The text in NFC without outer blanks. Raises ValueError with the reason when it cannot be used."""
     if not isinstance(value, str):
@@ -165,10 +174,8 @@ def clean_text(value: object, name: str, limit: int = MAX_TEXT) -> str:
         raise ValueError(f'"{name}" is empty')
     if len(text) > limit:
         raise ValueError(f'"{name}" has {len(text):,} characters; at most {limit:,} are allowed')
-    for character in text:
-        # Cs: a lone surrogate cannot be written as UTF-8 again.
-        if character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cs"):
-            raise ValueError(f'"{name}" holds the control character U+{ord(character):04X}; remove it')
+    if control := _CONTROL.search(text):
+        raise ValueError(f'"{name}" holds the control character U+{ord(control.group()):04X}; remove it')
     return text
 
 
@@ -250,29 +257,33 @@ def read_examples(path: Path, bad_rows: Literal["refuse", "skip"] = "refuse") ->
 
     Raises FinetuneError on the first bad row when they are refused, and always when no row is usable.
     """
-    problems: list[Problem] = []
-    examples = tuple(_usable(path, problems))
+    rows = tuple(each_row(path))
+    examples = tuple(row for row in rows if isinstance(row, Example))
+    problems = tuple(row for row in rows if isinstance(row, Problem))
     if problems and (bad_rows == "refuse" or not examples):
         raise _refused(path, problems)
-    return Loaded(examples, tuple(problems))
+    return Loaded(examples, problems)
 
 
 def each_example(path: Path) -> Iterator[Example]:
     """As `read_examples`, a row at a time; bad rows are told after the last one."""
     problems: list[Problem] = []
-    yield from _usable(path, problems)
+    for row in each_row(path):
+        if isinstance(row, Problem):
+            problems.append(row)
+        else:
+            yield row
     if problems:
         raise _refused(path, problems)
 
 
-def _usable(path: Path, problems: list[Problem]) -> Iterator[Example]:
+def each_row(path: Path) -> Iterator[Example | Problem]:
+    """The rows of an intents file one by one, what is wrong with a bad one in its place."""
     for number, line in read_lines(path):
         try:
-            if isinstance(line, Problem):
-                raise ValueError(line.reason)
-            yield example_from(parse_object(line))
+            yield line if isinstance(line, Problem) else example_from(parse_object(line))
         except ValueError as error:
-            problems.append(Problem(number, str(error)))
+            yield Problem(number, str(error))
 
 
 def _refused(path: Path, problems: Sequence[Problem]) -> FinetuneError:

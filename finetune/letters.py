@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.calibrate import Floats, Integers, log_sum_exp
-from finetune.examples import FinetuneError, normalised
-
-Question = tuple[str, Sequence[tuple[str, str]]]
-"""As in `encoder`: the message, and the `(speaker, text)` lines before it, oldest first."""
+from finetune.examples import FinetuneError, Question, normalised
 
 BITS = 13
 BUCKETS = 1 << BITS

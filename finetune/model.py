@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.calibrate import Doubles, Floats, OutOfScope, log_sum_exp, softmax
-from finetune.encoder import Encoder, Question
-from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, approvable
+from finetune.encoder import Encoder
+from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, Question, approvable
 from finetune.export import GRAPH, Exported
 from finetune.letters import Letters
 from finetune.precedents import NONE, precedents_from

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -364,8 +365,11 @@ def find_personal(text: str, parties: re.Pattern[str] | None = None) -> tuple[Pe
 
     def choose(found: Iterable[Personal]) -> None:
         for one in sorted(found, key=lambda one: (one.start, one.start - one.end)):
-            if all(one.end <= left or one.start >= right for left, right in taken):
-                taken.append((one.start, one.end))
+            # Places taken are in order and apart, so only the neighbours can be in the way.
+            place = bisect(taken, (one.start, one.end))
+            free_before = place == 0 or taken[place - 1][1] <= one.start
+            if free_before and (place == len(taken) or one.end <= taken[place][0]):
+                taken.insert(place, (one.start, one.end))
                 chosen.append(one)
 
     for find in _FINDERS if _NUMBER.search(folded) else (_emails,):

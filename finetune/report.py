@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune.encoder import Question
-from finetune.examples import Example, FinetuneError, approvable
+from finetune.examples import Example, FinetuneError, Question, approvable
 from finetune.metrics import (
     ReliabilityBin,
     RiskCurve,

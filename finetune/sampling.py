@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from finetune.examples import Example
@@ -20,29 +20,33 @@ RARE = 50
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows that were drawn, in their order, and how many they were drawn from."""
+    """The rows that were drawn, in their order, how many they were drawn from, and how many were not allowed."""
 
     examples: tuple[Example, ...]
     drawn_from: int
+    left_out: int = 0
 
 
-def sample(rows: Iterable[Example], most: int = MOST) -> Sample:
-    """All rows, or `most` of them: those whose hash is smallest, so that nearly the same are drawn when more come.
+def sample(rows: Iterable[Example], most: int = MOST, allowed: Callable[[Example], bool] = lambda _: True) -> Sample:
+    """All rows that are allowed, or `most` of them: those whose hash is smallest, so that more rows change few of them.
 
-    Of every intent the RARE smallest are among them first. Never more than twice `most` rows are in memory; that rows
+    Of every intent the RARE smallest are among them first. Never more than twice `most` rows are in memory; that some
     were let go on the way changes nothing, for none of those can be among the smallest in the end (a bottom-k sketch,
     Cohen and Kaplan 2007).
     """
     kept: list[tuple[int, int, Example]] = []
-    count = 0
+    count = left_out = 0
     for example in rows:
+        if not allowed(example):
+            left_out += 1
+            continue
         kept.append((_hash(example), count, example))
         count += 1
         if len(kept) >= 2 * most:
             kept = _smallest(kept, most)
     if len(kept) > most:
         kept = _smallest(kept, most)
-    return Sample(tuple(example for _, _, example in sorted(kept, key=lambda row: row[1])), count)
+    return Sample(tuple(example for _, _, example in sorted(kept, key=lambda row: row[1])), count, left_out)
 
 
 def _smallest(rows: list[tuple[int, int, Example]], most: int) -> list[tuple[int, int, Example]]:

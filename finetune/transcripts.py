@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from finetune.dialogues import MAX_ID, Dialogue, read_csv, read_jsonl
-from finetune.examples import Example, FinetuneError, Problem, example_from, parse_object, read_lines
+from finetune.examples import Example, FinetuneError, Problem, each_row
 from finetune.helpdesks import read_intercom, read_zendesk
 from finetune.masking import Masked, MaskingReport, mask_texts
 from finetune.names import party_pattern
@@ -178,13 +178,10 @@ def _row(example: Example) -> dict[str, object]:
 def read_imported(folder: Path) -> Iterator[Example]:
     """All rows imported so far, one by one, in the order of the file names."""
     for file in sorted(folder.glob("*.jsonl")):
-        for number, line in read_lines(file):
-            try:
-                if isinstance(line, Problem):
-                    raise ValueError(line.reason)
-                yield example_from(parse_object(line))
-            except ValueError as error:
-                raise FinetuneError(f"{file} line {number}: {error}; delete the file and import again") from error
+        for row in each_row(file):
+            if isinstance(row, Problem):
+                raise FinetuneError(f"{file} {row}; delete the file and import again")
+            yield row
 
 
 def _write_whole(folder: Path, stem: str, lines: Iterable[str]) -> Path | None:

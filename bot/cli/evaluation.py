@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli import assembly
-from bot.cli.learning import note_drawn
-from bot.cli.output import ConfigOption, JsonFlag, emit, note, report_training
+from bot.cli.output import ConfigOption, JsonFlag, emit, note, note_drawn, report_training
 from bot.settings import Settings, load_settings
 from finetune.examples import each_example, read_examples
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ import typer
 
 from bot import FrontdeskError
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, emit, note, plain, report_training
+from bot.cli.output import ConfigOption, JsonFlag, emit, note, note_drawn, plain, report_training
 from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
 from finetune.examples import Example, FinetuneError, each_example
@@ -94,12 +94,11 @@ def train(
     from finetune.release import train_and_register
 
     settings = load_settings(config)
-    rows = TrainingRows(settings, examples)
-    drawn = rows.drawn()
+    drawn = training_rows(settings, examples)
     knowledge = _knowledge(settings)
     note_drawn(drawn)
-    if rows.left_out:
-        note(f"left out: {rows.left_out} rows from Slack; {_SLACK_CURE}")
+    if drawn.left_out:
+        note(f"left out: {drawn.left_out} rows from Slack; {_SLACK_CURE}")
     learnt = train_and_register(
         drawn.examples,
         assembly.base_folder(settings),
@@ -183,7 +182,7 @@ def train_unless_known(config: str) -> None:
 def _known_fingerprint(settings: Settings) -> str:
     from finetune.examples import classed, fingerprint, prepare
 
-    return fingerprint(classed(prepare(TrainingRows(settings, None).drawn().examples).examples))
+    return fingerprint(classed(prepare(training_rows(settings, None).examples).examples))
 
 
 def _recipe(settings: Settings) -> TrainConfig:
@@ -192,51 +191,28 @@ def _recipe(settings: Settings) -> TrainConfig:
     return TrainConfig(seed=settings.seed)
 
 
-class TrainingRows:
-    """What to train on: a named file, or all that the company has: labelled messages, playbook, imported chats.
+def training_rows(settings: Settings, file: Path | None) -> Sample:
+    """As many rows as training can use of a named file, or of all that the company has; read one by one.
 
-    `left_out` counts the rows from Slack that the company's settings keep out of it.
+    Rows from Slack are left out unless the company has decided otherwise. Raises FinetuneError when none is left.
     """
+    from bot.conversation.phrases import PhraseBook
+    from finetune.sampling import sample
 
-    def __init__(self, settings: Settings, file: Path | None) -> None:
-        self._settings = settings
-        self._file = file
-        self.left_out = 0
-
-    def drawn(self) -> Sample:
-        """As many of the rows as training can use; read one by one. Raises FinetuneError when there are none."""
-        from finetune.sampling import sample
-
-        rows = each_example(self._file) if self._file is not None else self._company()
-        drawn = sample(self._permitted(rows))
-        if not drawn.examples:
-            raise FinetuneError(
-                f"nothing to train on: all {self.left_out} rows are from Slack; {_SLACK_CURE}"
-                if self.left_out
-                else "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set "
-                "`examples` in frontdesk.toml"
-            )
-        return drawn
-
-    def _company(self) -> Iterator[Example]:
-        from bot.conversation.phrases import PhraseBook
-
-        # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
-        return (row for row in company_rows(self._settings) if not PhraseBook.reads(row.text))
-
-    def _permitted(self, rows: Iterable[Example]) -> Iterator[Example]:
-        """Without rows from Slack, unless the company has decided otherwise."""
-        for row in rows:
-            if row.origin == "slack" and not self._settings.train_on_slack:
-                self.left_out += 1
-            else:
-                yield row
-
-
-def note_drawn(drawn: Sample) -> None:
-    """Says on how many rows a training is, and that it is a draw where there are too many."""
-    some = "" if len(drawn.examples) == drawn.drawn_from else f", drawn from {drawn.drawn_from}"
-    note(f"training on {len(drawn.examples)} rows{some}")
+    # The phrase book judges what the encoder cannot read, so the encoder is not made to guess at it.
+    company = (row for row in company_rows(settings) if not PhraseBook.reads(row.text))
+    drawn = sample(
+        each_example(file) if file is not None else company,
+        allowed=lambda row: settings.train_on_slack or row.origin != "slack",
+    )
+    if not drawn.examples:
+        raise FinetuneError(
+            f"nothing to train on: all {drawn.left_out} rows are from Slack; {_SLACK_CURE}"
+            if drawn.left_out
+            else "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set "
+            "`examples` in frontdesk.toml"
+        )
+    return drawn
 
 
 def company_rows(settings: Settings) -> Iterator[Example]:

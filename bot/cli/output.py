@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from finetune.sampling import Sample
     from finetune.train import Progress as Step
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
@@ -48,6 +49,12 @@ def plain(value: object) -> object:
 def note(text: str) -> None:
     """A line of progress; never on stdout, so that `--json` stays one object."""
     print(text, file=sys.stderr, flush=True)
+
+
+def note_drawn(drawn: Sample) -> None:
+    """Says on how many rows a training is, and that it is a draw where there are too many."""
+    some = "" if len(drawn.examples) == drawn.drawn_from else f", drawn from {drawn.drawn_from}"
+    note(f"training on {len(drawn.examples)} rows{some}")
 
 
 class Progress:

@@ -21,9 +21,9 @@ from pathlib import Path
 from random import Random
 
 from finetune.baseline import fit_baseline
-from finetune.encoder import Encoder, Question
+from finetune.encoder import Encoder
 from finetune.evaluate import IntentsReport, evaluate_intents
-from finetune.examples import OUT_OF_SCOPE, Example, prepare, read_examples
+from finetune.examples import OUT_OF_SCOPE, Example, Question, prepare, read_examples
 from finetune.leaks import split
 from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig

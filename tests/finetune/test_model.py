@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from finetune.calibrate import OutOfScope
-from finetune.encoder import LINE_TOKENS, MAX_TOKENS, Encoder, Question
-from finetune.examples import OUT_OF_SCOPE, FinetuneError
+from finetune.encoder import LINE_TOKENS, MAX_TOKENS, Encoder
+from finetune.examples import OUT_OF_SCOPE, FinetuneError, Question
 from finetune.model import NEIGHBOURS, STANDS_ALONE, Head, QuestionModel, changes, features, merged
 from finetune.precedents import Precedents, precedents_from
 from tests.finetune.conftest import VOCABULARY

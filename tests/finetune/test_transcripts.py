@@ -336,4 +336,4 @@ def test_star_is_imported_in_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     done = import_transcripts(STAR, "jsonl", tmp_path)
     assert (done.dialogues, done.turns, done.labelled) == (4930, 86488, 37289)
-    assert time.process_time() - start < 150
+    assert time.process_time() - start < 30

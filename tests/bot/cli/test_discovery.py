@@ -69,7 +69,7 @@ def test_an_accepted_answer_is_an_intent_of_the_playbook(frontdesk: Run, home: P
     assert intent is not None
     assert (intent.title.said, intent.answer.said) == (ANSWER.title, ANSWER.answer)
     assert intent.examples == (("en", "which bulb do i need"), ("zh", "灯泡多大"))
-    rows = learning.TrainingRows(load_settings(), None).drawn().examples
+    rows = learning.training_rows(load_settings(), None).examples
     assert [(r.text, r.answer) for r in rows if r.intent == "bulb_size" and r.history] == [
         ("and for the blue one?", ANSWER.answer[0][1])
     ]
@@ -142,18 +142,18 @@ def test_the_playbook_keeps_its_line_ends_and_mode(frontdesk: Run, home: Path, c
 
 def test_training_reads_what_was_accepted(frontdesk: Run, home: Path, company: Path) -> None:
     settings = load_settings()
-    before = {row.text: row.intent for row in learning.TrainingRows(settings, None).drawn().examples}
+    before = {row.text: row.intent for row in learning.training_rows(settings, None).examples}
     assert before["the lamp flickers"] == "cancel_order" and before["it blinks"] == "flicker"
     put(home, INTENT, LABEL, MERGE)
-    assert {row.text: row.intent for row in learning.TrainingRows(settings, None).drawn().examples} == before, (
+    assert {row.text: row.intent for row in learning.training_rows(settings, None).examples} == before, (
         "open ones change nothing"
     )
     assert frontdesk("proposals", "accept", INTENT.id, LABEL.id, MERGE.id).status == 0
-    after = {row.text: row.intent for row in learning.TrainingRows(settings, None).drawn().examples}
+    after = {row.text: row.intent for row in learning.training_rows(settings, None).examples}
     assert after["the lamp flickers"] == OUT_OF_SCOPE and after["it blinks"] == "wall_mount"
     assert after["can it hang on a wall?"] == OUT_OF_SCOPE, "a label that is there stays"
     (home / "proposals" / "accepted" / f"{LABEL.id}.toml").unlink()
-    assert {r.text: r.intent for r in learning.TrainingRows(settings, None).drawn().examples}[
+    assert {r.text: r.intent for r in learning.training_rows(settings, None).examples}[
         "the lamp flickers"
     ] == "cancel_order"
 
