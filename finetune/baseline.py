@@ -12,15 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.calibrate import Floats
-from finetune.examples import OUT_OF_SCOPE, FinetuneError
+from finetune.examples import FinetuneError
 from finetune.model import Head
 
 STRENGTH = 30.0
 """Inverse regularisation C: chosen on BANKING77, CLINC150 and few-shot splits (reference/baselines.md)."""
-MEMORY_PER_INTENT = 15
-"""Keeps a version of 77 intents, adapter included, under 5 MB."""
-STRANGERS = 1_500
-"""Out-of-scope rows that are remembered: they are of all kinds, so few would stand for the others."""
 
 
 def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
@@ -48,18 +44,4 @@ def fit_baseline(rows: Floats, intents: Sequence[str], seed: int) -> Head:
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     if alike:
         weight = np.hstack([weight, weight]) / np.sqrt(np.float32(2))
-    nothing = np.zeros((0, rows.shape[1]), np.float32)
-    return Head(tuple(map(str, labels)), weight, bias, nothing, nothing)
-
-
-def memorable(intents: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
-    """Which training rows a head remembers to tell how near a question is: a few of each class, and the strangers."""
-    counts: dict[str, int] = {}
-    kept = []
-    for index in np.random.default_rng(seed).permutation(len(intents)).tolist():
-        intent = intents[index]
-        counts[intent] = counts.get(intent, 0) + 1
-        if counts[intent] <= (STRANGERS if intent == OUT_OF_SCOPE else MEMORY_PER_INTENT):
-            kept.append(index)
-    kept.sort()
-    return [i for i in kept if intents[i] != OUT_OF_SCOPE], [i for i in kept if intents[i] == OUT_OF_SCOPE]
+    return Head(tuple(map(str, labels)), weight, bias)

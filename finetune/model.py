@@ -19,6 +19,7 @@ from finetune.encoder import Encoder
 from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, Question, approvable
 from finetune.export import GRAPH, Exported
 from finetune.letters import Letters
+from finetune.memory import NOTHING, Memory
 from finetune.precedents import NONE, precedents_from
 from finetune.registry import MODEL_FILES, Manifest, Space, verify
 from finetune.tone import ToneHead, Tones
@@ -26,7 +27,6 @@ from finetune.tone import ToneHead, Tones
 if TYPE_CHECKING:
     import torch
 
-NEIGHBOURS = 5
 STANDS_ALONE = 0.1
 """How much better known a message must be alone than with the lines before it to be read without them."""
 
@@ -80,15 +80,15 @@ class Head:
 
     `labels` may hold classes that are no intents. OUT_OF_SCOPE takes part in the score for out of scope, never in an
     arg max (reference: that finds .36 of it); those of OTHERWISE take their share of the probability, so that a
-    question for an article is not taken for the intent next to it. `memory` holds vectors of training questions in
-    scope, `strangers` of those out of scope, float16 `[m, 2d]` each. `share` is how much the letters count beside them.
+    question for an article is not taken for the intent next to it. `memory` holds training questions in scope,
+    `strangers` those out of scope. `share` is how much the letters count beside the features.
     """
 
     labels: tuple[str, ...]
     weight: Floats
     bias: Floats
-    memory: Floats
-    strangers: Floats
+    memory: Memory = NOTHING
+    strangers: Memory = NOTHING
     temperature: float = 1.0
     scope: OutOfScope = UNFITTED
     share: float = 0.0
@@ -122,7 +122,7 @@ class Head:
         """The SIGNALS of each row, `[n, 4]`; larger means more in scope."""
         inside, outside = self.logits(rows)
         best = inside.max(axis=1)
-        nearest = _nearness(rows, self.memory) - _nearness(rows, self.strangers)
+        nearest = self.memory.nearness(rows) - self.strangers.nearness(rows)
         margin = np.where(np.isfinite(outside), best - outside, 0.0)
         return np.stack([best, log_sum_exp(inside), nearest, margin], axis=1).astype(np.float32)
 
@@ -138,8 +138,8 @@ class Head:
                 {
                     "weight": np.ascontiguousarray(self.weight),
                     "bias": np.ascontiguousarray(self.bias),
-                    "memory": np.ascontiguousarray(self.memory.astype(np.float16)),
-                    "strangers": np.ascontiguousarray(self.strangers.astype(np.float16)),
+                    **self.memory.tensors("memory"),
+                    **self.strangers.tensors("strangers"),
                     "temperature": np.array([self.temperature]),
                     "share": np.array([self.share]),
                     "scope": scope,
@@ -161,35 +161,19 @@ class Head:
                 labels,
                 tensors["weight"].astype(np.float32),
                 tensors["bias"].astype(np.float32),
-                tensors["memory"].astype(np.float32),
-                tensors["strangers"].astype(np.float32),
+                Memory.from_tensors(tensors, "memory", dimension),
+                Memory.from_tensors(tensors, "strangers", dimension),
                 float(tensors["temperature"][0]),
                 OutOfScope(means, scales, weights, float(tensors["scope_offset"][0])),
-                float(tensors["share"][0]) if "share" in tensors else 0.0,
+                float(tensors["share"][0]),
             )
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
             raise FinetuneError(f"head.safetensors: not a head of this program ({error}); train again") from error
-        rows = {head.memory.shape[1:], head.strangers.shape[1:]}
         width = 4 * dimension if head.weight.shape[1:] == (4 * dimension,) else 2 * dimension
-        shapes = (head.weight.shape, head.bias.shape, rows, len(means))
-        if shapes != ((len(labels), width), (len(labels),), {(2 * dimension,)}, len(SIGNALS)):
+        shapes = (head.weight.shape, head.bias.shape, len(means))
+        if shapes != ((len(labels), width), (len(labels),), len(SIGNALS)):
             raise FinetuneError(f"head.safetensors: shaped for another model {shapes}; train again")
         return head
-
-
-def _nearness(rows: Floats, memory: Floats) -> Floats:
-    """Mean cosine of each row to its nearest remembered rows, `[n]`; 0 when nothing is remembered.
-
-    Rows are compared in as many first columns as are remembered.
-    """
-    result = np.zeros(len(rows), np.float32)
-    if not len(memory):
-        return result
-    count = min(NEIGHBOURS, len(memory))
-    for start in range(0, len(rows), 1024):
-        likeness = rows[start : start + 1024, : memory.shape[1]] @ memory.T
-        result[start : start + 1024] = np.partition(likeness, -count, axis=1)[:, -count:].mean(axis=1)
-    return result
 
 
 # ----------------------------------------------------------------------------------------------------------- model

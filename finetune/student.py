@@ -68,8 +68,7 @@ class Student:
 
     def head(self, labels: tuple[str, ...]) -> Head:
         weight = self._scaled().detach().float().cpu().numpy()
-        nothing = np.zeros((0, weight.shape[1]), np.float32)
-        return Head(labels, weight, np.zeros(len(labels), np.float32), nothing, nothing)
+        return Head(labels, weight, np.zeros(len(labels), np.float32))
 
     def _scaled(self) -> torch.Tensor:
         import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from finetune.answers import Passages, Targets, remember, targets_of
-from finetune.baseline import fit_baseline, memorable
+from finetune.baseline import fit_baseline
 from finetune.batches import Batches
 from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, log_loss
 from finetune.checkpoint import Checkpoints, training_key
@@ -24,6 +24,7 @@ from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, classed, pre
 from finetune.labels import label_examples, telling
 from finetune.leaks import Split, split
 from finetune.letters import fit_letters
+from finetune.memory import memorable, remembered
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, changes, features, merged
 from finetune.precedents import Precedents
 from finetune.recipe import TrainConfig
@@ -164,7 +165,7 @@ class _Seen:
     seconds: float
 
     def remembering(self, head: Head, features: Floats) -> Head:
-        return replace(head, memory=features[self.near], strangers=features[self.far])
+        return replace(head, memory=remembered(features[self.near]), strangers=remembered(features[self.far]))
 
 
 def _see(rows: Split, told: _Told) -> _Seen:

@@ -46,7 +46,7 @@ def live(registry: Registry, model: QuestionModel, held_out: Sequence[Example], 
 
 def altered(model: QuestionModel, weight: Doubles | None = None, temperature: float | None = None) -> QuestionModel:
     """The version with a fault in its head."""
-    head = replace(model.head, memory=model.head.memory)
+    head = model.head
     if weight is not None:
         head = replace(head, weight=weight.astype("float32"))
     if temperature is not None:

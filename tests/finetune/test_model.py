@@ -13,7 +13,8 @@ import pytest
 from finetune.calibrate import OutOfScope
 from finetune.encoder import LINE_TOKENS, MAX_TOKENS, Encoder
 from finetune.examples import OUT_OF_SCOPE, FinetuneError, Question
-from finetune.model import NEIGHBOURS, STANDS_ALONE, Head, QuestionModel, changes, features, merged
+from finetune.memory import NOTHING, Memory, remembered
+from finetune.model import STANDS_ALONE, Head, QuestionModel, changes, features, merged
 from finetune.precedents import Precedents, precedents_from
 from tests.finetune.conftest import VOCABULARY
 
@@ -111,14 +112,11 @@ def test_an_empty_batch_is_no_error(tiny: Encoder, trained: QuestionModel) -> No
     assert read.probabilities.shape == (0, 3) and read.last.shape == (0, tiny.dimension)
 
 
-NOTHING = np.zeros((0, 3), np.float32)
-
-
 def test_the_out_of_scope_class_is_never_an_answer_but_counts_in_the_score() -> None:
     rows = np.eye(3, dtype=np.float32)
     weight = np.array([[0, 0, 9], [5, 0, 0], [0, 5, 0]], np.float32)
     scope = OutOfScope((0.0,) * 4, (1.0,) * 4, (0.0, 0.0, 0.0, 1.0), 0.0)
-    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), NOTHING, NOTHING, scope=scope)
+    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), scope=scope)
     assert head.intents == ("a", "b") and head.probabilities(rows).shape == (3, 2)
     assert head.out_of_scope(rows).argmax() == 2
     plain = replace(head, labels=("c", "a", "b"))
@@ -128,7 +126,7 @@ def test_the_out_of_scope_class_is_never_an_answer_but_counts_in_the_score() -> 
 def test_questions_answered_otherwise_take_their_share_of_the_probability() -> None:
     rows = np.eye(3, dtype=np.float32)
     weight = np.array([[0, 0, 9], [0, 5, 0], [5, 0, 0]], np.float32)
-    head = Head((OUT_OF_SCOPE, "*care.md", "a"), weight, np.zeros(3, np.float32), NOTHING, NOTHING)
+    head = Head((OUT_OF_SCOPE, "*care.md", "a"), weight, np.zeros(3, np.float32))
     assert head.intents == ("a",) and head.inside == ("a", "*care.md")
     odds = np.exp([5.0, 0.0])
     assert head.probabilities(rows)[:, 0] == pytest.approx([odds[0] / odds.sum(), odds[1] / odds.sum(), 0.5])
@@ -138,7 +136,7 @@ def test_questions_answered_otherwise_take_their_share_of_the_probability() -> N
 def test_letters_count_by_their_share_and_never_as_nearness() -> None:
     rows = np.eye(3, dtype=np.float32)
     weight = np.array([[0, 0, 9], [5, 0, 0], [0, 5, 0]], np.float32)
-    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), rows, NOTHING, share=0.5)
+    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), Memory(rows, alike=False), share=0.5)
     said = np.log(np.array([[0.2, 0.2, 0.6]] * 3, np.float32))
     inside, outside = head.logits(np.hstack([rows, said]))
     assert inside == pytest.approx(rows @ weight[1:].T + 0.5 * said[:, 1:])
@@ -146,9 +144,8 @@ def test_letters_count_by_their_share_and_never_as_nearness() -> None:
     alone = replace(head, share=0.0)
     assert np.array_equal(alone.logits(np.hstack([rows, said]))[0], alone.logits(rows)[0])
     assert np.array_equal(head.signals(np.hstack([rows, said]))[:, 2], head.signals(rows)[:, 2])
-    again = Head.from_bytes(replace(head, weight=np.tile(weight, 2), memory=np.tile(rows, 2),
-                                    strangers=np.tile(NOTHING, 2)).to_bytes(), head.labels, 3)  # fmt: skip
-    assert again.share == 0.5
+    stored = replace(head, weight=np.tile(weight, 2), memory=remembered(np.tile(rows, 2)), strangers=NOTHING)
+    assert Head.from_bytes(stored.to_bytes(), head.labels, 3).share == 0.5
 
 
 def test_a_message_that_stands_alone_is_spelt_alone_too(tiny: Encoder, trained: QuestionModel) -> None:
@@ -209,18 +206,13 @@ def test_a_question_known_by_itself_is_read_without_what_was_said_before(tiny: E
     assert not np.allclose(read.window[0], read.window[1], atol=1e-2), "it is read in its conversation"
 
 
-def test_nearness_is_the_mean_of_the_nearest_remembered_rows_less_that_of_the_nearest_strangers() -> None:
+def test_the_third_signal_is_nearness_to_what_was_taught_less_that_to_strangers() -> None:
     random = np.random.default_rng(0)
     memory, strangers, rows = (random.normal(size=(n, 6)).astype(np.float32) for n in (40, 9, 7))
-    nobody = np.zeros((0, 6), np.float32)
-
-    def nearest(remembered: np.ndarray) -> np.ndarray:
-        return np.mean([sorted((remembered @ row).tolist())[-NEIGHBOURS:] for row in rows], axis=1)
-
-    head = Head(("a", "b"), np.zeros((2, 6), np.float32), np.zeros(2, np.float32), memory, nobody)
-    assert np.allclose(head.signals(rows)[:, 2], nearest(memory), atol=1e-5)
-    both = replace(head, strangers=strangers)
-    assert np.allclose(both.signals(rows)[:, 2], nearest(memory) - nearest(strangers), atol=1e-5)
+    head = Head(("a", "b"), np.zeros((2, 6), np.float32), np.zeros(2, np.float32), remembered(memory))
+    assert np.array_equal(head.signals(rows)[:, 2], head.memory.nearness(rows))
+    both = replace(head, strangers=remembered(strangers))
+    assert np.array_equal(both.signals(rows)[:, 2], head.memory.nearness(rows) - both.strangers.nearness(rows))
 
 
 def test_a_head_survives_its_bytes() -> None:
@@ -229,8 +221,8 @@ def test_a_head_survives_its_bytes() -> None:
         ("a", "b"),
         random.normal(size=(2, 8)).astype(np.float32),
         random.normal(size=2).astype(np.float32),
-        random.normal(size=(3, 8)).astype(np.float16).astype(np.float32),
-        random.normal(size=(2, 8)).astype(np.float16).astype(np.float32),
+        remembered(random.normal(size=(3, 8)).astype(np.float32)),
+        remembered(np.tile(random.normal(size=(2, 4)).astype(np.float32), 2)),
         0.7,
         OutOfScope((1.0, 2.0, 3.0, 4.0), (1.0,) * 4, (0.1, 0.2, 0.3, 0.4), -1.5),
     )
