@@ -34,7 +34,7 @@ SIGNALS = ("max_logit", "energy", "nearest", "margin")
 """What speaks for a question being in scope: the best in-scope logit; the log-sum-exp of in-scope logits (Liu et al.
 2020); the mean cosine to the nearest training questions in scope (Sun et al. 2022), less that to the nearest out of
 scope; and the best in-scope logit less that of the out-of-scope class, 0 where there is no such class."""
-SCOPE_PRIOR = (0.0, 0.5, 0.5, 0.0)
+SCOPE_PRIOR = (0.5, 0.0, 0.5, 0.0)
 SCOPE_PRIOR_CLASS = (0.0, 0.5, 0.5, 0.5)
 """Weights of the signals before any out-of-scope row was seen; the second when there is an out-of-scope class."""
 

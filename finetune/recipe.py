@@ -35,7 +35,7 @@ class TrainConfig:
     slips: float = 0.2
     """Share of the messages that are read with slips of the keyboard."""
     scale: float = 20.0
-    smoothing: float = 0.1
+    smoothing: float = 0.03
     few: int = 2_000
     """Sets of up to so many rows are learnt with their labels, the contrastive term and a second head, and once more
     whole after the held-out rows have been asked. Of many rows a tenth is not missed, and the rest costs accuracy."""
