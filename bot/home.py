@@ -35,6 +35,10 @@ class Home:
         return self.folder / "knowledge"
 
     @property
+    def crawl(self) -> Path:
+        return self.folder / "crawl"
+
+    @property
     def models(self) -> Path:
         return self.folder / "models"
 

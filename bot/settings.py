@@ -38,6 +38,34 @@ class Gate(BaseModel):
     )
 
 
+class Crawl(BaseModel):
+    """How sites are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pages: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=2_000, description="pages of one site that are read at most"
+    )
+    minutes: Annotated[float, Field(gt=0)] = Field(default=60, description="time after which reading one site ends")
+    delay: Annotated[float, Field(ge=0, le=60)] = Field(
+        default=0.5, description="seconds between two requests, if robots.txt asks for no more"
+    )
+    private: tuple[str, ...] = Field(
+        default=(),
+        description='`host:port` to be read although not on the public internet, e.g. ["intranet:8080"]',
+    )
+
+    @field_validator("private", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _parts(value)
+
+
+def _parts(value: object) -> object:
+    """A list, in the environment written with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 class Settings(BaseModel):
     """Every setting with its meaning; paths are relative to the settings file. Unknown names are errors."""
 
@@ -46,6 +74,7 @@ class Settings(BaseModel):
     home: Path = Field(Path(".frontdesk"), description="folder of everything learnt and recorded")
     playbook: Path = Field(Path("playbook.toml"), description="intents, approved answers and fixed wordings")
     knowledge: tuple[Path, ...] = Field((), description="folders or files that `ingest` reads by default")
+    sites: tuple[str, ...] = Field((), description="pages or site maps that `ingest` reads from, with all below them")
     examples: tuple[Path, ...] = Field((), description="labelled messages (JSON Lines) that training uses")
     validation: Path | None = Field(None, description="questions that thresholds are chosen on, never trained on")
     tone: Path | None = Field(None, description="messages with sentiment and urgency; none: neither is read")
@@ -60,12 +89,13 @@ class Settings(BaseModel):
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
     train_on_slack: bool = Field(False, description="train on chats from Slack too; Slack's terms restrict it")
+    crawl: Crawl = Field(Crawl(), description="the table of how sites are read")
     gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
 
-    @field_validator("knowledge", "examples", "allowed_hosts", mode="before")
+    @field_validator("knowledge", "sites", "examples", "allowed_hosts", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return _parts(value)
 
     @property
     def home_folder(self) -> Home:

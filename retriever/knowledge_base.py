@@ -17,7 +17,7 @@ import numpy as np
 
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Passage, Query, RetrieverError, Section, Vectors
-from retriever.readers import FileRead, Skipped, read_path
+from retriever.readers import FileRead, Site, Skipped, read_path, read_site
 from retriever.search import AnswerScore, Indexes, search
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
@@ -124,7 +124,7 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A document and the file it came from: `root` and `file` are absolute paths."""
+    """A document and where it came from: `root` and `file` are absolute paths, or a site's start and a page's URL."""
 
     root: str
     file: str
@@ -164,10 +164,12 @@ class KnowledgeBase:
             raise RetrieverError(problems[0])
         raise RetrieverError(f"{self._store.folder}: the knowledge base is empty; run: frontdesk ingest FOLDER")
 
-    def ingest(self, paths: Sequence[Path | str], progress: Progress | None = None) -> IngestReport:
-        """Bring the knowledge base up to date with `paths`: files and folders.
+    def ingest(
+        self, paths: Sequence[Path | str], progress: Progress | None = None, sites: Sequence[Site] = ()
+    ) -> IngestReport:
+        """Bring the knowledge base up to date with `paths`, files and folders, and with crawled `sites`.
 
-        A path's earlier content is replaced: what is gone from a folder is gone from the knowledge. Files that cannot
+        Earlier content is replaced: what is gone from a folder or a site is gone from the knowledge. Files that cannot
         be read are skipped and reported; a file named in `paths` itself is refused instead. Nothing changes on disk
         until everything was read and embedded. Raises RetrieverError, and then the old version is still live.
         """
@@ -177,27 +179,18 @@ class KnowledgeBase:
                 raise RetrieverError(f"{given}: no such file or folder")
         with self._store.locked():
             base, old, vector_of = self._base()
-            kept = [item for item in old if not any(_within(item.file, path) for path in chosen)]
+            starts = {site.start for site in sites}
+            kept = [i for i in old if i.root not in starts and not any(_within(i.file, path) for path in chosen)]
             before: dict[tuple[str, str], list[Document]] = {}
             for item in old:
                 before.setdefault((item.file, item.digest), []).append(item.document)
-            fresh: list[_Stored] = []
-            skipped: list[Skipped] = []
-            for path in dict.fromkeys(chosen):
-                root = _root(path, kept)
-                for found in read_path(path, root, before):
-                    if isinstance(found, FileRead):
-                        fresh += [_Stored(str(root), str(found.file), found.digest, d) for d in found.documents]
-                    elif path.is_file():
-                        raise RetrieverError(f"{found[0]}: {found[1]}")
-                    else:
-                        skipped.append(found)
+            fresh, skipped = _read(chosen, sites, kept, before)
             items = _settle(kept, fresh)
             if not items:
                 reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
                 raise RetrieverError(
-                    f"{', '.join(map(str, paths))}: nothing readable in it{reasons}; give Markdown, HTML, text, PDF, "
-                    "DOCX, CSV or JSONL files (the version in service is unchanged)"
+                    f"{', '.join(map(str, (*paths, *starts)))}: nothing readable in it{reasons}; give Markdown, HTML, "
+                    "text, PDF, DOCX, CSV or JSONL files (the version in service is unchanged)"
                 )
             counts = _compare(old, items)
             if base is not None and items == old and vector_of:
@@ -303,6 +296,34 @@ def current_version(folder: Path) -> str | None:
     return VersionStore(folder).current()
 
 
+def _read(
+    paths: Sequence[Path],
+    sites: Sequence[Site],
+    kept: Sequence[_Stored],
+    before: Mapping[tuple[str, str], Sequence[Document]],
+) -> tuple[list[_Stored], list[Skipped]]:
+    """What is there now, and what of it cannot be read. Raises RetrieverError for a file that was named itself."""
+    fresh: list[_Stored] = []
+    skipped: list[Skipped] = []
+
+    def take(root: str, found: FileRead | Skipped) -> None:
+        if isinstance(found, FileRead):
+            fresh.extend(_Stored(root, found.file, found.digest, document) for document in found.documents)
+        else:
+            skipped.append(found)
+
+    for path in dict.fromkeys(paths):
+        root = _root(path, kept)
+        for found in read_path(path, root, before):
+            if path.is_file() and not isinstance(found, FileRead):
+                raise RetrieverError(f"{found[0]}: {found[1]}")
+            take(str(root), found)
+    for site in sites:
+        for found in read_site(site, before):
+            take(site.start, found)
+    return fresh, skipped
+
+
 def _within(file: str, path: Path) -> bool:
     return file == str(path) or file.startswith(f"{path}/")
 
@@ -323,7 +344,7 @@ def _settle(kept: Sequence[_Stored], fresh: Sequence[_Stored]) -> list[_Stored]:
     """
     taken = {item.document.source: item for item in kept}
     moved = {taken[s].root for item in fresh if (s := item.document.source) in taken}
-    moved = {root for root in moved if not Path(root).exists()}
+    moved = {root for root in moved if "://" not in root and not Path(root).exists()}
     taken = {source: item for source, item in taken.items() if item.root not in moved}
     for item in fresh:
         source = item.document.source

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note
-from bot.settings import load_settings
+from bot.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from retriever.readers import Site
 
 versions_of_knowledge = typer.Typer(help="Articles and versions of the knowledge base.", no_args_is_help=True)
 
@@ -25,16 +27,18 @@ def register(commands: typer.Typer) -> None:
 
 def ingest(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Folders or files; default: `knowledge` of settings.")
+        list[str] | None, typer.Argument(help="Folders, files or URLs; default: `knowledge` and `sites` of settings.")
     ] = None,
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
     """Read articles; only what changed is read and embedded again. Example: frontdesk ingest data/knowledge"""
     settings = load_settings(config)
-    assembly.require_settings_file(paths or settings.knowledge, "knowledge")
+    given = paths or [*map(str, settings.knowledge), *settings.sites]
+    assembly.require_settings_file(given, "knowledge")
     base = assembly.open_knowledge_base(settings)
-    report = base.ingest(list(paths or settings.knowledge), Progress("embedding"))
+    sites = [_crawled(name, settings) for name in given if _is_url(name)]
+    report = base.ingest([name for name in given if not _is_url(name)], Progress("embedding"), sites)
     for source, reason in report.skipped:
         note(f"skipped {source}: {reason}")
     line = (
@@ -42,6 +46,26 @@ def ingest(
         f"{report.unchanged} unchanged, {len(report.skipped)} skipped"
     )
     emit(json, report, [line])
+
+
+def _is_url(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
+
+
+def _crawled(start: str, settings: Settings) -> Site:
+    """The site at `start` as it is now."""
+    from retriever.crawler import Limits, crawl, folder_of
+    from retriever.fetch import Fetcher
+    from retriever.readers import Site
+
+    rules = settings.crawl
+    limits = Limits(rules.pages, seconds=60 * rules.minutes, delay=rules.delay)
+    folder = folder_of(start, settings.home_folder.crawl)
+    found = crawl(start, folder, Fetcher(rules.private).get, limits, Progress("reading"))
+    for url, reason in found.skipped:
+        note(f"skipped {url}: {reason}")
+    note(f"{found.start}: {found.fetched} pages read, {found.kept} as before, {found.gone} gone")
+    return Site(found.start, found.pages)
 
 
 def search(

@@ -11,8 +11,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from retriever.passages import Document, RetrieverError
@@ -36,10 +36,18 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", 
 
 
 @dataclass(frozen=True, slots=True)
-class FileRead:
-    """One file that was read. `digest` is the SHA-256 of its bytes."""
+class Site:
+    """A crawled site: where the crawl began, and of each page its URL and the file that its body was written to."""
 
-    file: Path
+    start: str
+    pages: tuple[tuple[str, Path], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """One file or page that was read: its absolute path or its URL. `digest` is the SHA-256 of its bytes."""
+
+    file: str
     digest: str
     documents: tuple[Document, ...]
 
@@ -55,30 +63,47 @@ def read_path(
         if isinstance(file, tuple):
             yield file
             continue
-        source = _relative(file, root)
-        try:
-            digest = _checked_digest(file, path)
-            documents = known.get((str(file), digest), ())
-            if documents and all(d.source.partition("#")[0] == source for d in documents):
-                yield FileRead(file, digest, tuple(documents))
-                continue
-            read: list[Document] = []
-            for found in _read_file(file, source):
-                if isinstance(found, Document):
-                    read.append(found)
-                else:
-                    yield f"{source}:{found[0]}", found[1]
-            if read:
-                yield FileRead(file, digest, tuple(read))
+        yield from _read(file, path, str(file), _relative(file, root), known)
+
+
+def read_site(site: Site, known: Mapping[tuple[str, str], Sequence[Document]]) -> Iterator[FileRead | Skipped]:
+    """As `read_path`, of the pages of a site. A page's source is its URL without `https://`, where it is also cited."""
+    for url, body in site.pages:
+        source = url.partition("://")[2].rstrip("/")
+        for found in _read(body, body.parent, url, source, known):
+            if isinstance(found, FileRead):
+                yield replace(found, documents=tuple(replace(d, url=url) for d in found.documents))
             else:
-                yield source, "nothing to read in it; add text or remove the file"
-        except RetrieverError as error:
-            reason = str(error)
-            place, _, rest = reason.partition(": ")
-            yield (place, rest) if place.startswith(source) else (source, reason)
-        except (OSError, RecursionError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            yield source, f"cannot be read ({reason}); check the file and its permissions"
+                yield found
+
+
+def _read(
+    file: Path, path: Path, name: str, source: str, known: Mapping[tuple[str, str], Sequence[Document]]
+) -> Iterator[FileRead | Skipped]:
+    """One file, known by `name`, or why it is not read."""
+    try:
+        digest = _checked_digest(file, path)
+        documents = known.get((name, digest), ())
+        if documents and all(d.source.partition("#")[0] == source for d in documents):
+            yield FileRead(name, digest, tuple(documents))
+            return
+        read: list[Document] = []
+        for found in _read_file(file, source):
+            if isinstance(found, Document):
+                read.append(found)
+            else:
+                yield f"{source}:{found[0]}", found[1]
+        if read:
+            yield FileRead(name, digest, tuple(read))
+        else:
+            yield source, "nothing to read in it; add text or remove the file"
+    except RetrieverError as error:
+        reason = str(error)
+        place, _, rest = reason.partition(": ")
+        yield (place, rest) if place.startswith(source) else (source, reason)
+    except (OSError, RecursionError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        yield source, f"cannot be read ({reason}); check the file and its permissions"
 
 
 def _walk(path: Path) -> Iterator[Path | Skipped]:
@@ -129,7 +154,7 @@ def _read_file(file: Path, source: str) -> Iterator[Document | tuple[int, str]]:
     else:
         found = _outline(file, kind)
         if found.text:
-            yield _article(found, file, source)
+            yield _article(found, source)
 
 
 def _outline(file: Path, kind: Kind) -> Outline:
@@ -141,12 +166,13 @@ def _outline(file: Path, kind: Kind) -> Outline:
     return read_markdown(text) if kind == "markdown" else _plain(text)
 
 
-def _article(found: Outline, file: Path, source: str) -> Document:
+def _article(found: Outline, source: str) -> Document:
+    name = PurePosixPath(source)
     url = found.facts.get("url", "")
     folders = source.split("/")[:-1]
     return Document(
         source=source,
-        title=found.title or file.stem.replace("-", " ").replace("_", " ").strip().capitalize() or file.name,
+        title=found.title or name.stem.replace("-", " ").replace("_", " ").strip().capitalize() or name.name,
         text=found.text,
         sections=found.sections,
         language=found.facts.get("language", "")[:2].lower() or language_of(found.text),
@@ -166,7 +192,7 @@ def _text(file: Path, *, html: bool = False) -> str:
     raw = file.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
-    elif html and (declared := _CHARSET.search(raw[:4096])):
+    elif html and not raw.startswith(b"\xef\xbb\xbf") and (declared := _CHARSET.search(raw[:4096])):
         encoding = declared[1].decode("ascii")
     else:
         encoding = "utf-8-sig"

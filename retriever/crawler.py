@@ -1,0 +1,361 @@
+"""A site read politely: a page at a time, as its robots.txt allows, and only what changed since the last time.
+
+Owns the order, the manners and the limits of a crawl. What may be reached at all is for `fetch` to say, what a page
+says of others for `links`, and what is on disk for `mirror`. Knows nothing about passages or indexes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from retriever.fetch import AGENT, Answer, Place, place_of
+from retriever.links import is_trap, locations, normal, said_by
+from retriever.mirror import Mirror, Page
+from retriever.passages import RetrieverError
+
+MOST_REDIRECTS: Final = 5
+REDIRECTS: Final = (301, 302, 303, 307, 308)
+TRIES: Final = 3
+"""For an answer that says the server is out of order; it may be well in a moment."""
+LONGEST_WAIT: Final = 60.0
+MOST_QUERIES: Final = 50
+"""Pages that differ in their query alone: a calendar or a filter has them without end."""
+MOST_SITEMAPS: Final = 50
+_SUFFIXES: Final = {
+    "text/html": ".html", "application/xhtml+xml": ".html", "text/plain": ".txt", "text/markdown": ".md",
+    "application/pdf": ".pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+}  # fmt: skip
+
+
+class Get(Protocol):
+    """How a page is had; `fetch.Fetcher.get` is one."""
+
+    def __call__(self, place: Place, headers: Mapping[str, str]) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a crawl ends, whatever the site offers."""
+
+    pages: int = 2_000
+    depth: int = 10
+    """Links from the start."""
+    seconds: float = 3_600
+    delay: float = 0.5
+    """Between two requests, or longer when robots.txt asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crawled:
+    """What a crawl found. `pages` are all that are there now, each a URL and the file of its body; of the counts
+    `kept` were as before."""
+
+    start: str
+    pages: tuple[tuple[str, Path], ...]
+    fetched: int
+    kept: int
+    gone: int
+    skipped: tuple[tuple[str, str], ...]
+    """`(URL, reason)`."""
+
+
+def crawl(
+    start: str,
+    folder: Path,
+    get: Get,
+    limits: Limits,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.time,
+) -> Crawled:
+    """Bring the mirror in `folder` up to date with the site at `start`, a page or a site map, and below its folder.
+
+    A page that cannot be had for now stays as it was; one that is gone, or that nothing leads to any more, goes. A
+    killed crawl goes on where it stood. Raises RetrieverError when nothing can be had; the mirror is then as before.
+    """
+    mirror = Mirror(folder)
+    with mirror.locked():
+        return _Crawl(normal(start), mirror, get, limits, report, sleep, clock).run()
+
+
+class _Crawl:
+    """The state of one crawl: what waits, what was met, and what is known of the site."""
+
+    def __init__(
+        self,
+        start: str,
+        mirror: Mirror,
+        get: Get,
+        limits: Limits,
+        report: Callable[[int, int], None],
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._start, self._mirror, self._get, self._limits = start, mirror, get, limits
+        self._report, self._sleep, self._clock = report, sleep, clock
+        self._site = place_of(start)
+        self._folder = self._site.target.partition("?")[0].rpartition("/")[0] + "/"
+        self._waiting: deque[tuple[str, int]] = deque()
+        self._known: set[str] = set()
+        self._queries: Counter[str] = Counter()
+        self._bodies: dict[str, str] = {}
+        self._met: set[str] = set()
+        self._skipped: dict[str, str] = {}
+        self._fetched = self._kept = self._gone = 0
+        self._robots: Any = None
+        self._delay = limits.delay
+        self._asked_at = 0.0
+
+    def run(self) -> Crawled:
+        started = self._clock()
+        self._robots = self._read_robots()
+        if self._robots is not None:
+            self._delay = min(LONGEST_WAIT, max(self._delay, self._robots.crawl_delay(AGENT) or 0.0))
+        for url, depth in self._listed():
+            self._add(url, depth)
+        began = self._mirror.begin(started)
+        visited = 0
+        while self._waiting and visited < self._limits.pages and self._clock() - started < self._limits.seconds:
+            self._visit(*self._waiting.popleft(), began)
+            visited += 1
+            self._report(visited, min(self._limits.pages, visited + len(self._waiting)))
+        if not self._met:
+            self._mirror.finish()
+            reason = self._skipped.get(self._start) or next(iter(self._skipped.values()), "nothing to read there")
+            raise RetrieverError(f"{self._start}: {reason}")
+        if self._waiting:
+            self._skipped[self._start] = (
+                f"stopped after {visited} pages, {len(self._waiting)} more were waiting; start at a deeper folder or "
+                "raise crawl.pages or crawl.minutes"
+            )
+        else:
+            for url in self._mirror.pages.keys() - self._met:
+                self._mirror.drop(url)
+                self._gone += 1
+        self._mirror.finish()
+        pages = tuple((url, self._mirror.body(p)) for url, p in sorted(self._mirror.pages.items()) if p.kept)
+        return Crawled(self._start, pages, self._fetched, self._kept, self._gone, tuple(sorted(self._skipped.items())))
+
+    # ------------------------------------------------------------------------------------------------- what to read
+
+    def _read_robots(self) -> Any:
+        """None where nothing is forbidden. Raises RetrieverError when the server is out of order (RFC 9309, 2.3.1)."""
+        from protego import Protego
+
+        robots = Place(self._site.scheme, self._site.host, self._site.port, "/robots.txt")
+        place, answer = self._redirected(robots, {}, self._same_site)
+        if answer.status >= 500:
+            raise RetrieverError(
+                f"{place.url}: answers {answer.status}, so nothing may be read for now; try again later (what was read "
+                "before is unchanged)"
+            )
+        return Protego.parse(answer.body[:500_000].decode("utf-8", "replace")) if answer.status == 200 else None
+
+    def _listed(self) -> list[tuple[str, int]]:
+        """Where to begin, each with its depth: the start, or what its site map lists; and what robots.txt names."""
+        if self._site.target.partition("?")[0].endswith((".xml", ".xml.gz")):
+            found = self._sitemap([self._start], strict=True)
+            self._folder = "/"
+            return [(url, self._limits.depth) for url in found]
+        named = [normal(url, self._start) for url in self._robots.sitemaps] if self._robots is not None else []
+        return [(self._start, 0), *((url, 1) for url in self._sitemap(named, strict=False))]
+
+    def _sitemap(self, maps: list[str], strict: bool) -> list[str]:
+        waiting, read = deque(url for url in maps if self._same_site(url)), 0
+        found: list[str] = []
+        while waiting and read < MOST_SITEMAPS:
+            url, read = waiting.popleft(), read + 1
+            try:
+                answer = self._polite(place_of(url), {})
+                if answer.status != 200:
+                    raise RetrieverError(f"{url}: answers {answer.status}; check the address of the site map")
+                urls, more = locations(answer.body, url)
+            except RetrieverError as error:
+                if strict and read == 1:
+                    raise
+                self._skipped[url] = str(error).removeprefix(f"{url}: ")
+                continue
+            (waiting if more else found).extend(url for url in urls if self._same_site(url))
+        return found
+
+    def _add(self, url: str, depth: int) -> None:
+        """Let a URL wait its turn, once, if it is one of ours and no trap."""
+        if url in self._known or depth > self._limits.depth:
+            return
+        self._known.add(url)
+        if not self._within(url):
+            return
+        path = url.partition("?")[0]
+        self._queries[path] += 1
+        if is_trap(url) or self._queries[path] > MOST_QUERIES:
+            self._skipped[url] = "looks like a page that a machine makes without end; it is not read"
+        elif not self._allowed(url):
+            self._skipped[url] = "robots.txt asks not to read it"
+        else:
+            self._waiting.append((url, depth))
+
+    def _same_site(self, url: str) -> bool:
+        try:
+            other = place_of(url)
+        except RetrieverError:
+            return False
+        # A site that moved to https is still itself.
+        secured = (self._site.scheme, other.scheme, self._site.port, other.port) == ("http", "https", 80, 443)
+        return other.host == self._site.host and (secured or other.authority == self._site.authority)
+
+    def _allowed(self, url: str) -> bool:
+        return self._robots is None or bool(self._robots.can_fetch(url, AGENT))
+
+    def _within(self, url: str) -> bool:
+        return url == self._start or (self._same_site(url) and place_of(url).target.startswith(self._folder))
+
+    # --------------------------------------------------------------------------------------------------- one page
+
+    def _visit(self, url: str, depth: int, began: float) -> None:
+        old = self._mirror.pages.get(url)
+        if old is not None and old.seen >= began:  # a killed crawl has been here
+            self._kept += 1
+            self._accept(old, depth)
+            return
+        try:
+            self._fetch(url, depth, old)
+        except RetrieverError as error:
+            self._skipped[url] = str(error).removeprefix(f"{url}: ")
+            if old is not None:
+                self._kept += 1
+                self._accept(old, depth)
+
+    def _fetch(self, url: str, depth: int, old: Page | None) -> None:
+        since = {} if old is None else {"If-None-Match": old.etag, "If-Modified-Since": old.modified}
+        place, answer = self._followed(url, {name: value for name, value in since.items() if value})
+        if answer.status in (404, 410):
+            self._skipped[url] = f"answers {answer.status}: it is gone"
+            return
+        if answer.status == 304 and old is not None:
+            self._mirror.met(old, self._clock())
+            self._kept += 1
+            self._accept(old, depth)
+            return
+        if answer.status != 200:
+            raise RetrieverError(f"{url}: answers {answer.status}; check it in a browser")
+        if place.url != url:
+            # The page lives at another URL; it is read there, and this one is only a way to it.
+            if place.url in self._known:
+                return
+            self._known.add(place.url)
+            old = self._mirror.pages.get(place.url)
+            url = place.url
+        content_type = answer.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
+        suffix = _SUFFIXES.get(content_type)
+        if suffix is None:
+            raise RetrieverError(f"{url}: is {content_type[:60]!r}, which is not read")
+        body = _as_utf8(answer) if suffix in (".html", ".txt", ".md") else answer.body
+        said = said_by(answer.body, url, answer.headers) if suffix == ".html" else None
+        page = Page(
+            url,
+            suffix,
+            sha256(body).hexdigest(),
+            self._clock(),
+            answer.headers.get("etag", "")[:200],
+            answer.headers.get("last-modified", "")[:100],
+            tuple(link for link in said.links if self._same_site(link)) if said is not None else (),
+            said.canonical if said is not None else "",
+            said.kept if said is not None else "noindex" not in answer.headers.get("x-robots-tag", "").lower(),
+        )
+        changed = old is None or old.digest != page.digest
+        self._fetched += changed
+        self._kept += not changed
+        self._mirror.keep(page, body)
+        self._accept(page, depth)
+
+    def _accept(self, page: Page, depth: int) -> None:
+        """The page is one of the site's: what it links to is next. The same words under two URLs are one page."""
+        twin = self._bodies.setdefault(page.digest, page.url)
+        elsewhere = page.canonical != page.url and page.canonical and self._within(page.canonical)
+        if twin != page.url:
+            self._skipped[page.url] = f"the same as {twin}"
+        elif elsewhere:
+            self._skipped[page.url] = f"says that it is {page.canonical}"
+            self._add(page.canonical, depth)
+        if twin == page.url and not elsewhere:
+            self._met.add(page.url)
+        for link in page.links:
+            self._add(link, depth + 1)
+
+    def _followed(self, url: str, headers: Mapping[str, str]) -> tuple[Place, Answer]:
+        """The answer behind all redirects, and where it was had. What they lead to is judged like a link."""
+        place, answer = self._redirected(place_of(url), headers, lambda to: self._within(to) and self._allowed(to))
+        if answer.status not in REDIRECTS:
+            return place, answer
+        if not self._same_site(place.url):
+            raise RetrieverError(f"{url}: leads to another site, {place.url}; give that URL instead")
+        if not self._within(place.url):
+            raise RetrieverError(f"{url}: leads to {place.url}, which is not below {self._start}; it is not read")
+        if not self._allowed(place.url):
+            raise RetrieverError(f"{url}: leads to {place.url}, which robots.txt asks not to read")
+        raise RetrieverError(f"{url}: leads on and on, last to {place.url}; check it in a browser")
+
+    def _redirected(self, place: Place, headers: Mapping[str, str], may: Callable[[str], bool]) -> tuple[Place, Answer]:
+        """The answer behind redirects; or the redirect to what may not be read, or one too many, and where it leads."""
+        for _ in range(MOST_REDIRECTS):
+            answer = self._polite(place, headers)
+            target = answer.headers.get("location", "")
+            if answer.status not in REDIRECTS or not target:
+                return place, answer
+            place = place_of(normal(target, place.url))
+            if not may(place.url):
+                break
+        return place, answer
+
+    def _polite(self, place: Place, headers: Mapping[str, str]) -> Answer:
+        """An answer, after the pause the site is owed; asked again when the server is out of order."""
+        for trial in range(TRIES):
+            self._sleep(max(0.0, self._asked_at + self._delay - self._clock()))
+            self._asked_at = self._clock()
+            try:
+                answer = self._get(place, headers)
+            except RetrieverError:
+                if trial + 1 == TRIES:
+                    raise
+                continue
+            if answer.status not in (429, 500, 502, 503, 504) or trial + 1 == TRIES:
+                return answer
+            self._sleep(_asked_wait(answer.headers.get("retry-after", ""), self._clock(), 2.0**trial))
+        raise AssertionError("unreachable")
+
+
+def _asked_wait(said: str, now: float, otherwise: float) -> float:
+    """Seconds that a server asks to be left alone (RFC 9110, 10.2.3), or `otherwise`; never more than a minute."""
+    if said.strip().isdigit():
+        wait = float(said)
+    else:
+        try:
+            date = parsedate_to_datetime(said)
+            wait = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, TypeError):
+            wait = otherwise
+    return min(LONGEST_WAIT, max(0.0, wait))
+
+
+def _as_utf8(answer: Answer) -> bytes:
+    """The body in UTF-8 with its mark where the header names another encoding: on disk there is no header."""
+    charset = answer.headers.get("content-type", "").lower().partition("charset=")[2].partition(";")[0].strip("\"' ")
+    if not charset or answer.body.startswith(b"\xef\xbb\xbf"):
+        return answer.body
+    try:
+        return b"\xef\xbb\xbf" + answer.body.decode(charset, "replace").encode()
+    except LookupError:
+        return answer.body
+
+
+def folder_of(start: str, home: Path) -> Path:
+    """Where the mirror of a start lies under `home`."""
+    return home / sha256(normal(start).encode()).hexdigest()[:16]

@@ -1,0 +1,133 @@
+"""What a page says about other pages, and when two URLs are one.
+
+Owns links, canonical addresses, what a page asks of crawlers, and sitemaps. Pure: fetches nothing, keeps nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+from retriever.fetch import LONGEST_URL, MOST_BYTES, place_of
+from retriever.passages import RetrieverError
+
+MOST_LINKS: Final = 2_000
+"""Of one page; a site map may list more."""
+DEEPEST_PATH: Final = 12
+_OF_A_VISIT = re.compile(r"(?:utm_\w+|gclid|fbclid|mc_[ce]id|phpsessid|jsessionid|sessionid|sid)", re.IGNORECASE)
+_SESSION = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/?#]*", re.IGNORECASE)
+_SLASHES = re.compile(r"/{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a page says: the URLs it links to, in order; the URL it goes by; whether it may be kept."""
+
+    links: tuple[str, ...]
+    canonical: str
+    kept: bool
+
+
+def normal(url: str, base: str = "") -> str:
+    """The one spelling of a URL: no fragment, nothing that belongs to a visit, queries in order, no doubled slashes.
+
+    Raises RetrieverError for what is no URL that may be followed.
+    """
+    try:
+        parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
+    except ValueError:
+        raise RetrieverError(f"{url[:100]!a}: not a URL") from None
+    queries = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _OF_A_VISIT.fullmatch(k)]
+    path = _SLASHES.sub("/", _SESSION.sub("", parts.path)).replace(" ", "%20") or "/"
+    bare = urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
+    steps = urlsplit(urljoin(bare, path)).path  # without . and ..
+    return place_of(urlunsplit((parts.scheme, parts.netloc, steps, urlencode(sorted(queries)), ""))).url
+
+
+def is_trap(url: str) -> bool:
+    """Whether a URL looks made up by a machine that never ends: too deep, too long, or going round."""
+    steps = [step for step in urlsplit(url).path.split("/") if step]
+    round_and_round = any(steps.count(step) > 2 for step in steps)
+    return len(steps) > DEEPEST_PATH or len(url) > LONGEST_URL // 2 or round_and_round
+
+
+def said_by(body: bytes, url: str, headers: Mapping[str, str]) -> Said:
+    """What an HTML page says. What it asks of robots is obeyed, in its head or in its headers."""
+    page = _parsed(body, headers.get("content-type", ""))
+    asked = headers.get("x-robots-tag", "").lower()
+    if page is None:
+        return Said((), "", "noindex" not in asked and "none" not in asked)
+    for meta in page.iter("meta"):
+        if (meta.get("name") or "").lower() in ("robots", "frontdesk"):
+            asked += "," + (meta.get("content") or "").lower()
+    asks = {word.strip() for word in re.split(r"[,:;]", asked)}
+    base = next((tag.get("href") for tag in page.iter("base") if tag.get("href")), "")
+    base = urljoin(url, base)
+    links = () if asks & {"nofollow", "none"} else tuple(dict.fromkeys(_links(page, base)))[:MOST_LINKS]
+    return Said(links, _canonical(page, base), not asks & {"noindex", "none"})
+
+
+def _parsed(body: bytes, content_type: str) -> Any:
+    from lxml import etree, html
+
+    found = re.search(r"charset=[\"']?([\w-]+)", content_type, re.IGNORECASE)
+    try:
+        return html.document_fromstring(body, parser=html.HTMLParser(encoding=found[1] if found else None))
+    except (etree.ParserError, etree.XMLSyntaxError, ValueError, LookupError):
+        return None
+
+
+def _links(page: Any, base: str) -> Iterator[str]:
+    for tag in page.iter("a", "area"):
+        if (href := tag.get("href")) and "nofollow" not in (tag.get("rel") or "").lower().split():
+            try:
+                yield normal(href, base)
+            except RetrieverError:
+                continue  # mailto:, javascript:, tel: and what is misspelt lead to no page
+
+
+def _canonical(page: Any, base: str) -> str:
+    for tag in page.iter("link"):
+        if "canonical" in (tag.get("rel") or "").lower().split() and tag.get("href"):
+            try:
+                return normal(tag.get("href"), base)
+            except RetrieverError:
+                return ""
+    return ""
+
+
+def locations(body: bytes, url: str) -> tuple[tuple[str, ...], bool]:
+    """The URLs that a site map lists, and whether these are site maps themselves (sitemaps.org, gzip or not).
+
+    Raises RetrieverError when it is none.
+    """
+    from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
+    from defusedxml.ElementTree import ParseError, fromstring  # type: ignore[import-untyped]
+
+    if body.startswith(b"\x1f\x8b"):
+        inflate = zlib.decompressobj(31)
+        try:
+            body = inflate.decompress(body, MOST_BYTES + 1)
+        except zlib.error:
+            raise RetrieverError(f"{url}: a damaged site map (not gzip); make it anew") from None
+        if len(body) > MOST_BYTES:
+            raise RetrieverError(f"{url}: a site map of more than {MOST_BYTES // 1_000_000} MB; split it")
+    try:
+        root = fromstring(body)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise RetrieverError(f"{url}: not a site map ({str(error)[:80]}); give a page or a site map") from None
+    kind = root.tag.rpartition("}")[2]
+    if kind not in ("urlset", "sitemapindex"):
+        raise RetrieverError(f"{url}: an XML file <{kind[:40]}>, not a site map; give a page or a site map")
+    found = []
+    for element in root.iter():
+        if element.tag.rpartition("}")[2] == "loc" and element.text:
+            try:
+                found.append(normal(element.text, url))
+            except RetrieverError:
+                continue
+    return tuple(dict.fromkeys(found)), kind == "sitemapindex"

@@ -1,0 +1,37 @@
+"""`frontdesk ingest URL`: a site becomes articles, and what is not on the public internet only where it is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bot.cli.conftest import Run
+from tests.bot.cli.test_bad_input import left_behind, refused
+from tests.retriever.site import page, website
+
+
+@pytest.mark.slow
+def test_a_site_is_read_as_settings_name_it_and_found(frontdesk: Run, tmp_path: Path) -> None:
+    with website({"/help/": page("Warranty", "claims", "gone"), "/help/claims": page("Claims")}) as web:
+        settings = f'sites = ["{web.url("/help/")}"]\n[crawl]\ndelay = 0\nprivate = ["{web.authority}"]\n'
+        (tmp_path / "frontdesk.toml").write_text(settings)
+        ran = frontdesk("ingest", "--json")
+        assert ran.status == 0, ran.err
+        assert json.loads(ran.out)["added"] == 2
+        assert f"skipped {web.url('/help/gone')}: answers 404" in ran.err and "2 pages read" in ran.err
+        again = frontdesk("ingest", web.url("/help/"), "--json")
+        assert json.loads(again.out)["unchanged"] == 2 and "2 as before" in again.err
+        found = json.loads(frontdesk("search", "claims", "-k", "1", "--json").out)["hits"][0]["passage"]
+        assert found["url"] == web.url("/help/claims")
+
+
+@pytest.mark.slow
+def test_a_private_site_is_refused_with_the_setting_that_allows_it(frontdesk: Run, home: Path) -> None:
+    with website({"/": page("Secret")}) as web:
+        refused(frontdesk("ingest", web.url()), web.authority, "crawl.private")
+        assert web.asked == []
+    refused(frontdesk("ingest", "http://user@example.com/"), "user name")
+    refused(frontdesk("ingest", "https://"), "https://")
+    assert [path for path in left_behind(home) if path.suffix in (".page", ".html")] == []

@@ -1,0 +1,423 @@
+"""A site is read whole, politely, once, and only as it asks; what stands against that is a reason and harms nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from retriever.crawler import MOST_QUERIES, Crawled, Limits, crawl, folder_of
+from retriever.fetch import Answer, Fetcher, Place
+from retriever.links import DEEPEST_PATH, is_trap, locations, normal, said_by
+from retriever.mirror import Mirror
+from retriever.passages import RetrieverError
+from tests.retriever.site import Asked, Website, page, status, website
+
+
+@dataclass
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    time: float = 1_000_000.0
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+def read(site: Website, folder: Path, start: str = "/", clock: Clock | None = None, **limits: float) -> Crawled:
+    clock = clock or Clock()
+    rules = Limits(**{"delay": 0, **limits})  # type: ignore[arg-type]
+    return crawl(site.url(start), folder, Fetcher([site.authority]).get, rules, sleep=clock.sleep, clock=clock)
+
+
+def paths(found: Crawled, site: Website) -> list[str]:
+    return [url.removeprefix(site.url("")) for url, _ in found.pages]
+
+
+def reasons(found: Crawled, site: Website) -> dict[str, str]:
+    return {url.removeprefix(site.url("")): reason for url, reason in found.skipped}
+
+
+HELP = {
+    "/help/": page(
+        "Help", "returns", "/help/shipping?utm_source=mail#top", "/shop/", "mailto:a@b.c", "http://8.8.8.8/"
+    ),
+    "/help/returns": page("Returns", "/help/", "refunds/"),
+    "/help/shipping": page("Shipping", "returns#a", "returns?utm_medium=x"),
+    "/help/refunds/": page("Refunds", "../returns"),
+    "/shop/": page("Shop"),
+}
+
+
+def test_a_folder_of_a_site_is_read_whole_and_each_page_once(tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        found = read(site, tmp_path, "/help/")
+        assert paths(found, site) == ["/help/", "/help/refunds/", "/help/returns", "/help/shipping"]
+        assert sorted(site.asked) == ["/help/", "/help/refunds/", "/help/returns", "/help/shipping", "/robots.txt"]
+        assert (found.fetched, found.kept, found.gone, found.skipped) == (4, 0, 0, ())
+        assert b"All about Returns" in dict(found.pages)[site.url("/help/returns")].read_bytes()
+
+
+def test_the_next_crawl_asks_what_changed_and_forgets_what_is_gone(tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        read(site, tmp_path, "/help/")
+        site.pages["/help/returns"] = page("Returns within 60 days", "/help/", "refunds/")
+        site.pages["/help/shipping"] = None  # type: ignore[assignment]
+        found = read(site, tmp_path, "/help/", Clock(2e6))
+        assert (found.fetched, found.kept, found.gone) == (1, 2, 1)
+        assert paths(found, site) == ["/help/", "/help/refunds/", "/help/returns"]
+        assert b"60 days" in dict(found.pages)[site.url("/help/returns")].read_bytes()
+        assert len(list(tmp_path.glob("*.html"))) == len(list(tmp_path.glob("*.page"))) == 3, "no old bodies stay"
+        site.pages["/help/"] = page("Help", "/help/returns")
+        site.pages["/help/returns"] = page("Returns within 60 days")
+        assert read(site, tmp_path, "/help/", Clock(3e6)).gone == 1, "nothing leads to the refunds any more"
+
+
+def test_dates_do_where_there_are_no_tags(tmp_path: Path) -> None:
+    def dated(asked: Asked) -> None:
+        if asked.headers.get("If-Modified-Since") == "Tue, 03 Mar 2026 10:00:00 GMT":
+            asked.reply(304, b"")
+        else:
+            asked.reply(200, page("Dated").encode(), {"Last-Modified": "Tue, 03 Mar 2026 10:00:00 GMT"})
+
+    with website({"/": dated}) as site:
+        assert read(site, tmp_path).fetched == 1
+        assert (again := read(site, tmp_path, clock=Clock(2e6))).kept == 1 and again.fetched == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ manners
+
+
+def test_robots_txt_is_obeyed(tmp_path: Path) -> None:
+    robots = "User-agent: *\nDisallow: /private/\nDisallow: /*.print$\nAllow: /private/help\nCrawl-delay: 3\n"
+    pages = {"/": page("Home", "/private/x", "/private/help", "/a.print", "/a"), "/private/help": page("Open")}
+    with website({**pages, "/a": page("A", "/moved"), "/robots.txt": robots, "/private/x": page("no")}) as site:
+        site.pages["/moved"] = status(302, {"Location": "/private/x"})
+        clock = Clock()
+        found = read(site, tmp_path, clock=clock)
+        assert paths(found, site) == ["/", "/a", "/private/help"]
+        assert not {"/private/x", "/a.print"} & set(site.asked)
+        assert "robots.txt" in reasons(found, site)["/private/x"] and "robots.txt" in reasons(found, site)["/moved"]
+        assert sum(clock.slept) == pytest.approx(3 * (len(site.asked) - 1)), "its delay, from the first page on"
+
+
+@pytest.mark.parametrize(("answer", "may"), [(404, True), (403, True), (500, False), (503, False)])
+def test_without_robots_txt_all_may_be_read_and_with_a_broken_one_nothing(
+    answer: int, may: bool, tmp_path: Path
+) -> None:
+    with website({"/": page("Home"), "/robots.txt": status(answer)}) as site:
+        if may:
+            assert paths(read(site, tmp_path), site) == ["/"]
+        else:
+            with pytest.raises(RetrieverError, match="nothing may be read for now"):
+                read(site, tmp_path)
+            assert "/" not in site.asked
+
+
+def test_pages_that_ask_not_to_be_kept_are_only_a_way_to_others(tmp_path: Path) -> None:
+    with website(
+        {
+            "/": page("Home", "/b", head='<meta name="robots" content="noindex">'),
+            "/b": page("B", "/c", head='<meta name="ROBOTS" content="nofollow">'),
+            "/c": page("C"),
+            "/d": status(200, {"X-Robots-Tag": "noindex"}, page("D").encode()),
+        }
+    ) as site:
+        site.pages["/"] = page("Home", "/b", "/d", head='<meta name="robots" content="noindex">')
+        assert paths(read(site, tmp_path), site) == ["/b"]
+        assert paths(read(site, tmp_path, clock=Clock(2e6)), site) == ["/b"]
+
+
+def test_there_is_a_pause_between_requests(tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        clock = Clock()
+        read(site, tmp_path, "/help/", clock, delay=0.5)
+        assert sum(clock.slept) == pytest.approx(0.5 * 4), "one between each two of five"
+
+
+# ----------------------------------------------------------------------------------------------------------- failure
+
+
+def failing(times: int, then: str, code: int = 500, headers: dict[str, str] | None = None) -> Callable[[Asked], None]:
+    left = [times]
+
+    def answer(asked: Asked) -> None:
+        left[0] -= 1
+        asked.reply(code, b"", headers) if left[0] >= 0 else asked.reply(200, then.encode())
+
+    return answer
+
+
+def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(tmp_path: Path) -> None:
+    with website({"/": page("Home", "/b"), "/b": failing(2, page("B")), "/robots.txt": "User-agent: *\n"}) as site:
+        assert paths(read(site, tmp_path), site) == ["/", "/b"]
+        clock = Clock(2e6)
+        site.pages["/b"] = failing(1, page("B2"), 429, {"Retry-After": "17"})
+        assert read(site, tmp_path, clock=clock).fetched == 1
+        assert 17.0 in clock.slept
+
+
+@pytest.mark.parametrize("fault", [status(500), status(503), lambda asked: asked.connection.close()])
+def test_a_500_in_the_middle_leaves_that_page_as_it_was(fault: Callable[[Asked], None], tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        read(site, tmp_path, "/help/")
+        site.pages["/help/returns"] = fault
+        found = read(site, tmp_path, "/help/", Clock(2e6))
+        assert paths(found, site) == ["/help/", "/help/refunds/", "/help/returns", "/help/shipping"]
+        assert found.gone == 0 and list(reasons(found, site)) == ["/help/returns"]
+
+
+def test_a_start_that_cannot_be_had_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        read(site, tmp_path, "/help/")
+        before = sorted(path.name for path in tmp_path.iterdir())
+        site.pages.clear()
+        with pytest.raises(RetrieverError, match="404"):
+            read(site, tmp_path, "/help/", Clock(2e6))
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing on the way may catch it."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_a_killed_crawl_goes_on_where_it_stood(after: int, tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        fetcher, asked = Fetcher([site.authority]), 0
+
+        def get(place: Place, headers: Mapping[str, str]) -> Answer:
+            nonlocal asked
+            asked += 1
+            if asked > 1 + after:
+                raise Killed
+            return fetcher.get(place, headers)
+
+        clock = Clock()
+        if after < 4:
+            with pytest.raises(Killed):
+                crawl(site.url("/help/"), tmp_path, get, Limits(delay=0), sleep=clock.sleep, clock=clock)
+        site.asked.clear()
+        clock.time += 60
+        found = read(site, tmp_path, "/help/", clock)
+        assert len(found.pages) == 4
+        assert len(site.asked) == 1 + 4 - (after if after < 4 else 0), "robots.txt, and what was not read before"
+        site.asked.clear()
+        assert read(site, tmp_path, "/help/", Clock(2e6)).kept == 4 and len(site.asked) == 5
+
+
+def test_one_site_is_read_by_one_crawl_at_a_time(tmp_path: Path) -> None:
+    with (
+        website({**HELP}) as site,
+        Mirror(tmp_path).locked(),
+        pytest.raises(RetrieverError, match="being read already"),
+    ):
+        read(site, tmp_path, "/help/")
+
+
+def test_a_damaged_mirror_is_fetched_again(tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        read(site, tmp_path, "/help/")
+        notes = sorted(tmp_path.glob("*.page"))
+        notes[0].write_text("{")
+        notes[1].write_text(json.dumps({"url": "http://elsewhere/"}))
+        next(tmp_path.glob(f"{notes[2].stem}-*")).unlink()
+        assert len(read(site, tmp_path, "/help/", Clock(2e6)).pages) == 4
+
+
+# ------------------------------------------------------------------------------------------------- traps and redirects
+
+
+def test_traps_end(tmp_path: Path) -> None:
+    """A calendar without end, a link that goes deeper for ever, and a thousand session ids."""
+
+    def calendar(asked: Asked) -> None:
+        month = int(asked.path.rpartition("=")[2] or 0)
+        asked.reply(200, page(f"Month {month}", f"/calendar?month={month + 1}").encode())
+
+    class Endless(dict[str, object]):
+        def get(self, path: str, default: object = None) -> object:  # type: ignore[override]
+            if path in self:
+                return self[path]
+            if path.startswith("/calendar"):
+                return calendar
+            if path.startswith("/deep/"):
+                return page(f"Deep {path}", f"{path}down/" * 3, f"{path}{len(path)}/")
+            return page("Sessions", *(f"/s?sid={n}" for n in range(1000))) if path == "/s" else default
+
+    endless = Endless({"/": page("Home", "/calendar?month=0", "/deep/", "/s")})
+    with website(endless) as site:  # type: ignore[arg-type]
+        found = read(site, tmp_path, depth=100, pages=200)
+        kinds = [path.strip("/").partition("/")[0].partition("?")[0] for path in paths(found, site)]
+        assert kinds.count("calendar") == MOST_QUERIES and kinds.count("s") == 1
+        assert max(path.count("/") for path in paths(found, site)) == DEEPEST_PATH + 1
+        site.asked.clear()
+        few = read(site, tmp_path / "few", pages=10)
+        assert len(few.pages) == 10 == len(site.asked) - 1
+        assert "stopped after 10 pages" in reasons(few, site)["/"]
+
+
+def test_a_crawl_that_was_cut_short_forgets_nothing(tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        read(site, tmp_path, "/help/")
+        assert len(read(site, tmp_path, "/help/", Clock(2e6), pages=2).pages) == 4
+        assert len(read(site, tmp_path, "/help/", Clock(3e6), delay=10, seconds=25).pages) == 4
+
+
+def test_the_same_page_under_two_urls_is_one(tmp_path: Path) -> None:
+    with website(
+        {
+            "/": page("Home", "/a", "/b", "/c?x=1", "/old", "/d"),
+            "/a": page("Twin"),
+            "/b": page("Twin"),
+            "/c?x=1": page("C of x", head='<link rel="canonical" href="/c">'),
+            "/c": page("C", head='<link rel="canonical" href="/c">'),
+            "/d": page("D", head='<link rel="canonical" href="http://8.8.8.8/d">'),
+            "/old": status(301, {"Location": "/new?utm_source=x"}),
+            "/new": page("New", "/old"),
+        }
+    ) as site:
+        found = read(site, tmp_path)
+        assert paths(found, site) == ["/", "/a", "/c", "/d", "/new"]
+        assert reasons(found, site)["/b"] == f"the same as {site.url('/a')}"
+        assert paths(read(site, tmp_path, clock=Clock(2e6)), site) == ["/", "/a", "/c", "/d", "/new"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://8.8.8.8/",
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+        "//localhost/",
+        "/r",
+        "http://[::1]/",
+    ],
+)
+def test_redirects_lead_nowhere_else(target: str, tmp_path: Path) -> None:
+    with website({"/": page("Home", "/r"), "/r": status(302, {"Location": target})}) as site:
+        found = read(site, tmp_path)
+        assert paths(found, site) == ["/"] and "/r" in reasons(found, site)
+
+
+def test_a_start_that_has_moved_elsewhere_says_where(tmp_path: Path) -> None:
+    moved = status(301, {"Location": "https://www.example.com/"})
+    with (
+        website({"/": moved}) as site,
+        pytest.raises(RetrieverError, match=r"www\.example\.com/; give that URL instead"),
+    ):
+        read(site, tmp_path)
+
+
+def test_what_is_no_text_is_a_reason(tmp_path: Path) -> None:
+    with website(
+        {
+            "/": page("Home", "/x.png", "/x.pdf", "/x.txt", "/latin"),
+            "/x.png": status(200, {"Content-Type": "image/png"}, b"\x89PNG"),
+            "/x.pdf": status(200, {"Content-Type": "application/pdf"}, b"%PDF-1.4"),
+            "/x.txt": status(200, {"Content-Type": "text/plain; charset=UTF-8"}, "Grüße".encode()),
+            "/latin": status(200, {"Content-Type": "text/html; charset=latin-1"}, page("Grüße").encode("latin-1")),
+        }
+    ) as site:
+        found = read(site, tmp_path)
+        assert paths(found, site) == ["/", "/latin", "/x.pdf", "/x.txt"]
+        assert "'image/png'" in reasons(found, site)["/x.png"]
+        bodies = {path: file for path, file in zip(paths(found, site), dict(found.pages).values(), strict=True)}
+        assert [bodies[path].suffix for path in ("/x.pdf", "/x.txt", "/latin")] == [".pdf", ".txt", ".html"]
+        assert "Grüße" in bodies["/latin"].read_text("utf-8-sig")
+
+
+# ---------------------------------------------------------------------------------------------------------- site maps
+
+
+def sitemap(*urls: str, kind: str = "urlset") -> bytes:
+    item = "sitemap" if kind == "sitemapindex" else "url"
+    listed = "".join(f"<{item}><loc>{url}</loc></{item}>" for url in urls)
+    return (
+        f'<?xml version="1.0"?><{kind} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{listed}</{kind}>'.encode()
+    )
+
+
+def test_a_site_map_says_what_to_read(tmp_path: Path) -> None:
+    with website({**HELP, "/alone": page("Alone")}) as site:
+        listed = sitemap(site.url("/help/returns"), site.url("/alone"), "http://8.8.8.8/")
+        site.pages["/map.xml.gz"] = status(200, {"Content-Type": "application/gzip"}, gzip.compress(listed))
+        site.pages["/index.xml"] = sitemap(site.url("/map.xml.gz"), site.url("/gone.xml"), kind="sitemapindex")
+        found = read(site, tmp_path, "/index.xml")
+        assert paths(found, site) == ["/alone", "/help/returns"], "what is listed, and nothing it links to"
+        assert "404" in reasons(found, site)["/gone.xml"]
+        site.pages["/robots.txt"] = f"Sitemap: {site.url('/index.xml')}\n"
+        assert "/alone" in paths(read(site, tmp_path / "whole", "/"), site) if "/" in site.pages else True
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"hello", "not a site map"),
+        (b"<rss></rss>", "not a site map"),
+        (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><urlset>&a;</urlset>', "not a site map"),
+        (b'<?xml version="1.0"?><!DOCTYPE x SYSTEM "file:///etc/passwd"><urlset></urlset>', None),
+        (b"\x1f\x8bnothing", "damaged site map"),
+        (gzip.compress(b"<urlset>" + b" " * 30_000_000 + b"</urlset>"), "more than 10 MB"),
+    ],
+)
+def test_a_hostile_site_map_is_a_reason(body: bytes, reason: str | None) -> None:
+    if reason is None:
+        assert locations(body, "http://x/") == ((), False)
+        return
+    with pytest.raises(RetrieverError, match=reason):
+        locations(body, "http://x/")
+
+
+# --------------------------------------------------------------------------------------------------------------- URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "one"),
+    [
+        ("HTTP://Example.COM:80/a/../b/./c#d", "http://example.com/b/c"),
+        ("https://example.com:443", "https://example.com/"),
+        ("https://example.com.//a//b", "https://example.com/a/b"),
+        ("https://example.com/?b=2&a=1&utm_source=x&gclid=1&sid=9", "https://example.com/?a=1&b=2"),
+        ("https://example.com/x;jsessionid=99?y=", "https://example.com/x?y="),
+        ("https://bücher.example/ä?ö=ü", "https://xn--bcher-kva.example/%C3%A4?%C3%B6=%C3%BC"),
+        ("https://example.com/a b", "https://example.com/a%20b"),
+    ],
+)
+def test_a_url_has_one_spelling(url: str, one: str) -> None:
+    assert normal(url, "https://base.example/") == normal(one) == one
+
+
+def test_traps_are_known_by_their_looks() -> None:
+    assert (
+        is_trap("https://x/" + "/".join("abcdefghijklm"))
+        and is_trap("https://x/a/b/a/c/a/")
+        and is_trap("https://x/" + "a" * 600)
+    )
+    assert not is_trap("https://x/help/2026/11/returns-and-refunds/how-to?a=b")
+
+
+def test_links_are_seen_through_bases_relations_and_rubbish() -> None:
+    body = (
+        b'<base href="/deep/er/"><a href="x">1</a><a href=" y ">2</a><a href="x#z">3</a>'
+        b'<a rel="nofollow" href="z">4</a>'
+        b'<a href="javascript:alert(1)">5</a><a href="http://[">6</a><a>7</a><area href="/map">'
+    )
+    said = said_by(body, "https://example.com/a", {})
+    assert said.links == tuple(f"https://example.com{p}" for p in ("/deep/er/x", "/deep/er/y", "/map")) and said.kept
+    assert said_by(b"", "https://example.com/", {}).links == ()
+    assert said_by(b"\x00\xff" * 100, "https://example.com/", {"content-type": "text/html; charset=nonsense"}).kept
+
+
+def test_a_start_has_one_folder(tmp_path: Path) -> None:
+    assert folder_of("https://Example.com", tmp_path) == folder_of("https://example.com:443/#x", tmp_path)
+    assert folder_of("https://example.com/a", tmp_path) != folder_of("https://example.com/b", tmp_path)
