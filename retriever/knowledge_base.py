@@ -190,7 +190,7 @@ class KnowledgeBase:
                 reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
                 raise RetrieverError(
                     f"{', '.join(map(str, (*paths, *starts)))}: nothing readable in it{reasons}; give Markdown, HTML, "
-                    "text, PDF, DOCX, CSV or JSONL files (the version in service is unchanged)"
+                    "text, PDF, Office, CSV or JSONL files (the version in service is unchanged)"
                 )
             counts = _compare(old, items)
             if base is not None and items == old and vector_of:

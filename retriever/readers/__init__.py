@@ -1,4 +1,4 @@
-"""From files to documents: Markdown, HTML, text, PDF, DOCX, and question-and-answer rows in CSV or JSON Lines.
+"""From files to documents: Markdown, HTML, text, PDF, Office files, and question-and-answer rows in CSV or JSON Lines.
 
 Owns which files of a folder are read and why the others are not. Knows nothing about passages or indexes. A file that
 cannot be read never stops the others: it becomes a reason.
@@ -20,9 +20,9 @@ from retriever.readers.languages import language_of
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.office import read_office
 from retriever.readers.outline import Block, Outline, outline
-from retriever.readers.rows import LONGEST_LINE, read_csv, read_jsonl
+from retriever.readers.rows import LONGEST_LINE, pair, read_csv, read_jsonl
 
-Kind = Literal["markdown", "html", "text", "pdf", "docx", "csv", "jsonl"]
+Kind = Literal["markdown", "html", "text", "pdf", "docx", "pptx", "xlsx", "csv", "jsonl"]
 Skipped = tuple[str, str]
 """`(file or file:line, reason with its cure)`."""
 
@@ -30,7 +30,7 @@ MOST_BYTES: Final = 10_000_000
 """Of one article. Files of rows are read line by line and may hold ten times as much."""
 _KINDS: Final[dict[str, Kind]] = {
     ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".txt": "text", ".pdf": "pdf",
-    ".docx": "docx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
+    ".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
 }  # fmt: skip
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
 
@@ -136,7 +136,7 @@ def _checked_digest(file: Path, path: Path) -> str:
     status = target.stat()
     if not stat.S_ISREG(status.st_mode):
         raise RetrieverError("not a regular file; remove it")
-    most = MOST_BYTES * (10 if kind in ("csv", "jsonl", "pdf", "docx") else 1)
+    most = MOST_BYTES * (10 if kind not in ("markdown", "html", "text") else 1)
     if status.st_size > most:
         raise RetrieverError(f"{status.st_size / 1e6:.0f} MB is more than {most / 1e6:.0f} MB; split it")
     if not status.st_size:
@@ -152,18 +152,19 @@ def _read_file(file: Path, source: str) -> Iterator[Document | tuple[int, str]]:
     elif kind == "csv":
         yield from read_csv(_text(file), source)
     else:
-        found = _outline(file, kind)
+        rows: list[tuple[int, dict[str, str]]] = []
+        if kind == "markdown":
+            found = read_markdown(_text(file))
+        elif kind == "html":
+            found = read_html(_text(file, html=True))
+        elif kind == "text":
+            found = _plain(_text(file))
+        else:
+            found, rows = read_office(file, kind)
         if found.text:
             yield _article(found, source)
-
-
-def _outline(file: Path, kind: Kind) -> Outline:
-    if kind == "pdf" or kind == "docx":
-        return read_office(file, kind)
-    text = _text(file, html=kind == "html")
-    if kind == "html":
-        return read_html(text)
-    return read_markdown(text) if kind == "markdown" else _plain(text)
+        seen: dict[str, int] = {}
+        yield from (pair(row, number, source, seen) for number, row in rows)
 
 
 def _article(found: Outline, source: str) -> Document:

@@ -1,40 +1,42 @@
-"""PDF and DOCX, parsed in a child process with limits: these parsers meet hostile files.
+"""PDF, DOCX, PPTX and XLSX, parsed in a child process with limits: these parsers meet hostile files.
 
-Owns the limits and the child. Run as `python -m retriever.readers.office pdf|docx FILE`, it prints one JSON object.
+Owns the limits, the child, and what of an Office file is visible. Run as `python -m retriever.readers.office KIND FILE`
+it prints one JSON object.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import resource
-import statistics
 import subprocess
 import sys
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from retriever.passages import RetrieverError
 from retriever.readers.markup import read_html
 from retriever.readers.outline import Block, Outline, outline
+from retriever.readers.pdf import MOST_CHARACTERS, read_pdf
 
-_DIGITS = re.compile(r"\d+|\s+")
+Kind = Literal["pdf", "docx", "pptx", "xlsx"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CPU_SECONDS: Final = 30
 MEMORY: Final = 1 << 30
 WALL_SECONDS: Final = 90
-MOST_CHARACTERS: Final = 5_000_000
-MOST_PAGES: Final = 3_000
 UNPACKED: Final = 200_000_000
-"""Bytes that a DOCX may unpack to."""
+"""Bytes that an Office file may unpack to."""
+
+_Blocks = list[tuple[str, int]]
 
 
-def read_office(path: Path, kind: Literal["pdf", "docx"]) -> Outline:
-    """The visible text of `path`. Raises RetrieverError with the reason when it cannot be had within the limits."""
+def read_office(path: Path, kind: Kind) -> tuple[Outline, list[tuple[int, dict[str, str]]]]:
+    """The visible text of `path`, and apart from it the numbered rows of sheets with questions and answers.
+
+    Raises RetrieverError with the reason when it cannot be had within the limits.
+    """
     here = Path(__file__).resolve().parents[2]
     try:
         child = subprocess.run(
@@ -53,9 +55,9 @@ def read_office(path: Path, kind: Literal["pdf", "docx"]) -> Outline:
     if problem := answer.get("problem"):
         raise RetrieverError(str(problem))
     if kind == "docx":
-        return read_html(answer["html"])
+        return read_html(answer["html"]), []
     blocks = [Block(str(text), int(level)) for text, level in answer["blocks"]]
-    return outline(blocks, str(answer["title"]))
+    return outline(blocks, str(answer["title"])), [(int(number), dict(row)) for number, row in answer.get("rows", ())]
 
 
 def _main(kind: str, path: str) -> None:
@@ -63,7 +65,7 @@ def _main(kind: str, path: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     try:
-        answer: dict[str, object] = _docx(Path(path)) if kind == "docx" else _pdf(Path(path))
+        answer = _READERS[kind](Path(path))
     except RetrieverError as error:
         answer = {"problem": str(error)}
     except MemoryError:
@@ -74,17 +76,29 @@ def _main(kind: str, path: str) -> None:
     sys.stdout.write(json.dumps(answer))
 
 
-def _docx(path: Path) -> dict[str, object]:
-    import mammoth  # type: ignore[import-untyped]
-
+def _check_archive(path: Path, kind: str) -> None:
+    """Office files are archives of XML: nothing is unpacked before its size and its document types are known."""
     if not zipfile.is_zipfile(path):
-        raise RetrieverError("not a DOCX file (Word 97 .doc and encrypted files are not read); save it as DOCX")
+        raise RetrieverError(
+            f"not a {kind} file (those of Office 97 and encrypted ones are not read); save it as {kind}"
+        )
     with zipfile.ZipFile(path) as archive:
         if sum(item.file_size for item in archive.infolist()) > UNPACKED:
             raise RetrieverError(f"unpacks to more than {UNPACKED // 1_000_000} MB; remove the pictures")
         for item in archive.infolist():
             if item.filename.endswith((".xml", ".rels")) and b"<!DOCTYPE" in archive.read(item)[:4096]:
-                raise RetrieverError("holds an XML document type, which Word never writes; save it anew with Word")
+                raise RetrieverError("holds an XML document type, which Office never writes; save it anew")
+
+
+def _pdf(path: Path) -> dict[str, object]:
+    title, blocks = read_pdf(path)
+    return {"title": title, "blocks": blocks}
+
+
+def _docx(path: Path) -> dict[str, object]:
+    import mammoth  # type: ignore[import-untyped]
+
+    _check_archive(path, "DOCX")
     with path.open("rb") as file:
         # Pictures are not text, and inlining them would be most of the output.
         ignore = mammoth.images.img_element(lambda image: {"src": ""})
@@ -94,113 +108,80 @@ def _docx(path: Path) -> dict[str, object]:
     return {"html": html[:MOST_CHARACTERS]}
 
 
-@dataclass(slots=True)
-class _Line:
-    text: str
-    size: float
-    gap: float
-    height: float
+# ------------------------------------------------------------------------------------------------------------ slides
 
 
-def _pdf(path: Path) -> dict[str, object]:
-    from pypdf import PdfReader
+def _pptx(path: Path) -> dict[str, object]:
+    """Each slide under its title, in reading order. Hidden slides and speaker's notes are not what an audience saw."""
+    from pptx import Presentation
 
-    reader = PdfReader(path)
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise RetrieverError("protected by a password; save it without one")
-    if len(reader.pages) > MOST_PAGES:
-        raise RetrieverError(f"has {len(reader.pages)} pages, more than {MOST_PAGES}; split it")
-    pages: list[list[_Line]] = []
-    characters = 0
-    for page in reader.pages:
-        pages.append(_page_lines(page))
-        characters += sum(len(line.text) for line in pages[-1])
-        if characters > MOST_CHARACTERS:
-            raise RetrieverError(f"holds more than {MOST_CHARACTERS:,} characters; split it")
-    lines = list(_without_running_lines(pages))
-    if not lines:
-        raise RetrieverError("no text in it (a scan?); run text recognition first")
-    title = reader.metadata.title if reader.metadata and reader.metadata.title else ""
-    return {"title": str(title), "blocks": list(_blocks(lines))}
-
-
-def _page_lines(page: Any) -> list[_Line]:
-    """The lines of a page in reading order, each with its font size and its distance from the line above."""
-    lines: list[_Line] = []
-    bottom: float | None = None
-    right = 0.0
-
-    def visit(text: str, matrix: Sequence[float], place: Sequence[float], font: object, size: float) -> None:
-        nonlocal bottom, right
-        scale = abs(place[3] * matrix[3]) or 1.0
-        x, y = place[4] * matrix[0] + matrix[4], place[5] * matrix[3] + matrix[5]
-        for number, piece in enumerate(text.split("\n")):
-            if not piece.strip():
-                continue
-            same = bottom is not None and lines and abs(y - bottom) < 0.3 * size * scale and number == 0
-            if same:
-                # A gap that no word space explains is the next column of a table.
-                lines[-1].text += (" | " if x - right > 1.5 * size * scale else "") + piece
-            else:
-                lines.append(_Line(piece, size * scale, 0.0 if bottom is None else bottom - y, y))
-            bottom = y
-            right = x + 0.45 * size * scale * len(piece)
-
-    page.extract_text(visitor_text=visit)
-    return lines
-
-
-def _without_running_lines(pages: Sequence[Sequence[_Line]]) -> Iterator[_Line]:
-    """All lines but running headers and footers: the top or bottom line, where most pages repeat it, numbers aside."""
-    edges: Counter[str] = Counter()
-    for page in pages:
-        edges.update({_key(line) for line in page if _at_edge(line, page)})
-    for page in pages:
-        for line in page:
-            repeated = len(pages) > 1 and edges[_key(line)] > len(pages) / 2
-            if not (repeated and _at_edge(line, page)):
-                yield line
-
-
-def _key(line: _Line) -> str:
-    return _DIGITS.sub("", line.text)
-
-
-def _at_edge(line: _Line, page: Sequence[_Line]) -> bool:
-    heights = [other.height for other in page]
-    return min(max(heights) - line.height, line.height - min(heights)) < line.size
-
-
-def _blocks(lines: Sequence[_Line]) -> Iterator[tuple[str, int]]:
-    """Headings are lines set clearly larger than the body; wrapped lines are joined into paragraphs."""
-    body = statistics.median(line.size for line in lines for _ in range(max(1, len(line.text) // 10)))
-    larger = sorted({round(line.size, 1) for line in lines if line.size > 1.12 * body}, reverse=True)
-    full = max(len(line.text) for line in lines)
-    paragraph = ""
-    closed, short = True, False
-    for line in lines:
-        text = " ".join(line.text.split())
-        heading = line.size > 1.12 * body and len(text) < 150
-        apart = closed or heading or not 0 <= line.gap < 1.7 * body
-        if apart and paragraph:
-            yield paragraph, 0
-            paragraph = ""
-        if heading:
-            yield text, min(6, 1 + larger.index(round(line.size, 1)))
-            closed = True
+    _check_archive(path, "PPTX")
+    deck = Presentation(str(path))
+    blocks: _Blocks = []
+    for slide in deck.slides:
+        if slide.element.get("show") == "0":
             continue
-        if paragraph.endswith("-") and text[:1].islower():
-            paragraph = paragraph[:-1] + text
-        elif paragraph:
-            # A short line ended on purpose: a table row, a list item, the end of a paragraph.
-            paragraph += ("\n" if short else " ") + text
-        else:
-            paragraph = text
-        short = len(text) < 0.7 * full
-        closed = False
-    if paragraph:
-        yield paragraph, 0
+        title = slide.shapes.title
+        if title is not None and title.text_frame.text.strip():
+            blocks.append((title.text_frame.text, 2 if blocks else 1))
+        others = [shape for shape in slide.shapes if title is None or shape.shape_id != title.shape_id]
+        for shape in sorted(others, key=lambda shape: (shape.top or 0, shape.left or 0)):
+            blocks += ((text, 0) for text in _said_by(shape))
+    return {"title": str(deck.core_properties.title or ""), "blocks": blocks}
 
+
+def _said_by(shape: Any) -> Iterator[str]:
+    for inner in getattr(shape, "shapes", ()):  # a group
+        yield from _said_by(inner)
+    if shape.has_text_frame:
+        yield "\n".join(paragraph.text for paragraph in shape.text_frame.paragraphs)
+    if getattr(shape, "has_table", False):
+        yield "\n".join(" | ".join(cell.text_frame.text.strip() for cell in row.cells) for row in shape.table.rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ sheets
+
+
+def _xlsx(path: Path) -> dict[str, object]:
+    """Each sheet a table under its name, or rows where its head says question and answer. Nothing hidden is read."""
+    from openpyxl import load_workbook  # type: ignore[import-untyped]
+
+    _check_archive(path, "XLSX")
+    book = load_workbook(path, data_only=True)
+    blocks: _Blocks = []
+    pairs: list[tuple[int, dict[str, str]]] = []
+    for sheet in book.worksheets:
+        if sheet.sheet_state != "visible":
+            continue
+        rows = list(_visible_rows(sheet))
+        header = [name.strip().lower() for name in rows[0][1]] if rows else []
+        if {"question", "answer"} <= set(header):
+            pairs += ((number, dict(zip(header, row, strict=True))) for number, row in rows[1:])
+        elif rows:
+            blocks.append((sheet.title, 2))
+            blocks.append(("\n".join(" | ".join(row) for _, row in rows), 0))
+    return {"title": str(book.properties.title or ""), "blocks": blocks, "rows": pairs}
+
+
+def _visible_rows(sheet: Any) -> Iterator[tuple[int, list[str]]]:
+    """Numbered rows with anything in them, as they are shown; formulas by their last value."""
+    hidden = {letter for letter, column in sheet.column_dimensions.items() if column.hidden}
+    for row in sheet.iter_rows():
+        shown = [cell for cell in row if getattr(cell, "column_letter", "") not in hidden]
+        texts = ["" if cell.value is None else _shown(cell.value) for cell in shown]
+        if any(texts) and not sheet.row_dimensions[row[0].row].hidden:
+            yield row[0].row, texts
+
+
+def _shown(value: object) -> str:
+    """Dates without a midnight nobody typed, whole numbers without a point."""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return " ".join(text.removesuffix(" 00:00:00").split())
+
+
+_READERS: Final[dict[str, Callable[[Path], dict[str, object]]]] = {
+    "pdf": _pdf, "docx": _docx, "pptx": _pptx, "xlsx": _xlsx,
+}  # fmt: skip
 
 if __name__ == "__main__":
     _main(*sys.argv[1:3])

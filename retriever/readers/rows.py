@@ -62,7 +62,7 @@ def _json_row(line: bytes, number: int, source: str, seen: dict[str, int]) -> Do
     for name in COLUMNS:
         if row.get(name) is not None and not isinstance(row[name], str | int):
             return number, f'"{name}" must be text'
-    return _pair({name: str(row[name]) for name in COLUMNS if row.get(name) is not None}, number, source, seen)
+    return pair({name: str(row[name]) for name in COLUMNS if row.get(name) is not None}, number, source, seen)
 
 
 def read_csv(text: str, source: str) -> Iterator[Document | Problem]:
@@ -87,7 +87,7 @@ def read_csv(text: str, source: str) -> Iterator[Document | Problem]:
                 if len(row) != len(header):
                     yield number, f"{len(row)} columns instead of {len(header)}; quote fields that hold {delimiter!r}"
                     continue
-                yield _pair({n: v for n, v in zip(header, row, strict=True) if n in COLUMNS}, number, source, seen)
+                yield pair({n: v for n, v in zip(header, row, strict=True) if n in COLUMNS}, number, source, seen)
     except csv.Error as error:
         yield before + 1, f"not CSV ({error}); check the quotes"
     if header is None:
@@ -104,7 +104,8 @@ def _header(row: list[str], source: str) -> list[str]:
     return header
 
 
-def _pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int]) -> Document | Problem:
+def pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int]) -> Document | Problem:
+    """A row as a document, or what is wrong with it; `seen` holds the ids of the rows before it, with their lines."""
     answer = visible(row.get("answer", "")).strip()
     question = one_line(row.get("question", ""))
     if not answer:

@@ -322,6 +322,70 @@ def test_pdf_and_docx_are_read_with_their_headings(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_slides_are_read_as_they_are_shown(tmp_path: Path) -> None:
+    from pptx import Presentation
+    from pptx.util import Inches
+
+    deck = Presentation()
+    for title, text in (("Boot care", "Clean them first"), ("Waxing", "Twice a year"), ("Draft", "Not for customers")):
+        slide = deck.slides.add_slide(deck.slide_layouts[1])
+        slide.shapes.title.text, slide.placeholders[1].text = title, text
+        slide.notes_slide.notes_text_frame.text = "say something funny"
+    deck.slides[2]._element.set("show", "0")
+    table = deck.slides[1].shapes.add_table(2, 2, Inches(1), Inches(5), Inches(4), Inches(1)).table
+    for place, text in zip(((0, 0), (0, 1), (1, 0), (1, 1)), ("Boot", "Wax", "Fell 2", "W-7"), strict=True):
+        table.cell(*place).text = text
+    group = deck.slides[1].shapes.add_group_shape()
+    group.shapes.add_textbox(Inches(1), Inches(6), Inches(2), Inches(1)).text_frame.text = "Let it dry"
+    deck.save(str(tmp_path / "care.pptx"))
+    documents, reasons = read(tmp_path)
+    assert reasons == {} and documents["care.pptx"].title == "Boot care"
+    assert [heading for heading, _ in sections(documents["care.pptx"])] == [(), ("Waxing",)]
+    assert {"Clean them first", "Boot | Wax\nFell 2 | W-7", "Let it dry"} <= set(
+        documents["care.pptx"].text.split("\n\n")
+    )
+    assert not {"Draft", "customers", "funny"} & set(documents["care.pptx"].text.split())
+
+
+@pytest.mark.slow
+def test_sheets_are_tables_or_questions_and_hide_what_is_hidden(tmp_path: Path) -> None:
+    from datetime import datetime
+
+    from openpyxl import Workbook
+
+    book = Workbook()
+    fees = book.active
+    fees.title = "Rental fees"
+    for row in (
+        ("Item", "Fee", "Cost price", "From"),
+        ("Tent", 35.0, 9, datetime(2026, 3, 1)),
+        ("Pack", 12.5, 4, None),
+    ):
+        fees.append(row)
+    fees.append(("Secret", 1, 1, None))
+    fees.row_dimensions[4].hidden = True
+    fees.column_dimensions["C"].hidden = True
+    asked = book.create_sheet("FAQ")
+    for row in (
+        ("Question", "Answer", "Id"),
+        ("May I bring a dog?", "Yes.", "dogs"),
+        ("Where?", "", "where"),
+        ("", "", ""),
+    ):
+        asked.append(row)
+    book.create_sheet("Plans").append(("Close the shop",))
+    book["Plans"].sheet_state = "hidden"
+    book.save(tmp_path / "rental.xlsx")
+    documents, reasons = read(tmp_path)
+    assert sections(documents["rental.xlsx"]) == [((), "Item | Fee | From\nTent | 35 | 2026-03-01\nPack | 12.5 |")]
+    assert documents["rental.xlsx"].title == "Rental fees"
+    dogs = documents["rental.xlsx#dogs"]
+    assert (dogs.question, dogs.text) == ("May I bring a dog?", "Yes.")
+    assert list(reasons) == ["rental.xlsx:3"] and "no answer" in reasons["rental.xlsx:3"]
+    assert len(documents) == 2
+
+
+@pytest.mark.slow
 def test_hostile_office_files_end_in_a_reason_and_write_nothing(tmp_path: Path) -> None:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -332,17 +396,23 @@ def test_hostile_office_files_end_in_a_reason_and_write_nothing(tmp_path: Path) 
     with zipfile.ZipFile(entities, "w") as archive:
         archive.writestr("[Content_Types].xml", '<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>')
     (tmp_path / "entities.docx").write_bytes(entities.getvalue())
-    (tmp_path / "text.docx").write_text("not a zip")
+    for name in ("text.docx", "text.pptx", "text.xlsx"):
+        (tmp_path / name).write_text("not a zip")
+    for name in ("bomb.pptx", "bomb.xlsx"):
+        (tmp_path / name).write_bytes(bomb.getvalue())
+    for name in ("entities.pptx", "entities.xlsx"):
+        (tmp_path / name).write_bytes(entities.getvalue())
     (tmp_path / "text.pdf").write_text("not a pdf")
     (tmp_path / "cut.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n")
     loop = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[2 0 R]/Count 1>>endobj\n"
     (tmp_path / "loop.pdf").write_bytes(loop + b"trailer<</Root 1 0 R>>\n%%EOF")
     documents, reasons = read(tmp_path)
     assert documents == {}
-    assert set(reasons) == {"bomb.docx", "entities.docx", "text.docx", "text.pdf", "cut.pdf", "loop.pdf"}
+    archives = {f"{name}.{kind}" for name in ("bomb", "entities", "text") for kind in ("docx", "pptx", "xlsx")}
+    assert set(reasons) == archives | {"text.pdf", "cut.pdf", "loop.pdf"}
     assert all("\n" not in reason and "Traceback" not in reason for reason in reasons.values())
-    assert "unpacks to more than" in reasons["bomb.docx"]
-    assert "document type" in reasons["entities.docx"]
+    for kind in ("docx", "pptx", "xlsx"):
+        assert "unpacks to more than" in reasons[f"bomb.{kind}"] and "document type" in reasons[f"entities.{kind}"]
     assert not (tmp_path.parent / "escaped.txt").exists()
 
 
