@@ -55,6 +55,19 @@ class IngestReport:
     """Passages that went through the encoder; the others kept their vectors."""
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What became of one source between two versions; a text is empty in the version that has no such source."""
+
+    source: str
+    before: str
+    after: str
+
+    @property
+    def kind(self) -> str:
+        return "added" if not self.before else "removed" if not self.after else "changed"
+
+
 class Knowledge:
     """One loaded version, immutable: threads may share it, and it serves on while newer versions are made."""
 
@@ -217,6 +230,18 @@ class KnowledgeBase:
                 found.append((name, ""))
             except RetrieverError as error:
                 found.append((name, str(error)))
+        return found
+
+    def differences(self, old: str, new: str) -> list[Difference]:
+        """What differs between two versions on disk, by source. Raises RetrieverError when one is none or is damaged."""
+        before, after = (
+            {i.document.source: i.document for i in self._read(self._store.check(n))[0]} for n in (old, new)
+        )
+        found = []
+        for source in sorted(before.keys() | after.keys()):
+            one, other = before.get(source), after.get(source)
+            if one != other:
+                found.append(Difference(source, one.text if one else "", other.text if other else ""))
         return found
 
     def rollback(self) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import unified_diff
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bot import FrontdeskError
 from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note
 from bot.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from retriever.knowledge_base import Difference
     from retriever.readers import Site
 
 versions_of_knowledge = typer.Typer(help="Articles and versions of the knowledge base.", no_args_is_help=True)
@@ -21,6 +25,7 @@ def register(commands: typer.Typer) -> None:
     commands.command()(search)
     versions_of_knowledge.command(name="list")(list_sources)
     versions_of_knowledge.command()(versions)
+    versions_of_knowledge.command()(diff)
     versions_of_knowledge.command()(rollback)
     commands.add_typer(versions_of_knowledge, name="knowledge")
 
@@ -104,6 +109,38 @@ def versions(json: JsonFlag = False, config: ConfigOption = None) -> None:
     found = assembly.open_knowledge_base(load_settings(config)).versions()
     lines = [f"{'*' if v.current else ' '} {v.version}  {v.created}  {v.passages} passages" for v in found]
     emit(json, {"versions": found}, lines or ["none yet; run `frontdesk ingest FOLDER`"])
+
+
+def diff(
+    old: Annotated[str | None, typer.Argument(help="A version; default: the one before the live one.")] = None,
+    new: Annotated[str | None, typer.Argument(help="Another; default: the live one.")] = None,
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """What changed from one version to another, line by line. Example: frontdesk knowledge diff"""
+    base = assembly.open_knowledge_base(load_settings(config))
+    names = [version.version for version in base.versions()]
+    live = next((version.version for version in base.versions() if version.current), None)
+    new = new or live
+    old = old or next((name for name in names if live is not None and name < live), None)
+    if old is None or new is None:
+        raise FrontdeskError("there is only one version yet; ingest again after a change, then compare")
+    for name in (old, new):
+        if name not in names:
+            raise FrontdeskError(f"{name}: no such version; `frontdesk knowledge versions` lists them")
+    found = base.differences(old, new)
+    lines = [f"{old} -> {new}: {len(found)} differing"]
+    for one in found:
+        lines += [f"{one.kind}: {one.source}", *(_changed_lines(one) if one.kind == "changed" else ())]
+    sources = [{"source": one.source, "kind": one.kind} for one in found]
+    emit(json, {"old": old, "new": new, "differences": sources}, lines)
+
+
+def _changed_lines(one: Difference) -> Iterator[str]:
+    """The lines that differ, each cut to what fits a screen; the text may be the same where a title changed."""
+    for line in unified_diff(one.before.splitlines(), one.after.splitlines(), n=0, lineterm=""):
+        if line[:3] not in ("---", "+++") and not line.startswith("@@"):
+            yield f"  {line[:1]} {line[1:161]}"
 
 
 def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:

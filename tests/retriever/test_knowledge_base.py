@@ -87,6 +87,23 @@ def test_a_site_stands_beside_a_folder_and_is_cited_by_its_urls(tmp_path: Path, 
         assert (last.added, last.changed, last.removed, last.unchanged, last.embedded) == (0, 1, 1, 5, 1)
 
 
+def test_what_differs_between_two_versions_is_told_by_source(base: KnowledgeBase, folder: Path) -> None:
+    first = base.ingest([folder]).version
+    assert base.differences(first, first) == []
+    (folder / "returns.md").write_text(ARTICLES["returns.md"].replace("30 days", "60 days"), "utf-8")
+    (folder / "shipping.md").unlink()
+    (folder / "gifts.md").write_text("# Gifts\n\nWe wrap gifts.\n", "utf-8")
+    second = base.ingest([folder]).version
+    found = {one.source: one for one in base.differences(first, second)}
+    assert {source: one.kind for source, one in found.items()} == {
+        "gifts.md": "added", "returns.md": "changed", "shipping.md": "removed"
+    }  # fmt: skip
+    assert "30 days" in found["returns.md"].before and "60 days" in found["returns.md"].after
+    assert {one.kind for one in base.differences(second, first)} == {"added", "changed", "removed"}
+    with pytest.raises(RetrieverError):
+        base.differences(first, "000009-deadbeef")
+
+
 def test_only_what_changed_is_embedded(tmp_path: Path, folder: Path) -> None:
     encoder = HashingEncoder()
     base = KnowledgeBase(tmp_path / "knowledge", encoder)

@@ -28,6 +28,21 @@ def test_a_site_is_read_as_settings_name_it_and_found(frontdesk: Run, tmp_path: 
 
 
 @pytest.mark.slow
+def test_what_changed_on_a_site_is_told_line_by_line(frontdesk: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with website({"/": page("Warranty of two years")}) as web:
+        monkeypatch.setenv("FRONTDESK_CRAWL_PRIVATE", web.authority)
+        monkeypatch.setenv("FRONTDESK_CRAWL_DELAY", "0")
+        frontdesk("ingest", web.url())
+        refused(frontdesk("knowledge", "diff"), "only one version")
+        web.pages["/"] = page("Warranty of three years")
+        frontdesk("ingest", web.url())
+        told = frontdesk("knowledge", "diff").out
+        assert ": 1 differing" in told and f"changed: {web.authority}" in told
+        assert "- All about Warranty of two years." in told and "+ All about Warranty of three years." in told
+        refused(frontdesk("knowledge", "diff", "000001-nonsense"), "000001-nonsense", "knowledge versions")
+
+
+@pytest.mark.slow
 def test_a_private_site_is_refused_with_the_setting_that_allows_it(frontdesk: Run, home: Path) -> None:
     with website({"/": page("Secret")}) as web:
         refused(frontdesk("ingest", web.url()), web.authority, "crawl.private")
