@@ -233,10 +233,9 @@ class KnowledgeBase:
         return found
 
     def differences(self, old: str, new: str) -> list[Difference]:
-        """What differs between two versions on disk, by source. Raises RetrieverError when one is none or is damaged."""
-        before, after = (
-            {i.document.source: i.document for i in self._read(self._store.check(n))[0]} for n in (old, new)
-        )
+        """What differs between two versions on disk, by source. Raises RetrieverError when one is missing or damaged."""
+        stored = (self._read(self._store.check(name))[0] for name in (old, new))
+        before, after = ({item.document.source: item.document for item in items} for items in stored)
         found = []
         for source in sorted(before.keys() | after.keys()):
             one, other = before.get(source), after.get(source)
