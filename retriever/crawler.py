@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from retriever.fetch import AGENT, Answer, Place, place_of
-from retriever.links import is_trap, locations, normal, said_by
+from retriever.links import is_trap, locations, normal, normal_ones, said_by
 from retriever.mirror import Mirror, Page
 from retriever.passages import RetrieverError
 
@@ -167,10 +167,10 @@ class _Crawl:
             found = self._sitemap([self._start], strict=True)
             self._folder = "/"
             return [(url, self._limits.depth) for url in found]
-        named = [normal(url, self._start) for url in self._robots.sitemaps] if self._robots is not None else []
-        return [(self._start, 0), *((url, 1) for url in self._sitemap(named, strict=False))]
+        named = self._robots.sitemaps if self._robots is not None else ()
+        return [(self._start, 0), *((url, 1) for url in self._sitemap(normal_ones(named, self._start), strict=False))]
 
-    def _sitemap(self, maps: list[str], strict: bool) -> list[str]:
+    def _sitemap(self, maps: Iterable[str], strict: bool) -> list[str]:
         waiting, read = deque(url for url in maps if self._same_site(url)), 0
         found: list[str] = []
         while waiting and read < MOST_SITEMAPS:
@@ -222,7 +222,7 @@ class _Crawl:
     # --------------------------------------------------------------------------------------------------- one page
 
     def _visit(self, url: str, depth: int, began: float) -> None:
-        old = self._mirror.pages.get(url)
+        old = self._mirror.page(url)
         if old is not None and old.seen >= began:  # a killed crawl has been here
             self._kept += 1
             self._accept(old, depth)
@@ -253,7 +253,7 @@ class _Crawl:
             if place.url in self._known:
                 return
             self._known.add(place.url)
-            old = self._mirror.pages.get(place.url)
+            old = self._mirror.page(place.url)
             url = place.url
         content_type = answer.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
         suffix = _SUFFIXES.get(content_type)

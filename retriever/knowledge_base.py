@@ -233,7 +233,7 @@ class KnowledgeBase:
         return found
 
     def differences(self, old: str, new: str) -> list[Difference]:
-        """What differs between two versions on disk, by source. Raises RetrieverError when one is missing or damaged."""
+        """What differs between two versions on disk, by source. Raises RetrieverError when one is gone or damaged."""
         stored = (self._read(self._store.check(name))[0] for name in (old, new))
         before, after = ({item.document.source: item.document for item in items} for items in stored)
         found = []

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
@@ -48,6 +49,15 @@ def normal(url: str, base: str = "") -> str:
     return place_of(urlunsplit((parts.scheme, parts.netloc, steps, urlencode(sorted(queries)), ""))).url
 
 
+def normal_ones(urls: Iterable[str], base: str) -> list[str]:
+    """Those of the URLs that may be followed, once each: mailto:, javascript: and what is misspelt lead to no page."""
+    found: dict[str, None] = {}
+    for url in urls:
+        with suppress(RetrieverError):
+            found[normal(url, base)] = None
+    return list(found)
+
+
 def is_trap(url: str) -> bool:
     """Whether a URL looks made up by a machine that never ends: too deep, too long, or going round."""
     steps = [step for step in urlsplit(url).path.split("/") if step]
@@ -67,7 +77,7 @@ def said_by(body: bytes, url: str, headers: Mapping[str, str]) -> Said:
     asks = {word.strip() for word in re.split(r"[,:;]", asked)}
     base = next((tag.get("href") for tag in page.iter("base") if tag.get("href")), "")
     base = urljoin(url, base)
-    links = () if asks & {"nofollow", "none"} else tuple(dict.fromkeys(_links(page, base)))[:MOST_LINKS]
+    links = () if asks & {"nofollow", "none"} else tuple(normal_ones(_links(page), base))[:MOST_LINKS]
     return Said(links, _canonical(page, base), not asks & {"noindex", "none"})
 
 
@@ -81,22 +91,16 @@ def _parsed(body: bytes, content_type: str) -> Any:
         return None
 
 
-def _links(page: Any, base: str) -> Iterator[str]:
+def _links(page: Any) -> Iterator[str]:
     for tag in page.iter("a", "area"):
         if (href := tag.get("href")) and "nofollow" not in (tag.get("rel") or "").lower().split():
-            try:
-                yield normal(href, base)
-            except RetrieverError:
-                continue  # mailto:, javascript:, tel: and what is misspelt lead to no page
+            yield href
 
 
 def _canonical(page: Any, base: str) -> str:
     for tag in page.iter("link"):
         if "canonical" in (tag.get("rel") or "").lower().split() and tag.get("href"):
-            try:
-                return normal(tag.get("href"), base)
-            except RetrieverError:
-                return ""
+            return next(iter(normal_ones([tag.get("href")], base)), "")
     return ""
 
 
@@ -123,11 +127,5 @@ def locations(body: bytes, url: str) -> tuple[tuple[str, ...], bool]:
     kind = root.tag.rpartition("}")[2]
     if kind not in ("urlset", "sitemapindex"):
         raise RetrieverError(f"{url}: an XML file <{kind[:40]}>, not a site map; give a page or a site map")
-    found = []
-    for element in root.iter():
-        if element.tag.rpartition("}")[2] == "loc" and element.text:
-            try:
-                found.append(normal(element.text, url))
-            except RetrieverError:
-                continue
-    return tuple(dict.fromkeys(found)), kind == "sitemapindex"
+    named = (element.text for element in root.iter() if element.tag.rpartition("}")[2] == "loc" and element.text)
+    return tuple(normal_ones(named, url)), kind == "sitemapindex"

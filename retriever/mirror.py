@@ -72,6 +72,9 @@ class Mirror:
     def pages(self) -> dict[str, Page]:
         return dict(self._pages)
 
+    def page(self, url: str) -> Page | None:
+        return self._pages.get(url)
+
     def body(self, page: Page) -> Path:
         return self.folder / f"{_name(page.url)}-{page.digest[:16]}{page.suffix}"
 

@@ -355,8 +355,10 @@ def test_a_site_map_says_what_to_read(tmp_path: Path) -> None:
         found = read(site, tmp_path, "/index.xml")
         assert paths(found, site) == ["/alone", "/help/returns"], "what is listed, and nothing it links to"
         assert "404" in reasons(found, site)["/gone.xml"]
-        site.pages["/robots.txt"] = f"Sitemap: {site.url('/index.xml')}\n"
-        assert "/alone" in paths(read(site, tmp_path / "whole", "/"), site) if "/" in site.pages else True
+        site.pages["/robots.txt"] = f"Sitemap: javascript:x\nSitemap: {site.url('/index.xml')}\n"
+        site.pages["/"] = page("Home")
+        whole = paths(read(site, tmp_path / "whole"), site)
+        assert whole == sorted(["/", "/alone", *HELP]), "what robots.txt lists, and what that links to"
 
 
 @pytest.mark.parametrize(
