@@ -153,10 +153,13 @@ def fit_letters(questions: Sequence[Question], labels: Sequence[str], seed: int)
         for places, _ in row:
             seen[places] += 1
     rarity = (1 + np.log((1 + len(counted)) / (1 + seen))).astype(np.float32)
-    rows = [_weighted(row, rarity) for row in counted]
+    # Buckets that no row holds would stay 0 whatever is learnt: they take part neither in steps nor in time.
+    held = np.flatnonzero(seen)
+    place = np.cumsum(seen > 0) - 1
+    rows = [(place[places], values) for places, values in (_weighted(row, rarity) for row in counted)]
     names, targets = np.unique(np.array(labels), return_inverse=True)
     wanted = torch.from_numpy(targets.astype(np.int64))
-    weight = torch.zeros(fields * BUCKETS, len(names), requires_grad=True)
+    weight = torch.zeros(len(held), len(names), requires_grad=True)
     bias = torch.zeros(len(names), requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=RATE, betas=(0.9, 0.99), weight_decay=DECAY)
     per_epoch = -(-len(rows) // BATCH)
@@ -176,6 +179,7 @@ def fit_letters(questions: Sequence[Question], labels: Sequence[str], seed: int)
         for group in optimiser.param_groups:
             group["lr"] = RATE * (1 - step / steps)
         optimiser.step()
-    learnt = weight.detach().numpy()
+    learnt = np.zeros((fields * BUCKETS, len(names)), np.float32)
+    learnt[held] = weight.detach().numpy()
     scale = np.maximum(np.abs(learnt).max(axis=0), 1e-9) / 127
     return Letters(rarity, np.rint(learnt / scale).astype(np.int8), scale.astype(np.float32), bias.detach().numpy())
