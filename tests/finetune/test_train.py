@@ -33,6 +33,7 @@ from tests.finetune.conftest import VOCABULARY
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, batch_of_few=16, slips=0.0)
 
 
+@pytest.mark.slow
 def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Example]) -> None:
     fitted = fit_versions(examples, tiny, replace(QUICK, least_steps=30, epochs=4))
     for trained in (fitted.baseline, fitted.lora):
@@ -61,12 +62,14 @@ def test_letters_get_the_share_that_held_out_rows_give_them(knows: str, expected
     assert fit_share(head, np.zeros((0, 8), np.float32), np.zeros(0, np.int64)).share == SHARES[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tiny: Encoder, examples: list[Example]) -> None:
     one, two, other = (fit_versions(examples, tiny, replace(QUICK, seed=s)).lora.model for s in (0, 0, 1))
     assert one.files == two.files
     assert one.files != other.files
 
 
+@pytest.mark.slow
 def test_training_leaves_the_frozen_encoder_and_global_random_numbers_alone(
     tiny: Encoder, examples: list[Example]
 ) -> None:
@@ -88,6 +91,7 @@ def test_two_examples_an_intent_are_enough_to_train(tiny: Encoder) -> None:
     assert np.isfinite(fitted.lora.model.read(questions(rows)).probabilities).all()
 
 
+@pytest.mark.slow
 def test_intents_with_one_example_are_trained_and_reported(tiny: Encoder, examples: list[Example]) -> None:
     fitted = fit_versions([*examples, Example("password reset login", "password")], tiny, QUICK)
     assert "password" in fitted.lora.model.head.labels
@@ -95,6 +99,7 @@ def test_intents_with_one_example_are_trained_and_reported(tiny: Encoder, exampl
     assert all(e.intent != "password" for e in fitted.rows.held_out)
 
 
+@pytest.mark.slow
 def test_many_intents_and_no_out_of_scope_rows(tiny: Encoder) -> None:
     words = VOCABULARY.split()[4:18]
     rows = [Example(f"{a} {b}", f"{a}_{b}") for a in words for b in words for _ in range(1)]
@@ -148,6 +153,7 @@ def test_a_loss_that_is_no_number_stops_with_the_cure(tiny: Encoder, examples: l
         fit_versions(examples, tiny, replace(QUICK, learning_rate=1e30, epochs=10))
 
 
+@pytest.mark.slow
 def test_progress_counts_to_the_end(tiny: Encoder, examples: list[Example]) -> None:
     told: list[Progress] = []
     fit_versions(examples, tiny, QUICK, told.append)
@@ -157,6 +163,7 @@ def test_progress_counts_to_the_end(tiny: Encoder, examples: list[Example]) -> N
     assert {p.stage for p in told} == {"encoding", "baseline", "training", "refitting", "calibrating"}
 
 
+@pytest.mark.slow
 def test_a_small_set_is_learnt_whole_and_judged_without_its_held_out_rows(
     tiny: Encoder, examples: list[Example]
 ) -> None:
@@ -242,6 +249,7 @@ def words(encoder: Encoder, text: str) -> tuple[int, ...]:
     return tuple(encoder.tokenise([(text, ())])[0][0][1:-1])
 
 
+@pytest.mark.slow
 def test_validation_rows_share_no_group_with_training_rows(tiny: Encoder, examples: list[Example]) -> None:
     fitted = fit_versions(examples, tiny, QUICK)
     rows = [*fitted.rows.train, *fitted.rows.held_out]
