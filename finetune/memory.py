@@ -64,11 +64,16 @@ NOTHING = Memory(np.zeros((0, 0), np.float32), alike=False)
 
 def remembered(rows: Floats) -> Memory:
     """A memory of features `[m, 2d]`, rounded to what its bytes can hold: a hundredth of what neighbours differ by."""
-    half = rows.shape[1] // 2
-    alike = bool(np.array_equal(rows[:, :half], rows[:, half:]))
-    kept = rows[:, :half] if alike else rows
+    alike = halves_alike(rows)
+    kept = rows[:, : rows.shape[1] // 2] if alike else rows
     scales = _scales(kept)
     return Memory(np.asarray(np.rint(kept / scales) * scales, np.float32), alike)
+
+
+def halves_alike(rows: Floats) -> bool:
+    """Whether message and window are the same in all features `[m, 2d]`: no row has any history."""
+    half = rows.shape[1] // 2
+    return bool(np.array_equal(rows[:, :half], rows[:, half:]))
 
 
 def memorable(intents: Sequence[str], seed: int) -> tuple[list[int], list[int]]:

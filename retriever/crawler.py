@@ -14,7 +14,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from retriever.fetch import AGENT, Answer, Place, place_of
 from retriever.links import is_trap, locations, normal, normal_ones, said_by
@@ -37,10 +37,8 @@ _SUFFIXES: Final = {
 }  # fmt: skip
 
 
-class Get(Protocol):
-    """How a page is had; `fetch.Fetcher.get` is one."""
-
-    def __call__(self, place: Place, headers: Mapping[str, str]) -> Answer: ...
+Get = Callable[[Place, Mapping[str, str]], Answer]
+"""How a page is had; `fetch.Fetcher.get` is one."""
 
 
 @dataclass(frozen=True, slots=True)

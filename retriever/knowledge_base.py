@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from retriever.disk import disk_errors
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Passage, Query, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
@@ -22,7 +23,7 @@ from retriever.search import AnswerScore, Indexes, search
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
 from retriever.vector_index import ExactIndex, VectorIndex
-from retriever.versions import Version, VersionStore, disk_errors
+from retriever.versions import Version, VersionStore
 
 Progress = Callable[[int, int], None]
 

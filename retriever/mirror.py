@@ -5,17 +5,14 @@ Owns the folder: a body and a note for each page, each there whole or not at all
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from retriever.passages import RetrieverError
+from retriever import disk
 
 _UNFINISHED: Final = "unfinished.json"
 RESUMED: Final = 24 * 3600.0
@@ -52,21 +49,9 @@ class Mirror:
                 if note.name == f"{_name(page.url)}.page" and self.body(page).is_file():
                     self._pages[page.url] = page
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """One crawl at a time, across processes; a killed one lets go."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise RetrieverError(f"{self.folder}: {error.strerror}; make the folder writable and try again") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError:
-            raise RetrieverError(f"{self.folder}: this site is being read already; wait until that ends") from None
-        finally:
-            os.close(lock)
+        return disk.locked(self.folder, "this site is being read already")
 
     @property
     def pages(self) -> dict[str, Page]:
@@ -84,13 +69,13 @@ class Mirror:
             began = float(json.loads((self.folder / _UNFINISHED).read_text("utf-8"))["began"])
             if now - RESUMED < began <= now:
                 return began
-        _write(self.folder / _UNFINISHED, json.dumps({"began": now}).encode())
+        _replace(self.folder / _UNFINISHED, json.dumps({"began": now}).encode())
         return now
 
     def keep(self, page: Page, body: bytes) -> None:
         """The body first: a note without one would be no page, and one without a note is nothing."""
         old = self._pages.get(page.url)
-        _write(self.body(page), body)
+        _replace(self.body(page), body)
         self._note(page)
         if old is not None and self.body(old) != self.body(page):
             self.body(old).unlink(missing_ok=True)
@@ -108,7 +93,7 @@ class Mirror:
         (self.folder / _UNFINISHED).unlink(missing_ok=True)
 
     def _note(self, page: Page) -> None:
-        _write(self.folder / f"{_name(page.url)}.page", json.dumps(asdict(page)).encode())
+        _replace(self.folder / f"{_name(page.url)}.page", json.dumps(asdict(page)).encode())
         self._pages[page.url] = page
 
 
@@ -116,15 +101,6 @@ def _name(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:24]
 
 
-def _write(path: Path, content: bytes) -> None:
-    staged = path.with_name(f".{path.name}.new")
-    try:
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    except OSError as error:
-        staged.unlink(missing_ok=True)
-        reason = f"{path}: {error.strerror}; free space or make the folder writable and try again"
-        raise RetrieverError(reason) from None
+def _replace(path: Path, content: bytes) -> None:
+    with disk.disk_errors(path):
+        disk.replace(path, content)

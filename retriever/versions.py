@@ -1,12 +1,11 @@
 """Versions on disk: folders that appear whole, prove what they hold, and are named by one pointer.
 
-Owns staging, fsync, the manifest with its checksums, CURRENT and PREVIOUS, the lock and what is pruned. Knows nothing
+Owns staging, the manifest with its checksums, CURRENT and PREVIOUS, the lock and what is pruned. Knows nothing
 about what the files mean. Whatever is killed, at any moment, leaves the old version or the new one, never a mixture.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from retriever import disk
 from retriever.passages import RetrieverError
 
 FORMAT: Final = 1
@@ -104,18 +104,11 @@ class VersionStore:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One writer at a time, across processes; a killed one lets go. Clears what killed ones left behind."""
-        with disk_errors(self.folder):
-            self._versions.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RetrieverError(f"{self.folder}: another ingest is running; wait until it ends") from None
+        with disk.locked(self.folder, "another ingest is running"):
+            with disk.disk_errors(self.folder):
+                self._versions.mkdir(exist_ok=True)
             self._clear()
             yield
-        finally:
-            os.close(lock)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -137,14 +130,14 @@ class VersionStore:
             lock.unlink()
         files = {path.relative_to(staging).as_posix(): _sha256(path) for path in _content(staging)}
         for path in [*staging.rglob("*"), staging]:
-            _sync(path)
+            disk.sync(path)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = {**facts, "format": FORMAT, "created": created, "files": files}
         name = f"{int((self.names() or ['000000'])[-1][:6]) + 1:06d}-{_fingerprint(manifest)}"
-        _write(staging / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
-        _sync(staging)
+        disk.write(staging / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
+        disk.sync(staging)
         staging.rename(self.path(name))
-        _sync(self._versions)
+        disk.sync(self._versions)
         self._point(name)
         self._prune()
         return name
@@ -155,7 +148,7 @@ class VersionStore:
         older = [name for name in self.candidates() if name != current]
         if not older:
             raise RetrieverError(f"{self.folder}: no earlier version to go back to; ingest the articles again")
-        with disk_errors(self.folder):
+        with disk.disk_errors(self.folder):
             self.check(older[0])
             self._point(older[0])
         return older[0]
@@ -163,8 +156,8 @@ class VersionStore:
     def _point(self, name: str) -> None:
         current = self.current()
         if current is not None and current != name:
-            _replace(self.folder / "PREVIOUS", current)
-        _replace(self.folder / "CURRENT", name)
+            disk.replace(self.folder / "PREVIOUS", f"{current}\n".encode())
+        disk.replace(self.folder / "CURRENT", f"{name}\n".encode())
 
     def _prune(self) -> None:
         kept = {self.current(), _read_pointer(self.folder / "PREVIOUS"), *self.names()[-KEPT:]}
@@ -182,19 +175,6 @@ class VersionStore:
         for left in self.folder.glob("*.new"):
             with suppress(OSError):
                 left.unlink()
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """A full or read-only disk as one line that says what to do; the version in service is untouched by then."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RetrieverError(
-            f"{error.filename or folder}: {reason}; free space or make the folder writable and try again "
-            "(the version in service is unchanged)"
-        ) from None
 
 
 def _read_manifest(folder: Path) -> dict[str, object]:
@@ -250,25 +230,3 @@ def _read_pointer(path: Path) -> str | None:
     except OSError:
         return None
     return name if _NAME.fullmatch(name) else None
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    _write(new, f"{text}\n")
-    new.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -119,8 +119,9 @@ def diff(
 ) -> None:
     """What changed from one version to another, line by line. Example: frontdesk knowledge diff"""
     base = assembly.open_knowledge_base(load_settings(config))
-    names = [version.version for version in base.versions()]
-    live = next((version.version for version in base.versions() if version.current), None)
+    versions = base.versions()
+    names = [version.version for version in versions]
+    live = next((version.version for version in versions if version.current), None)
     new = new or live
     old = old or next((name for name in names if live is not None and name < live), None)
     if old is None or new is None:

@@ -14,7 +14,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from retriever.passages import RetrieverError
 from retriever.readers.markup import read_html
@@ -22,7 +22,6 @@ from retriever.readers.outline import Block, Outline, outline
 from retriever.readers.pdf import MOST_CHARACTERS, read_pdf
 
 Kind = Literal["pdf", "docx", "pptx", "xlsx"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CPU_SECONDS: Final = 30
 MEMORY: Final = 1 << 30
 WALL_SECONDS: Final = 90
