@@ -19,9 +19,10 @@ from retriever.knowledge_base import Knowledge, PassageEncoder
 from retriever.passages import Document, Line, Query, RetrieverError
 from retriever.readers import FileRead, Skipped, read_path
 from retriever.search import AnswerScore, Indexes
+from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
-from retriever.vector_index import ExactIndex
+from retriever.vector_index import index_of
 
 Progress = Callable[[int, int], None]
 DEPTH = 5
@@ -95,7 +96,8 @@ def evaluate_documents(
     with tempfile.TemporaryDirectory() as folder:
         keywords = KeywordIndex.build(Path(folder) / "keywords", texts)
         rate = len(passages) / (time.perf_counter() - began)
-        indexes = Indexes(passages, ExactIndex(vectors), keywords, Subjects(passages))
+        searched = smoothed(vectors, [passage.entity for passage in passages])
+        indexes = Indexes(passages, index_of(searched), keywords, Subjects(passages))
         loaded = Knowledge("evaluation", documents, indexes, encoder, score=AnswerScore())
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)

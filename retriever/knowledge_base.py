@@ -16,16 +16,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from retriever.disk import disk_errors
+from retriever.gpu_index import on_gpu
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Passage, Query, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
 from retriever.search import AnswerScore, Indexes, search
+from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
-from retriever.vector_index import ExactIndex, VectorIndex
+from retriever.vector_index import VectorIndex, index_of, load_index
 from retriever.versions import Version, VersionStore
 
 Progress = Callable[[int, int], None]
+
+EMBEDDINGS = "embeddings.npy"
+"""What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
 
 
 class PassageEncoder(Protocol):
@@ -192,7 +197,7 @@ class KnowledgeBase:
             if not path.exists():
                 raise RetrieverError(f"{given}: no such file or folder")
         with self._store.locked():
-            base, old, vector_of = self._base()
+            base, old, vector_of, index = self._base()
             starts = {site.start for site in sites}
             kept = [i for i in old if i.root not in starts and not any(_within(i.file, path) for path in chosen)]
             before: dict[tuple[str, str], list[Document]] = {}
@@ -215,7 +220,7 @@ class KnowledgeBase:
             made = self._encoder.encode(missing, progress)
             vector_of = {**vector_of, **dict(zip(missing, made, strict=True))}
             with disk_errors(self._store.folder):
-                version = self._write(items, passages, texts, vector_of)
+                version = self._write(items, passages, texts, vector_of, index)
             return IngestReport(*counts, tuple(skipped), version, len(missing))
 
     def versions(self) -> list[Version]:
@@ -258,19 +263,33 @@ class KnowledgeBase:
             )
         return version
 
-    def _base(self) -> tuple[Version | None, list[_Stored], Mapping[str, Vectors]]:
-        """What to build on: the newest sound version's documents, and the vectors that can be kept, by text."""
+    def _base(self) -> tuple[Version | None, list[_Stored], Mapping[str, Vectors], VectorIndex | None]:
+        """What to build on: the newest sound version's documents, its embeddings by text, and its index."""
         for name in self._store.candidates():
             try:
                 version = self._store.check(name)
                 stored, passages = self._read(version)
                 if version.encoder != self._encoder.name:
-                    return version, stored, {}
-                vectors = self._open_vectors(version).vectors(range(len(passages)))
-                return version, stored, {embedded_text(p): vectors[i] for i, p in enumerate(passages)}
+                    return version, stored, {}, None
+                index = self._open_vectors(version)
+                embeddings = self._embeddings(version, index)
+                return version, stored, {embedded_text(p): embeddings[i] for i, p in enumerate(passages)}, index
             except RetrieverError:
                 continue
-        return None, [], {}
+        return None, [], {}, None
+
+    def _embeddings(self, version: Version, index: VectorIndex) -> Vectors:
+        """What the encoder made of each passage; search may see a smoothed form of it."""
+        path = self._store.path(version.version) / EMBEDDINGS
+        if not path.exists():
+            return index.vectors(range(index.size))
+        try:
+            found: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError:
+            raise RetrieverError(f"{path}: not a table of vectors; ingest again or roll back") from None
+        if found.shape != (version.passages, version.dimension):
+            raise RetrieverError(f"{path}: holds {found.shape} vectors; ingest again or roll back")
+        return found
 
     def _read(self, version: Version) -> tuple[list[_Stored], tuple[Passage, ...]]:
         folder = self._store.path(version.version)
@@ -287,11 +306,11 @@ class KnowledgeBase:
         keywords = KeywordIndex(self._store.path(version.version) / "keywords")
         if keywords.size != len(passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
-        return Indexes(passages, self._open_vectors(version), keywords, Subjects(passages))
+        return Indexes(passages, on_gpu(self._open_vectors(version)), keywords, Subjects(passages))
 
     def _open_vectors(self, version: Version) -> VectorIndex:
-        path = self._store.path(version.version) / "vectors.faiss"
-        return ExactIndex.load(path, rows=version.passages, dimension=version.dimension)
+        folder = self._store.path(version.version)
+        return load_index(folder, version.index, rows=version.passages, dimension=version.dimension)
 
     def _write(
         self,
@@ -299,11 +318,17 @@ class KnowledgeBase:
         passages: Sequence[Passage],
         texts: Sequence[str],
         vector_of: Mapping[str, Vectors],
+        before: VectorIndex | None,
     ) -> str:
         with self._store.staging() as folder:
             _write_lines(folder / "documents.jsonl", map(asdict, items))
             _write_lines(folder / "passages.jsonl", map(asdict, passages))
-            ExactIndex(np.stack([vector_of[text] for text in texts])).save(folder / "vectors.faiss")
+            embeddings = np.stack([vector_of[text] for text in texts])
+            vectors = smoothed(embeddings, [passage.entity for passage in passages])
+            if vectors is not embeddings:
+                np.save(folder / EMBEDDINGS, embeddings)
+            index = index_of(vectors, before)
+            index.save(folder)
             KeywordIndex.build(folder / "keywords", texts)
             return self._store.publish(
                 folder,
@@ -312,6 +337,7 @@ class KnowledgeBase:
                     "dimension": self._encoder.dimension,
                     "documents": len(items),
                     "passages": len(passages),
+                    "index": dict(index.facts),
                 },
             )
 

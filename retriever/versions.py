@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,8 @@ class Version:
     documents: int
     passages: int
     current: bool = False
+    index: Mapping[str, str | int | float] = field(default_factory=dict)
+    """What the manifest says of the vector index: its kind, settings and measured recall."""
 
 
 class VersionStore:
@@ -120,7 +122,7 @@ class VersionStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, staging: Path, facts: Mapping[str, str | int]) -> str:
+    def publish(self, staging: Path, facts: Mapping[str, object]) -> str:
         """Make the files in `staging` the current version and return its name. Hold the lock.
 
         Order: every file and folder is synced, the manifest is written last, one rename shows the whole, then one
@@ -202,9 +204,10 @@ def _version(name: str, manifest: Mapping[str, object], *, current: bool) -> Ver
             raise RetrieverError(f"{name}/manifest.json: {key} is not a number; ingest again or roll back")
         return value
 
+    index = manifest.get("index")
     return Version(
         name, str(manifest.get("created")), str(manifest.get("encoder")), number("dimension"), number("documents"),
-        number("passages"), current,
+        number("passages"), current, index if isinstance(index, dict) else {},
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 docs/benchmarks.md between the marks of this suite; with names of sets it measures those and only prints. Test rows
 are read once per reported run and choose nothing. Beside the whole sets there are, by their suffix: few examples an
 intent (`-5`, `-10`), training without any out-of-scope row (`-blind`), and open sets (`-open25`: a quarter of the
-intents is known, all others are out of scope; drawn by the seed).
+intents is known, all others are out of scope; drawn by the seed), and a skewed draw (`-skew`: 4 to 110 rows an intent).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DATASETS = Path("/work/shared/datasets")
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- understanding: begin -->", "<!-- understanding: end -->"
 SEEDS = {
-    **{"banking77": 3, "banking77-5": 3, "banking77-10": 3, "clinc150": 3, "clinc150-blind": 3},
+    **{"banking77": 3, "banking77-5": 3, "banking77-10": 3, "banking77-skew": 3, "clinc150": 3, "clinc150-blind": 3},
     **{"banking77-open25": 10, "banking77-open50": 10, "banking77-open75": 10, "star": 3},
 }
 COLUMNS = (
@@ -59,6 +59,11 @@ def rows_of(name: str, seed: int) -> tuple[Sequence[Example], Sequence[Example]]
         for row in train:
             by_intent.setdefault(row.intent, []).append(row)
         train = tuple(row for _, rows in sorted(by_intent.items()) for row in random.sample(rows, int(suffix)))
+    elif suffix == "skew":
+        parts = [[row for row in train if row.intent == name] for name in sorted({row.intent or "" for row in train})]
+        random.shuffle(parts)
+        sizes = [int(110 / (1 + place) ** 0.75) for place in range(len(parts))]
+        train = tuple(r for rows, n in zip(parts, sizes, strict=True) for r in random.sample(rows, min(n, len(rows))))
     elif suffix == "blind":
         train = tuple(row for row in train if row.intent)
     elif suffix.startswith("open"):

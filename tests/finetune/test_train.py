@@ -16,6 +16,7 @@ from finetune.leaks import leak_groups
 from finetune.model import Head
 from finetune.train import (
     LEAST_PAIRS,
+    LEVEL,
     SHARES,
     Progress,
     TrainConfig,
@@ -24,6 +25,7 @@ from finetune.train import (
     adapt,
     fit_share,
     fit_versions,
+    levelled,
     questions,
     search_space,
     silent,
@@ -41,6 +43,25 @@ def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Exa
         assert scores.accuracy > 0.7 and (scores.auroc or 0) > 0.7
         assert trained.seconds > 0
     assert fitted.baseline.model.adapter_bytes < fitted.lora.model.adapter_bytes
+
+
+def test_frequent_intents_lose_half_of_what_frequency_gave_them() -> None:
+    """Two intents drawn 9 to 1: the head that is right where both are asked alike differs by the log of that."""
+    skewed = Head(("rare", "usual"), np.eye(2, dtype=np.float32), np.log(np.array([0.1, 0.9], np.float32)))
+    names = ["rare"] * 10 + ["usual"] * 90
+    rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    shift = (levelled(skewed, names).logits(rows)[0] - skewed.logits(rows)[0]).mean(axis=0)
+    np.testing.assert_allclose(shift, [LEVEL * np.log(9) / 2, -LEVEL * np.log(9) / 2], rtol=1e-5)
+    hot = replace(skewed, temperature=3.0)
+    shift = (levelled(hot, names).logits(rows)[0] - hot.logits(rows)[0]).mean(axis=0) / 3
+    np.testing.assert_allclose(shift, [LEVEL * np.log(9) / 2, -LEVEL * np.log(9) / 2], rtol=1e-5)
+    np.testing.assert_allclose(levelled(skewed, ["rare", "usual"] * 50).bias, skewed.bias, atol=1e-7)
+
+
+def test_strangers_are_neither_frequent_nor_rare() -> None:
+    head = Head((OUT_OF_SCOPE, "a", "b"), np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    told = levelled(head, [OUT_OF_SCOPE] * 500 + ["a"] * 4 + ["b"] * 4)
+    assert (told.bias == 0).all()
 
 
 @pytest.mark.parametrize(("knows", "expected"), [("the encoder", 0.0), ("letters", max(SHARES)), ("both a half", None)])

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retriever.exact_index import ExactIndex
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Line, Passage, Query, RetrieverError, Section, Why
 from retriever.search import FEATURES, SHARPNESS, AnswerScore, Indexes, features, search
 from retriever.split import embedded_text, split
 from retriever.subjects import Subjects
-from retriever.vector_index import ExactIndex
 from tests.retriever.hashing import HashingEncoder
 
 ENCODER = HashingEncoder()
