@@ -50,6 +50,9 @@ class Crawl(BaseModel):
     delay: Annotated[float, Field(ge=0, le=60)] = Field(
         default=0.5, description="seconds between two requests, if robots.txt asks for no more"
     )
+    hours: Annotated[float, Field(gt=0)] = Field(
+        default=24, description="time between two readings of `knowledge` and `sites` by `frontdesk worker`"
+    )
     private: tuple[str, ...] = Field(
         default=(),
         description='`host:port` to be read although not on the public internet, e.g. ["intranet:8080"]',

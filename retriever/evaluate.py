@@ -1,71 +1,126 @@
-"""How well retrieval finds what people needed, on a file of questions with known answers.
+"""How well retrieval finds what people needed, and how well it knows what nothing answers, on a file of questions.
 
-Owns reading those questions and the figures. Knows nothing about whose questions they are: no weight is chosen here.
+Owns asking those questions and the report: figures, the same by group of documents, the worst misses. Knows nothing
+about whose questions they are: no weight is chosen here. `questions.py` reads them, `figures.py` has the formulas.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
+import numpy as np
+
+from retriever.figures import DEPTH, Figures, Places, auroc, rejected_at_5
 from retriever.keyword_index import KeywordIndex
 from retriever.knowledge_base import Knowledge, PassageEncoder
-from retriever.passages import Document, Line, Query, RetrieverError
+from retriever.passages import Document, Hit, Query, RetrieverError
+from retriever.questions import Question, names_of, read_questions
 from retriever.readers import FileRead, Skipped, read_path
+from retriever.readers.outline import one_line
 from retriever.search import AnswerScore, Indexes
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
-from retriever.subjects import Subjects
 from retriever.vector_index import index_of
 
 Progress = Callable[[int, int], None]
-DEPTH = 5
+WORST: Final = 20
 _WARM_UP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A query and the ids of the documents that answer it."""
+class Miss:
+    """An answerable question whose right document did not come first, and what came instead."""
 
-    query: Query
-    relevant: frozenset[str]
+    query: str
+    """What was asked, as one line without what nobody sees: it is shown on terminals."""
+    first: Hit
+    relevant: tuple[str, ...]
+    """Sources that would have answered, the best placed first."""
+    rank: int | None
+    """Of the first right document; None beyond 5."""
+    lead: float | None
+    """How much higher the wrong one scores than the first right one; None where that is beyond 5."""
+
+    def to_json(self) -> dict[str, object]:
+        passage = self.first.passage
+        return {
+            "query": self.query,
+            "found": passage.source,
+            "title": passage.title,
+            "relevant": list(self.relevant),
+            "rank": self.rank,
+            "lead": self.lead,
+            "answers": self.first.answers,
+            "why": asdict(self.first.why),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalReport:
-    """Figures over `queries` questions. A document counts once, at its best passage. `p50_ms` includes the encoder."""
+    """`overall` and `groups` are over the questions that something answers. A document counts once, at its best
+    passage. Milliseconds are of all questions and include the encoder."""
 
-    recall_at_1: float
-    recall_at_5: float
-    mrr_at_5: float
-    ndcg_at_5: float
+    overall: Figures
+    groups: Mapping[str, Figures]
+    """By what the right documents are filed under, the largest group first; a question counts in each of its own."""
+    unanswerable: int
+    """Questions that nothing answers."""
+    auroc: float | None
+    """How well the chance of the best hit tells answerable questions from others; None without any others."""
+    unanswerable_rejected_at_5: float | None
+    """Share of the others turned away by the threshold on that chance that loses 5 % of the answerable."""
     p50_ms: float
-    queries: int
+    p95_ms: float
+    p99_ms: float
     passages: int
     passages_per_second: float
     problems: tuple[str, ...]
-    """Rows that were skipped, each as `file:line: reason`."""
+    """What was skipped, rows or ids of one, each as `file:line: reason`."""
     ranks: tuple[int | None, ...]
-    """For each question the rank, from 1, of the first relevant document, None beyond 5."""
+    """For each answerable question the rank, from 1, of the first relevant document, None beyond 5."""
+    worst: tuple[Miss, ...]
+    """At most WORST: those not found at all by the chance claimed for the wrong one, then by its lead."""
 
-    def to_json(self) -> dict[str, float]:
-        """The figures under the names that `evaluate retrieval --json` prints."""
+    @property
+    def missed(self) -> int:
+        """Answerable questions whose right document is not first."""
+        return sum(rank != 1 for rank in self.ranks)
+
+    def to_json(self) -> dict[str, object]:
+        """Under the names that `evaluate retrieval --json` prints."""
         return {
-            "recall@1": self.recall_at_1,
-            "recall@5": self.recall_at_5,
-            "mrr@5": self.mrr_at_5,
-            "ndcg@5": self.ndcg_at_5,
+            **self.overall.to_json(),
             "p50_ms": self.p50_ms,
-            "queries": self.queries,
+            "p95_ms": self.p95_ms,
+            "p99_ms": self.p99_ms,
             "passages": self.passages,
             "passages_per_second": self.passages_per_second,
+            "unanswerable": self.unanswerable,
+            "auroc": self.auroc,
+            "unanswerable_rejected_at_5": self.unanswerable_rejected_at_5,
+            "groups": {name: figures.to_json() for name, figures in self.groups.items()},
+            "worst": [miss.to_json() for miss in self.worst],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One answerable question, the best hit of each document found, and the sources of the right documents."""
+
+    query: Query
+    found: tuple[Hit, ...]
+    relevant: frozenset[str]
+
+    @property
+    def places(self) -> Places:
+        ranks = (rank for rank, hit in enumerate(self.found, 1) if hit.passage.source in self.relevant)
+        return Places(tuple(ranks), len(self.relevant))
 
 
 def evaluate_retrieval(
@@ -87,95 +142,103 @@ def evaluate_documents(
     progress: Progress | None = None,
     skipped: Sequence[Skipped] = (),
 ) -> RetrievalReport:
+    """`questions` name only these documents, as `read_questions` sees to it.
+
+    Raises RetrieverError without a passage, or without a question that something answers.
+    """
     passages = tuple(passage for document in documents for passage in split(document))
-    if not passages or not questions:
-        raise RetrieverError("nothing to evaluate: give at least one document and one question")
+    if not passages or not any(question.relevant for question in questions):
+        raise RetrieverError("nothing to evaluate: give at least one document and one question that it answers")
+    sources = _sources(documents)
     texts = [embedded_text(passage) for passage in passages]
     began = time.perf_counter()
     vectors = encoder.encode(texts, progress)
+    asked: list[_Asked] = []
+    answerable: list[float] = []
+    unanswerable: list[float] = []
+    milliseconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         keywords = KeywordIndex.build(Path(folder) / "keywords", texts)
         rate = len(passages) / (time.perf_counter() - began)
         searched = smoothed(vectors, [passage.entity for passage in passages])
-        indexes = Indexes(passages, index_of(searched), keywords, Subjects(passages))
+        indexes = Indexes.of(passages, index_of(searched), keywords)
         loaded = Knowledge("evaluation", documents, indexes, encoder, score=AnswerScore())
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)
-        ranks, milliseconds = [], []
         for question in questions:
             started = time.perf_counter()
             # Several passages of one document may lead: ask for enough to see five documents.
             hits = loaded.search(question.query, None, 4 * DEPTH)
             milliseconds.append(1000 * (time.perf_counter() - started))
-            found = list(dict.fromkeys(hit.passage.source for hit in hits))[:DEPTH]
-            ranks.append(next((i for i, source in enumerate(found, 1) if _is(source, question.relevant)), None))
+            (answerable if question.relevant else unanswerable).append(hits[0].answers if hits else 0.0)
+            if question.relevant:
+                relevant = frozenset(s for name in question.relevant for s in sources[name])
+                asked.append(_Asked(question.query, _by_document(hits), relevant))
+    p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99]).tolist()
     return RetrievalReport(
-        recall_at_1=_mean([rank == 1 for rank in ranks]),
-        recall_at_5=_mean([rank is not None for rank in ranks]),
-        mrr_at_5=_mean([1 / rank if rank else 0.0 for rank in ranks]),
-        # One relevant document a question is the rule: the ideal gain is then 1.
-        ndcg_at_5=_mean([1 / math.log2(rank + 1) if rank else 0.0 for rank in ranks]),
-        p50_ms=statistics.median(milliseconds),
-        queries=len(questions),
+        overall=Figures.of([each.places for each in asked]),
+        groups=_groups(asked, documents),
+        unanswerable=len(unanswerable),
+        auroc=auroc(answerable, unanswerable),
+        unanswerable_rejected_at_5=rejected_at_5(answerable, unanswerable),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
         passages=len(passages),
         passages_per_second=rate,
         problems=tuple(f"{place}: {reason}" for place, reason in skipped),
-        ranks=tuple(ranks),
+        ranks=tuple(each.places.first for each in asked),
+        worst=_worst(asked),
     )
 
 
-def read_questions(path: Path, documents: Sequence[Document]) -> tuple[list[Question], list[Skipped]]:
-    """Rows `{"history": [{"speaker", "text"}, ...], "relevant": [id]}`, the last line of history being the question, or
-    `{"query", "relevant"}`. A row is skipped with its line when it is broken or names no known document.
-    """
-    known = {name for document in documents for name in _names(document.source)}
-    questions: list[Question] = []
-    skipped: list[Skipped] = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        questions.append(_question(line, known))
-                    except RetrieverError as error:
-                        skipped.append((f"{path.name}:{number}", str(error)))
-    except OSError as error:
-        raise RetrieverError(f"{path}: {error.strerror}; give a file of questions") from None
-    if not questions:
-        first = "".join(f"; {place}: {reason}" for place, reason in skipped[:1])
-        raise RetrieverError(f"{path}: no usable question{first}")
-    return questions, skipped
+def _by_document(hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        best.setdefault(hit.passage.source, hit)
+    return tuple(best.values())[:DEPTH]
 
 
-def _question(line: bytes, known: set[str]) -> Question:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise RetrieverError("not JSON; give one JSON object a line") from None
-    if not isinstance(row, dict):
-        raise RetrieverError("not a JSON object")
-    relevant = row.get("relevant")
-    if not isinstance(relevant, list) or not all(isinstance(name, str) for name in relevant) or not relevant:
-        raise RetrieverError('"relevant" must be a list of document ids')
-    if not known.intersection(relevant):
-        raise RetrieverError(f"no document is called {', '.join(relevant)[:100]}; check the ids")
-    if isinstance(row.get("query"), str):
-        return Question(Query(row["query"]), frozenset(relevant))
-    lines = row.get("history")
-    if not isinstance(lines, list) or not lines or not all(map(_is_line, lines)):
-        raise RetrieverError('give "query", or "history" as a list of {"speaker", "text"}')
-    if lines[-1]["speaker"] != "customer":
-        raise RetrieverError("the last line of history must be the customer's question")
-    said = [Line(line["speaker"], line["text"]) for line in lines]
-    return Question(Query(said[-1].text, tuple(said[:-1])), frozenset(relevant))
+def _groups(asked: Sequence[_Asked], documents: Sequence[Document]) -> dict[str, Figures]:
+    group_of = {document.source: _group(document) for document in documents}
+    members: dict[str, list[Places]] = defaultdict(list)
+    for each in asked:
+        for name in {group_of[source] for source in each.relevant}:
+            members[name].append(each.places)
+    ordered = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {name: Figures.of(places) for name, places in ordered}
 
 
-def _is_line(line: object) -> bool:
-    return (
-        isinstance(line, dict)
-        and line.get("speaker") in ("customer", "bot", "agent")
-        and isinstance(line.get("text"), str)
+def _group(document: Document) -> str:
+    """Its domain; else the folder or file at the top of its source."""
+    return document.domain or document.source.partition("#")[0].partition("/")[0]
+
+
+def _worst(asked: Sequence[_Asked]) -> tuple[Miss, ...]:
+    misses = [_miss(each) for each in asked if each.found and each.places.first != 1]
+    misses.sort(key=lambda miss: (miss.rank is not None, -(miss.first.answers if miss.lead is None else miss.lead)))
+    return tuple(misses[:WORST])
+
+
+def _miss(asked: _Asked) -> Miss:
+    first, rank = asked.found[0], asked.places.first
+    placed = [asked.found[r - 1].passage.source for r in asked.places.ranks]
+    return Miss(
+        query=one_line(asked.query.text),
+        first=first,
+        relevant=(*placed, *sorted(asked.relevant.difference(placed))),
+        rank=rank,
+        lead=None if rank is None else first.score - asked.found[rank - 1].score,
     )
+
+
+def _sources(documents: Sequence[Document]) -> dict[str, list[str]]:
+    """The sources that each name stands for: two files may have a row of the same id."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for document in documents:
+        for name in names_of(document.source):
+            found[name].append(document.source)
+    return dict(found)
 
 
 def _documents(path: Path) -> tuple[list[Document], list[Skipped]]:
@@ -192,16 +255,3 @@ def _documents(path: Path) -> tuple[list[Document], list[Skipped]]:
         reason = "".join(f"; {place}: {reason}" for place, reason in skipped[:1])
         raise RetrieverError(f"{path}: no readable document in it{reason}")
     return documents, skipped
-
-
-def _names(source: str) -> tuple[str, str]:
-    """A row of a file is also known by its own id."""
-    return source, source.partition("#")[2] or source
-
-
-def _is(source: str, relevant: frozenset[str]) -> bool:
-    return not relevant.isdisjoint(_names(source))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.exact_index import FILE, Facts, Rows, among, finite, one_thread, read, view, write
+from retriever.exact_index import FILE, Facts, Rows, among, bitmap, finite, one_thread, read, view, write
 from retriever.passages import RetrieverError, Vectors
 
 NEIGHBOURS: Final = 16
@@ -132,7 +132,7 @@ class GraphIndex:
                 chosen[self._slot_of[rows]] = True
                 # Of a part of the graph only that part of what is visited counts.
                 wide = int(wide * self.size / len(rows))
-            bits = np.packbits(chosen, bitorder="little")  # FAISS keeps no copy
+            bits = bitmap(chosen)
             selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
         asked = np.ascontiguousarray(queries, np.float32)
         settings = faiss.SearchParametersHNSW(efSearch=wide, sel=selector)  # type: ignore[attr-defined]

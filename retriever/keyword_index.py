@@ -22,6 +22,7 @@ from retriever.passages import RetrieverError
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 _HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNSPACED: Final = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff"
@@ -157,8 +158,10 @@ class KeywordIndex:
             raise OSError(f"keyword index not written ({str(error)[:120]})") from None
         return cls(folder)
 
-    def search(self, wanted: Sequence[str], k: int) -> tuple[Scores, Rows]:
-        """`(BM25 scores, rows)` of the best `k` rows with any of the terms `wanted`, best first (k1 1.2, b .75)."""
+    def search(self, wanted: Sequence[str], k: int, seen: Mask | None = None) -> tuple[Scores, Rows]:
+        """`(BM25 scores, rows)` of the best `k` rows with any of the terms `wanted`, best first (k1 1.2, b .75); only
+        those that `seen` marks when given.
+        """
         import tantivy
 
         if not wanted or not self.size:
@@ -169,13 +172,21 @@ class KeywordIndex:
                 for term in dict.fromkeys(wanted)
             ]
         )
-        hits = self._searcher.search(query, min(k, self.size), count=False).hits
-        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        return np.array([score for score, _ in hits], np.float32), np.array(rows, np.int64)
+        depth = min(k, self.size)
+        while True:
+            hits = self._searcher.search(query, depth, count=False).hits
+            rows = np.array(self._searcher.fast_field_values("row", [address for _, address in hits]), np.int64)
+            scores = np.array([score for score, _ in hits], np.float32)
+            if seen is None:
+                return scores, rows
+            kept = seen[rows]
+            if kept.sum() >= k or len(rows) < depth or depth == self.size:
+                return scores[kept][:k], rows[kept][:k]
+            depth = min(4 * depth, self.size)
 
-    def strength(self, wanted: Sequence[str], k: int) -> dict[int, float]:
+    def strength(self, wanted: Sequence[str], k: int, seen: Mask | None = None) -> dict[int, float]:
         """Rows to BM25 as a share, 0 to 1, of what a row of endless fitting text would score: the best `k`."""
-        scores, rows = self.search(wanted, k)
+        scores, rows = self.search(wanted, k, seen)
         most = 2.2 * sum(map(self.weight, dict.fromkeys(wanted))) or 1.0
         return dict(zip(rows.tolist(), (scores / most).tolist(), strict=True))
 

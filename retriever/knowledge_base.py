@@ -18,12 +18,11 @@ import numpy as np
 from retriever.disk import disk_errors
 from retriever.gpu_index import on_gpu
 from retriever.keyword_index import KeywordIndex
-from retriever.passages import Document, Hit, Passage, Query, RetrieverError, Section, Vectors
+from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
-from retriever.search import AnswerScore, Indexes, search
+from retriever.search import EVERYBODY, AnswerScore, Indexes, search
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
-from retriever.subjects import Subjects
 from retriever.vector_index import VectorIndex, index_of, load_index
 from retriever.versions import Version, VersionStore
 
@@ -120,9 +119,9 @@ class Knowledge:
         vectors: tuple[Vectors, ...] | None = None,
         k: int = 5,
         *,
-        audiences: frozenset[str] = frozenset({"public"}),
+        only: Filter = EVERYBODY,
     ) -> list[Hit]:
-        """The best `k` passages for `query`, best first.
+        """The best `k` passages for `query` among those that `only` lets through, best first.
 
         `vectors` are those of `retriever.search`, in the space of `encoder`; None encodes the query here.
         Raises RetrieverError when they are of another size.
@@ -134,7 +133,7 @@ class Knowledge:
                 f"query vectors of shape {[v.shape for v in vectors]} do not fit the index of {self.encoder}; "
                 "search with the encoder that made it"
             )
-        return search(query, vectors, self._indexes, k, score=self._score, audiences=audiences)
+        return search(query, vectors, self._indexes, k, score=self._score, only=only)
 
     def calibrated(self, score: AnswerScore) -> Knowledge:
         """The same version, judging answers by `score`."""
@@ -306,7 +305,7 @@ class KnowledgeBase:
         keywords = KeywordIndex(self._store.path(version.version) / "keywords")
         if keywords.size != len(passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
-        return Indexes(passages, on_gpu(self._open_vectors(version)), keywords, Subjects(passages))
+        return Indexes.of(passages, on_gpu(self._open_vectors(version)), keywords)
 
     def _open_vectors(self, version: Version) -> VectorIndex:
         folder = self._store.path(version.version)

@@ -110,6 +110,16 @@ class Query:
     history: tuple[Line, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which passages a search may see. None does not choose; an empty set sees nothing."""
+
+    audiences: frozenset[str] | None = frozenset({"public"})
+    languages: frozenset[str] | None = None
+    entities: frozenset[str] | None = None
+    """Products, branches, plans: whatever passages are filed under."""
+
+
 class QueryEncoder(Protocol):
     """How a query becomes vectors. The frozen encoder and every trained question side satisfy it."""
 

@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.filters import Filters, Seen
 from retriever.keyword_index import KeywordIndex, Rows, terms, unspaced_share, weighty
-from retriever.passages import Hit, Passage, Query, RetrieverError, Vectors, Why
+from retriever.passages import Filter, Hit, Passage, Query, RetrieverError, Vectors, Why
 from retriever.subjects import Subjects
 from retriever.vector_index import VectorIndex
 
@@ -25,6 +26,8 @@ BY_MEANING: Final = 100
 BY_WORDS: Final = 100
 BY_SUBJECT: Final = 30
 CONTEXT_LINES: Final = 4
+EVERYBODY: Final = Filter()
+"""What any customer may see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,11 @@ class Indexes:
     vectors: VectorIndex
     keywords: KeywordIndex
     subjects: Subjects
+    filters: Filters
+
+    @classmethod
+    def of(cls, passages: tuple[Passage, ...], vectors: VectorIndex, keywords: KeywordIndex) -> Indexes:
+        return cls(passages, vectors, keywords, Subjects(passages), Filters(passages))
 
 
 def search(
@@ -149,7 +157,7 @@ def search(
     k: int,
     *,
     score: AnswerScore,
-    audiences: frozenset[str] = frozenset({"public"}),
+    only: Filter = EVERYBODY,
 ) -> list[Hit]:
     """The best `k` passages, best first, each with the signals that found it.
 
@@ -161,9 +169,9 @@ def search(
     asked = weighty(terms(query.text))
     before = weighty(terms(" ".join(line.text for line in query.history[-CONTEXT_LINES:])))
     subject = indexes.subjects.read(query)
-    strength, context = (indexes.keywords.strength(wanted, BY_WORDS) for wanted in (asked, before))
-    rows = _candidates([*strength, *context], vectors, indexes, indexes.subjects.rows(subject))
-    rows = rows[[indexes.passages[row].audience in audiences for row in rows]]
+    seen = indexes.filters.seen(only)
+    strength, context = (indexes.keywords.strength(wanted, BY_WORDS, seen and seen.mask) for wanted in (asked, before))
+    rows = _candidates([*strength, *context], vectors, indexes, indexes.subjects.rows(subject), seen)
     if not len(rows):
         return []
     weights = _weights(query, vectors)
@@ -209,12 +217,18 @@ def _weights(query: Query, vectors: tuple[Vectors, ...] | None) -> Weights:
 
 
 def _candidates(
-    by_words: Sequence[int], vectors: tuple[Vectors, ...] | None, indexes: Indexes, of_subject: Sequence[Rows]
+    by_words: Sequence[int],
+    vectors: tuple[Vectors, ...] | None,
+    indexes: Indexes,
+    of_subject: Sequence[Rows],
+    seen: Seen | None,
 ) -> Rows:
     found = [np.array(by_words, np.int64)]
+    if seen is not None:
+        of_subject = [rows[seen.mask[rows]] for rows in of_subject]
     if vectors is not None:
         asked = np.concatenate([v[:1] for v in vectors])
-        found.append(indexes.vectors.search(asked, BY_MEANING)[1].ravel())
+        found.append(indexes.vectors.search(asked, BY_MEANING, seen and seen.rows)[1].ravel())
         found += [indexes.vectors.search(asked[:1], BY_SUBJECT, rows)[1].ravel() for rows in of_subject]
     else:
         found += [rows[:BY_SUBJECT] for rows in of_subject]

@@ -6,7 +6,7 @@ only when a function here is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,6 @@ from retriever.passages import RetrieverError
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from bot.channels.web.door import Articles
     from bot.conversation.assistant import Assistant
     from bot.conversation.phrases import PhraseBook
     from bot.conversation.playbook import Playbook
@@ -30,18 +29,25 @@ if TYPE_CHECKING:
     from finetune.registry import Manifest
     from retriever.encoders import FrozenEncoder
     from retriever.knowledge_base import Knowledge, KnowledgeBase
-    from retriever.passages import Document, Passage
+
+
+PART_NAMES = ("playbook", "knowledge", "model")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a company has so far; `shortcomings` says what is missing or damaged, each with its cure."""
+    """What a company has so far. `problems` says what is missing or damaged, each part's with its cure."""
 
     playbook: Playbook
+    phrases: PhraseBook
     knowledge: Knowledge | None
     model: QuestionModel | None
     manifest: Manifest | None
-    shortcomings: tuple[str, ...]
+    problems: Mapping[str, str]
+
+    @property
+    def shortcomings(self) -> tuple[str, ...]:
+        return tuple(self.problems.values())
 
 
 def base_folder(settings: Settings) -> Path:
@@ -84,27 +90,41 @@ def reviewed_rows(settings: Settings, rows: Iterable[Example]) -> Iterator[Examp
 
 def open_parts(settings: Settings) -> Parts:
     """Everything that is there. Only a playbook that cannot be read stops the service: without it there is no voice."""
-    shortcomings: list[str] = []
+    return reopened(settings, Parts(*_open_voice(settings), None, None, None, {}), PART_NAMES[1:])
 
-    def attempt(part: Callable[[], T]) -> T | None:
+
+def reopened(settings: Settings, parts: Parts, names: Collection[str]) -> Parts:
+    """The parts with those of `names` loaded anew. What cannot be loaded stays as it was, and the problem is said."""
+    problems = {name: problem for name, problem in parts.problems.items() if name not in names}
+
+    def attempt(name: str, load: Callable[[], T], before: T | None) -> T | None:
+        if name not in names:
+            return before
         try:
-            return part()
-        except (RetrieverError, FinetuneError) as error:
-            shortcomings.append(str(error))
-            return None
+            return load()
+        except (FrontdeskError, RetrieverError, FinetuneError) as error:
+            problems[name] = f"{error}; the one before it serves on" if before is not None else str(error)
+            return before
 
-    playbook = open_playbook(settings)
-    knowledge = attempt(lambda: open_knowledge_base(settings).load())
-    if knowledge is not None and knowledge.warning:
-        shortcomings.append(knowledge.warning)
-    found = attempt(lambda: open_model(settings))
+    voice = (parts.playbook, parts.phrases)
+    playbook, phrases = attempt("playbook", lambda: _open_voice(settings), voice) or voice
+    knowledge = attempt("knowledge", lambda: open_knowledge_base(settings).load(), parts.knowledge)
+    if "knowledge" in names and knowledge is not None and knowledge.warning:
+        problems["knowledge"] = knowledge.warning
+    before = (parts.model, parts.manifest) if parts.model is not None and parts.manifest is not None else None
+    found = attempt("model", lambda: open_model(settings), before)
     model, manifest = found if found is not None else (None, None)
     if model is not None and not model.exported:
         import torch
 
         # Two threads for one short message gain nothing alone and cost forty times on busy cores (docs/decisions.md).
         torch.set_num_threads(1)
-    return Parts(playbook, knowledge, model, manifest, tuple(shortcomings))
+    return Parts(playbook, phrases, knowledge, model, manifest, problems)
+
+
+def _open_voice(settings: Settings) -> tuple[Playbook, PhraseBook]:
+    playbook = open_playbook(settings)
+    return playbook, open_phrases(settings, playbook)
 
 
 def open_model(settings: Settings) -> tuple[QuestionModel, Manifest]:
@@ -129,7 +149,7 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 
-def assistant_of(settings: Settings, parts: Parts) -> Assistant:
+def assistant_of(parts: Parts) -> Assistant:
     """The assistant of the parts that are there."""
     from bot.conversation.assistant import Assistant
     from bot.readers import Absent, BatchingReader, KnowledgeSearcher, ModelReader
@@ -139,22 +159,7 @@ def assistant_of(settings: Settings, parts: Parts) -> Assistant:
     if parts.model is not None and parts.manifest is not None:
         reader = BatchingReader(ModelReader(parts.model, parts.manifest.version))
     searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
-    phrases = open_phrases(settings, parts.playbook)
-    return Assistant(reader, searcher, parts.playbook, phrases, thresholds_of(parts.manifest))
-
-
-class NoArticles:
-    """Where citations lead while there is no knowledge base: nowhere."""
-
-    def document(self, source: str) -> Document | None:
-        return None
-
-    def passages_of(self, source: str) -> tuple[Passage, ...]:
-        return ()
-
-
-def articles_of(parts: Parts) -> Articles:
-    return parts.knowledge if parts.knowledge is not None else NoArticles()
+    return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds_of(parts.manifest))
 
 
 STARTERS = 4

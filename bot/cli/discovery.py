@@ -212,7 +212,7 @@ def _decide_each(settings: Settings, names: Sequence[str], json: bool, accepting
             problems.append(str(error))
     verdict = "accepted" if accepting else "rejected"
     if decided:
-        hint = "; `frontdesk train` learns from it, and a running service takes the playbook up when it is restarted"
+        hint = "; `frontdesk train` learns from it, and a running service takes the playbook up by itself"
         lines = [f"{verdict}: {file}" for file in decided]
         emit(json, {verdict: decided, "problems": problems}, [*lines[:-1], lines[-1] + (hint if accepting else "")])
     if problems:

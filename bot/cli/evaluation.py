@@ -12,6 +12,7 @@ from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, note_drawn, report_training
 from bot.settings import Settings, load_settings
 from finetune.examples import each_example, read_examples
+from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
     from bot.conversation.messages import Thresholds
@@ -76,8 +77,9 @@ def _dial(dial: Dial) -> str:
 
 
 def retrieval(
-    knowledge: Annotated[Path, typer.Option(help='Rows {"id", "question"?, "answer" or "text", "entity"?}.')],
-    queries: Annotated[Path, typer.Option(help='Rows {"history" or "query", "relevant"}.')],
+    knowledge: Annotated[Path, typer.Option(help='Rows {"id", "question"?, "answer" or "text", "domain"?}.')],
+    queries: Annotated[Path, typer.Option(help='Rows {"history" or "query", "relevant"}; [] where nothing answers.')],
+    report: Annotated[Path | None, typer.Option(help="Write a Markdown report there.", dir_okay=False)] = None,
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
@@ -85,19 +87,18 @@ def retrieval(
 
     Example: frontdesk evaluate retrieval --knowledge knowledge.jsonl --queries queries.jsonl
     """
+    from bot.cli.retrieval_report import lines_of, markdown_of
     from retriever.evaluate import evaluate_retrieval
 
-    report = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
-    for problem in report.problems[:20]:
+    # Said before the minutes that measuring may take.
+    if report is not None and not report.absolute().parent.is_dir():
+        raise RetrieverError(f"{report}: no such folder; make it or give another --report")
+    measured = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
+    for problem in measured.problems[:20]:
         note(f"skipped {problem}")
-    emit(
-        json,
-        report.to_json(),
-        [
-            f"R@1 {report.recall_at_1:.4f}, R@5 {report.recall_at_5:.4f}, MRR@5 {report.mrr_at_5:.4f}, "
-            f"p50 {report.p50_ms:.1f} ms, {report.queries} questions, {report.passages} passages"
-        ],
-    )
+    if report is not None:
+        report.write_text(markdown_of(measured, str(knowledge), str(queries)), "utf-8", "replace")
+    emit(json, measured.to_json(), lines_of(measured))
 
 
 def golden(
@@ -122,7 +123,7 @@ def golden(
     parts = assembly.open_parts(settings)
     for shortcoming in parts.shortcomings:
         note(f"degraded: {shortcoming}")
-    outcomes = ask_all(assembly.assistant_of(settings, parts), rows)
+    outcomes = ask_all(assembly.assistant_of(parts), rows)
     languages = sorted({row.language for row in rows})
     scores = {name: score(o for o in outcomes if o.row.language == name) for name in languages}
     scores["all"] = score(outcomes)

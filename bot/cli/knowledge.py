@@ -14,7 +14,8 @@ from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note
 from bot.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from retriever.knowledge_base import Difference
+    from retriever.knowledge_base import Difference, IngestReport
+    from retriever.passages import Passage
     from retriever.readers import Site
 
 versions_of_knowledge = typer.Typer(help="Articles and versions of the knowledge base.", no_args_is_help=True)
@@ -26,6 +27,7 @@ def register(commands: typer.Typer) -> None:
     versions_of_knowledge.command(name="list")(list_sources)
     versions_of_knowledge.command()(versions)
     versions_of_knowledge.command()(diff)
+    versions_of_knowledge.command()(check)
     versions_of_knowledge.command()(rollback)
     commands.add_typer(versions_of_knowledge, name="knowledge")
 
@@ -38,7 +40,12 @@ def ingest(
     config: ConfigOption = None,
 ) -> None:
     """Read articles; only what changed is read and embedded again. Example: frontdesk ingest data/knowledge"""
-    settings = load_settings(config)
+    report = ingested(load_settings(config), paths)
+    emit(json, report, [told(report)])
+
+
+def ingested(settings: Settings, paths: list[str] | None = None) -> IngestReport:
+    """The knowledge base brought up to date with `paths`, or with what the settings name."""
     given = paths or [*map(str, settings.knowledge), *settings.sites]
     assembly.require_settings_file(given, "knowledge")
     base = assembly.open_knowledge_base(settings)
@@ -46,11 +53,14 @@ def ingest(
     report = base.ingest([name for name in given if not _is_url(name)], Progress("embedding"), sites)
     for source, reason in report.skipped:
         note(f"skipped {source}: {reason}")
-    line = (
+    return report
+
+
+def told(report: IngestReport) -> str:
+    return (
         f"version {report.version}: {report.added} added, {report.changed} changed, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.skipped)} skipped"
     )
-    emit(json, report, [line])
 
 
 def _is_url(name: str) -> bool:
@@ -76,13 +86,21 @@ def _crawled(start: str, settings: Settings) -> Site:
 def search(
     text: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many passages.")] = 5,
+    audience: Annotated[list[str] | None, typer.Option(help="Who asks, beside the public; may be repeated.")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Only passages in this language; may be repeated.")] = None,
+    entity: Annotated[list[str] | None, typer.Option(help="Only this product or branch; may be repeated.")] = None,
     json: JsonFlag = False,
     config: ConfigOption = None,
 ) -> None:
     """The best passages and why they were found. Example: frontdesk search "tent too big for shipping" -k 3"""
-    from retriever.passages import Query
+    from retriever.passages import Filter, Query
 
-    hits = assembly.open_knowledge_base(load_settings(config)).load().search(Query(text), None, k)
+    only = Filter(
+        frozenset({"public", *(audience or ())}),
+        frozenset(language) if language else None,
+        frozenset(entity) if entity else None,
+    )
+    hits = assembly.open_knowledge_base(load_settings(config)).load().search(Query(text), None, k, only=only)
     lines = []
     for number, hit in enumerate(hits, 1):
         passage, why = hit.passage, hit.why
@@ -144,7 +162,34 @@ def _changed_lines(one: Difference) -> Iterator[str]:
             yield f"  {line[:1]} {line[1:161]}"
 
 
+def check(json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """Articles that contradict or repeat each other, in the live version. Example: frontdesk knowledge check"""
+    from retriever import consistency
+
+    knowledge = assembly.open_knowledge_base(load_settings(config)).load()
+    found = consistency.check(knowledge.passages, knowledge.vectors, Progress("comparing"))
+    lines = [f"{knowledge.version}: {len(found.contradictions)} contradictions, {len(found.duplicates)} duplicates"]
+    for one in found.contradictions:
+        lines += [
+            f"contradiction: {one.what[0]} / {one.what[1]}",
+            f"  {_place(one.first)}: {one.sentence_first}",
+            f"  {_place(one.second)}: {one.sentence_second}",
+        ]
+    for pair in found.duplicates:
+        lines += [
+            f"duplicate ({pair.likeness:.0%} the same): {' '.join(pair.first.text.split())[:160]}",
+            f"  {_place(pair.first)}",
+            f"  {_place(pair.second)}",
+        ]
+    what = {"duplicates": found.duplicates, "contradictions": found.contradictions}
+    emit(json, {"version": knowledge.version, **what}, lines)
+
+
+def _place(passage: Passage) -> str:
+    return f"{passage.source}  {' > '.join(passage.heading) or passage.title}"
+
+
 def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
     """Make the previous version live again. Example: frontdesk knowledge rollback"""
     version = assembly.open_knowledge_base(load_settings(config)).rollback()
-    emit(json, {"version": version}, [f"live: {version}; a running service takes it up when it is restarted"])
+    emit(json, {"version": version}, [f"live: {version}; a running service takes it up by itself"])

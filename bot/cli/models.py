@@ -295,7 +295,7 @@ def promote(
     settings = load_settings(config)
     base_model = base_fingerprint(assembly.base_folder(settings))
     Registry(settings.home_folder.models).promote(version, reason, base_model, force)
-    emit(json, {"live": version}, [f"live: {version}; a running service takes it up when it is restarted"])
+    emit(json, {"live": version}, [f"live: {version}; a running service takes it up by itself"])
 
 
 def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
@@ -306,4 +306,4 @@ def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
     settings = load_settings(config)
     registry = Registry(settings.home_folder.models)
     version = registry.rollback("by hand", base_fingerprint(assembly.base_folder(settings)))
-    emit(json, {"live": version}, [f"live: {version}; a running service takes it up when it is restarted"])
+    emit(json, {"live": version}, [f"live: {version}; a running service takes it up by itself"])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def register(commands: typer.Typer) -> None:
     commands.command()(serve)
+    commands.command()(worker)
     commands.command()(ask)
     commands.command()(chat)
     commands.command()(status)
@@ -42,6 +43,7 @@ def serve(
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
     from bot.channels.web.pages import Storefront
+    from bot.cli.live import Live, followed
     from bot.server import Service as WebService
     from bot.server import create_application, listen
     from bot.serving import Desk
@@ -53,20 +55,21 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
     listener = listen(host, port)
     note("loading model and knowledge")
-    parts = assembly.open_parts(settings)
+    live = Live(settings)
+    parts = live.parts
     for shortcoming in parts.shortcomings:
         note(f"degraded: {shortcoming}")
     home.folder.mkdir(parents=True, exist_ok=True)
     with Database(home.database) as database:
-        desk = Desk(database, assembly.assistant_of(settings, parts), most_in_hand=settings.in_flight)
+        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight)
         try:
             application = create_application(
                 desk,
                 database,
-                assembly.articles_of(parts),
+                live,
                 Storefront(parts.playbook.company, assembly.starters_of(parts.playbook)),
                 hosts=settings.allowed_hosts,
-                shortcomings=lambda: parts.shortcomings,
+                shortcomings=live.shortcomings,
             )
             web = WebService(application, listener)
             _announce(home, web.url)
@@ -74,11 +77,24 @@ def run_service(settings: Settings, host: str, port: int) -> None:
             if owed:
                 note(f"answering {owed} messages that were accepted before the last stop")
             note(f"serving {parts.playbook.company} at {web.url}")
-            web.run()
+            with followed(live, desk):
+                web.run()
         finally:
             desk.close()
             with suppress(OSError):
                 home.service.unlink()
+
+
+def worker(config: ConfigOption = None) -> None:
+    """Read articles and sites again when it is time, until stopped. Example: frontdesk worker"""
+    from bot.cli.knowledge import ingested, told
+    from bot.worker import Job, Worker
+
+    settings = load_settings(config)
+    assembly.require_settings_file([*settings.knowledge, *settings.sites], "knowledge")
+    hours = settings.crawl.hours
+    note(f"reading knowledge and sites now and every {hours:g} hours; a running service takes up what is new")
+    Worker([Job("ingest", hours, lambda: note(told(ingested(settings))))], note).run()
 
 
 def _announce(home: Home, url: str) -> None:
@@ -102,15 +118,15 @@ def ask(
     settings = load_settings(config)
     note("no service is running: loading model and knowledge for this one question")
     parts = assembly.open_parts(settings)
-    turn = turn_body(_answer(settings, parts, text))
+    turn = turn_body(_answer(parts, text))
     emit(json, turn, [render(turn)])
 
 
-def _answer(settings: Settings, parts: Parts, text: str) -> Turn:
+def _answer(parts: Parts, text: str) -> Turn:
     from bot.channels.terminal import terminal_message
     from bot.conversation.messages import Turn
 
-    for said in assembly.assistant_of(settings, parts).respond(terminal_message(text)):
+    for said in assembly.assistant_of(parts).respond(terminal_message(text)):
         if isinstance(said, Turn):
             return said
     raise AssertionError("an assistant ends with its turn")
@@ -135,7 +151,7 @@ def chat(config: ConfigOption = None) -> None:
         note(f"degraded: {shortcoming}")
     settings.home_folder.folder.mkdir(parents=True, exist_ok=True)
     with Database(settings.home_folder.database) as database:
-        desk = Desk(database, assembly.assistant_of(settings, parts))
+        desk = Desk(database, assembly.assistant_of(parts))
         try:
             talk(desk, database, input, lambda text: print(text, end="", flush=True))
         finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,23 +15,21 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from retriever.passages import Document, RetrieverError
+from retriever.readers.child import Child
 from retriever.readers.languages import language_of
-from retriever.readers.markup import read_html, read_markdown
-from retriever.readers.office import read_office
-from retriever.readers.outline import Block, Outline, outline
-from retriever.readers.rows import LONGEST_LINE, pair, read_csv, read_jsonl
+from retriever.readers.outline import Outline
+from retriever.readers.parsers import Kind, decoded
+from retriever.readers.rows import pair, read_csv, read_jsonl
 
-Kind = Literal["markdown", "html", "text", "pdf", "docx", "pptx", "xlsx", "csv", "jsonl"]
 Skipped = tuple[str, str]
 """`(file or file:line, reason with its cure)`."""
 
 MOST_BYTES: Final = 10_000_000
 """Of one article. Files of rows are read line by line and may hold ten times as much."""
-_KINDS: Final[dict[str, Kind]] = {
+_KINDS: Final[dict[str, Kind | Literal["csv", "jsonl"]]] = {
     ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".txt": "text", ".pdf": "pdf",
     ".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
 }  # fmt: skip
-_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +56,33 @@ def read_path(
 
     `known` maps `(absolute file, digest)` to the documents read from those bytes before: they are not parsed again.
     """
-    for file in _walk(path):
-        if isinstance(file, tuple):
-            yield file
-            continue
-        yield from _read(file, path, str(file), _relative(file, root), known)
+    with Child() as child:
+        for file in _walk(path):
+            if isinstance(file, tuple):
+                yield file
+                continue
+            yield from _read(file, path, str(file), _relative(file, root), known, child)
 
 
 def read_site(site: Site, known: Mapping[tuple[str, str], Sequence[Document]]) -> Iterator[FileRead | Skipped]:
     """As `read_path`, of the pages of a site. A page's source is its URL without `https://`, where it is also cited."""
-    for url, body in site.pages:
-        source = url.partition("://")[2].rstrip("/")
-        for found in _read(body, body.parent, url, source, known):
-            if isinstance(found, FileRead):
-                yield replace(found, documents=tuple(replace(d, url=url) for d in found.documents))
-            else:
-                yield found
+    with Child() as child:
+        for url, body in site.pages:
+            source = url.partition("://")[2].rstrip("/")
+            for found in _read(body, body.parent, url, source, known, child):
+                if isinstance(found, FileRead):
+                    yield replace(found, documents=tuple(replace(d, url=url) for d in found.documents))
+                else:
+                    yield found
 
 
 def _read(
-    file: Path, path: Path, name: str, source: str, known: Mapping[tuple[str, str], Sequence[Document]]
+    file: Path,
+    path: Path,
+    name: str,
+    source: str,
+    known: Mapping[tuple[str, str], Sequence[Document]],
+    child: Child,
 ) -> Iterator[FileRead | Skipped]:
     """One file, known by `name`, or why it is not read."""
     try:
@@ -88,7 +92,7 @@ def _read(
             yield FileRead(name, digest, tuple(documents))
             return
         read: list[Document] = []
-        for found in _read_file(file, source):
+        for found in _read_file(file, source, child):
             if isinstance(found, Document):
                 read.append(found)
             else:
@@ -145,22 +149,14 @@ def _checked_digest(file: Path, path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _read_file(file: Path, source: str) -> Iterator[Document | tuple[int, str]]:
+def _read_file(file: Path, source: str, child: Child) -> Iterator[Document | tuple[int, str]]:
     kind = _KINDS[file.suffix.lower()]
     if kind == "jsonl":
         yield from read_jsonl(file, source)
     elif kind == "csv":
-        yield from read_csv(_text(file), source)
+        yield from read_csv(decoded(file), source)
     else:
-        rows: list[tuple[int, dict[str, str]]] = []
-        if kind == "markdown":
-            found = read_markdown(_text(file))
-        elif kind == "html":
-            found = read_html(_text(file, html=True))
-        elif kind == "text":
-            found = _plain(_text(file))
-        else:
-            found, rows = read_office(file, kind)
+        found, rows = child.parse(file, kind)
         if found.text:
             yield _article(found, source)
         seen: dict[str, int] = {}
@@ -182,31 +178,3 @@ def _article(found: Outline, source: str) -> Document:
         domain=found.facts.get("domain", "") or (folders[-1].replace("-", " ") if folders else ""),
         audience=found.facts.get("audience", "") or "public",
     )
-
-
-def _plain(text: str) -> Outline:
-    return outline([Block(part) for part in re.split(r"\n[^\S\n]*\n", text)])
-
-
-def _text(file: Path, *, html: bool = False) -> str:
-    """The file as text: by its byte order mark, by what an HTML page declares, else UTF-8."""
-    raw = file.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    elif html and not raw.startswith(b"\xef\xbb\xbf") and (declared := _CHARSET.search(raw[:4096])):
-        encoding = declared[1].decode("ascii")
-    else:
-        encoding = "utf-8-sig"
-    if encoding != "utf-16" and b"\x00" in raw:
-        raise RetrieverError(f"binary, not {file.suffix}; give it its real suffix or remove it")
-    try:
-        text = raw.decode(encoding)
-    except LookupError:
-        raise RetrieverError(f"declares the unknown encoding {encoding!r}; save it as UTF-8") from None
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise RetrieverError(f"line {line} is not {encoding.removesuffix('-sig').upper()}; save it as UTF-8") from None
-    longest = max(map(len, text.split("\n")))
-    if longest > LONGEST_LINE:
-        raise RetrieverError(f"one line has {longest:,} characters, more than {LONGEST_LINE:,}; break it up")
-    return text

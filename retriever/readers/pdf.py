@@ -1,6 +1,6 @@
 """PDF to headings and paragraphs, by where its words stand and how large they are.
 
-Owns the reading of a page. Runs in the child that `office` limits. Knows nothing about files but their pages.
+Owns the reading of a page. Runs in the child that `child` limits. Knows nothing about files but their pages.
 """
 
 from __future__ import annotations

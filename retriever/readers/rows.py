@@ -17,7 +17,7 @@ from retriever.readers.languages import language_of
 from retriever.readers.outline import one_line, visible
 
 LONGEST_LINE: Final = 1_000_000
-COLUMNS: Final = ("id", "question", "answer", "entity", "domain")
+COLUMNS: Final = ("id", "question", "answer", "entity", "domain", "language", "audience")
 Problem = tuple[int, str]
 """A line number and what is wrong there."""
 
@@ -66,7 +66,7 @@ def _json_row(line: bytes, number: int, source: str, seen: dict[str, int]) -> Do
 
 
 def read_csv(text: str, source: str) -> Iterator[Document | Problem]:
-    """Columns `question` and `answer`; `id`, `entity` and `domain` where there are. Comma, semicolon or tab.
+    """Columns `question` and `answer`, and any of the others in `COLUMNS`. Comma, semicolon or tab.
 
     Raises RetrieverError when a column is missing.
     """
@@ -120,8 +120,9 @@ def pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int])
         title=question or entity or answer.split("\n")[0][:120],
         text=answer,
         sections=(Section((), 0, len(answer)),),
-        language=language_of(f"{question}\n{answer}"),
+        language=one_line(row.get("language", ""))[:2].lower() or language_of(f"{question}\n{answer}"),
         question=question,
         entity="" if entity == "*" else entity,
         domain=one_line(row.get("domain", "")),
+        audience=one_line(row.get("audience", "")) or "public",
     )

@@ -14,7 +14,7 @@ import pytest
 from retriever.crawler import Limits, crawl
 from retriever.fetch import Fetcher
 from retriever.knowledge_base import KnowledgeBase, current_version
-from retriever.passages import Line, Query, RetrieverError, Vectors
+from retriever.passages import Filter, Line, Query, RetrieverError, Vectors
 from retriever.readers import Site
 from retriever.split import split
 from tests.retriever.hashing import HashingEncoder
@@ -267,7 +267,7 @@ def test_an_internal_article_is_not_shown_to_customers(base: KnowledgeBase, fold
     knowledge = base.load()
     assert all(h.passage.source != "staff.md" for h in knowledge.search(Query("margin percent"), None, 10))
     staff = frozenset({"public", "staff"})
-    assert knowledge.search(Query("margin percent"), None, 1, audiences=staff)[0].passage.source == "staff.md"
+    assert knowledge.search(Query("margin percent"), None, 1, only=Filter(staff))[0].passage.source == "staff.md"
 
 
 def test_passages_on_disk_are_those_of_the_documents(base: KnowledgeBase, folder: Path) -> None:

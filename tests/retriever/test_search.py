@@ -13,7 +13,6 @@ from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Hit, Line, Passage, Query, RetrieverError, Section, Why
 from retriever.search import FEATURES, SHARPNESS, AnswerScore, Indexes, features, search
 from retriever.split import embedded_text, split
-from retriever.subjects import Subjects
 from tests.retriever.hashing import HashingEncoder
 
 ENCODER = HashingEncoder()
@@ -27,7 +26,7 @@ def indexes(folder: Path, documents: list[Document]) -> Indexes:
     passages = tuple(passage for d in documents for passage in split(d))
     texts = [embedded_text(passage) for passage in passages]
     keywords = KeywordIndex.build(folder / "keywords", texts)
-    return Indexes(passages, ExactIndex(ENCODER.encode(texts)), keywords, Subjects(passages))
+    return Indexes.of(passages, ExactIndex(ENCODER.encode(texts)), keywords)
 
 
 def ask(built: Indexes, text: str, *before: str, k: int = 5) -> list[Hit]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retriever import graph_index, vector_index
+from retriever import exact_index, graph_index, vector_index
 from retriever.exact_index import ExactIndex
 from retriever.gpu_index import on_gpu
 from retriever.graph_index import GraphIndex
@@ -51,6 +51,7 @@ def test_search_among_rows_finds_only_those(
     make: Callable[[Vectors], VectorIndex], few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph_index, "FEW", few)
+    monkeypatch.setattr(exact_index, "GATHERED", few)
     stored, queries = _unit(600), _unit(20, seed=2)
     chosen = np.random.default_rng(3).choice(600, 60, replace=False)
     _, rows = make(stored).search(queries, 3, chosen)

@@ -1,0 +1,102 @@
+"""What a running service answers from: taken up anew when an ingest, a training, a rollback or an edit changed it.
+
+Owns noticing that, and loading beside what serves. Knows nothing about conversations: the desk swaps assistants while
+it works. A part that cannot be loaded leaves the one before it in service, and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bot.cli import assembly
+from bot.cli.assembly import Parts
+from bot.cli.output import note
+from bot.conversation.assistant import Assistant
+from bot.serving import Desk
+from bot.settings import Settings
+from retriever.passages import Document, Passage
+
+EVERY = 0.5
+"""Seconds between two looks at three small files."""
+
+_log = logging.getLogger(__name__)
+
+
+class Live:
+    """The parts in service, and the articles that citations lead to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # Before loading: what changes meanwhile is noticed at the next look.
+        self._marks = _marks(settings)
+        self.parts: Parts = assembly.open_parts(settings)
+
+    def refreshed(self) -> Assistant | None:
+        """The assistant of parts of which one is newer than what serves; None when nothing has changed."""
+        marks = _marks(self._settings)
+        changed = {name for name, mark in marks.items() if mark != self._marks[name]}
+        self._marks = marks
+        if not changed:
+            return None
+        # A training has read labelled messages that the phrase book knows too.
+        names = changed | {"playbook"} if "model" in changed else changed
+        self.parts = assembly.reopened(self._settings, self.parts, names)
+        for name in sorted(changed):
+            note(f"degraded: {problem}" if (problem := self.parts.problems.get(name)) else f"taken up: new {name}")
+        return assembly.assistant_of(self.parts)
+
+    def shortcomings(self) -> Sequence[str]:
+        return self.parts.shortcomings
+
+    def document(self, source: str) -> Document | None:
+        return self.parts.knowledge.document(source) if self.parts.knowledge is not None else None
+
+    def passages_of(self, source: str) -> Sequence[Passage]:
+        return self.parts.knowledge.passages_of(source) if self.parts.knowledge is not None else ()
+
+
+@contextmanager
+def followed(live: Live, desk: Desk, every: float = EVERY) -> Iterator[None]:
+    """While this lasts, the desk answers from what is newest."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(every):
+            try:
+                if (assistant := live.refreshed()) is not None:
+                    desk.swap(assistant)
+            except Exception:
+                _log.exception("what changed cannot be taken up; the service goes on with what it has")
+
+    thread = threading.Thread(target=look, name="live", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _marks(settings: Settings) -> Mapping[str, object]:
+    """What tells each part from the one before it."""
+    from finetune.registry import Registry
+    from retriever.knowledge_base import current_version
+
+    home = settings.home_folder
+    return {
+        "playbook": _mark(Path(settings.playbook)),
+        "knowledge": current_version(home.knowledge),
+        "model": Registry(home.models).current(),
+    }
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,226 @@
+"""Every format that is parsed, to what a person would see of it. Runs in the child that `child` limits.
+
+Owns which reader a format has, and what of an Office file is visible. Run as `python -m retriever.readers.parsers
+CPU_SECONDS MEMORY` it reads a line of JSON for each file, `[kind, path]`, and answers with one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from retriever.passages import RetrieverError
+from retriever.readers.markup import read_html, read_markdown
+from retriever.readers.outline import Block, Outline, outline
+from retriever.readers.pdf import MOST_CHARACTERS, read_pdf
+from retriever.readers.rows import LONGEST_LINE
+
+Kind = Literal["markdown", "html", "text", "pdf", "docx", "pptx", "xlsx"]
+UNPACKED: Final = 200_000_000
+"""Bytes that an Office file may unpack to."""
+
+_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
+
+
+class Parsed(NamedTuple):
+    """The visible text of a file, and apart from it the numbered rows of sheets with questions and answers."""
+
+    outline: Outline
+    rows: tuple[tuple[int, dict[str, str]], ...] = ()
+
+
+def _main(cpu: float, memory: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    # What a parser prints must not be taken for an answer.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin.buffer:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        # Of each file anew; a whole second more, because the limit knows no parts of one.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + cpu) + 1, hard))
+        kind, path = json.loads(line)
+        answer, spent = _answer(kind, path, memory)
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+        if spent:
+            return
+
+
+def _answer(kind: Kind, path: str, memory: int) -> tuple[dict[str, object], bool]:
+    """The answer, and whether this process should end after it."""
+    try:
+        found = PARSERS[kind](Path(path))
+    except RetrieverError as error:
+        return {"problem": str(error)}, False
+    except OSError as error:
+        return {"problem": f"cannot be read ({error.strerror}); check the file and its permissions"}, False
+    except (MemoryError, RecursionError):
+        return {"problem": f"needs more than {memory >> 20} MB to read; split it"}, True
+    except Exception as error:  # a parser may raise anything on a damaged file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        return {"problem": f"damaged or not a {kind.upper()} file ({reason}); save it anew"}, False
+    text = found.outline
+    sections = [[section.heading, section.start, section.end] for section in text.sections]
+    shown = {"title": text.title, "text": text.text, "sections": sections, "facts": dict(text.facts)}
+    return {"outline": shown, "rows": found.rows}, False
+
+
+# -------------------------------------------------------------------------------------------------------------- text
+
+
+def _markdown(path: Path) -> Parsed:
+    return Parsed(read_markdown(decoded(path)))
+
+
+def _html(path: Path) -> Parsed:
+    return Parsed(read_html(decoded(path, html=True)))
+
+
+def _text(path: Path) -> Parsed:
+    return Parsed(outline([Block(part) for part in re.split(r"\n[^\S\n]*\n", decoded(path))]))
+
+
+def decoded(file: Path, *, html: bool = False) -> str:
+    """The file as text: by its byte order mark, by what an HTML page declares, else UTF-8."""
+    raw = file.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif html and not raw.startswith(b"\xef\xbb\xbf") and (declared := _CHARSET.search(raw[:4096])):
+        encoding = declared[1].decode("ascii")
+    else:
+        encoding = "utf-8-sig"
+    if encoding != "utf-16" and b"\x00" in raw:
+        raise RetrieverError(f"binary, not {file.suffix}; give it its real suffix or remove it")
+    try:
+        text = raw.decode(encoding)
+    except LookupError:
+        raise RetrieverError(f"declares the unknown encoding {encoding!r}; save it as UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise RetrieverError(f"line {line} is not {encoding.removesuffix('-sig').upper()}; save it as UTF-8") from None
+    longest = max(map(len, text.split("\n")))
+    if longest > LONGEST_LINE:
+        raise RetrieverError(f"one line has {longest:,} characters, more than {LONGEST_LINE:,}; break it up")
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------ office
+
+
+def _check_archive(path: Path, kind: str) -> None:
+    """Office files are archives of XML: nothing is unpacked before its size and its document types are known."""
+    if not zipfile.is_zipfile(path):
+        raise RetrieverError(
+            f"not a {kind} file (those of Office 97 and encrypted ones are not read); save it as {kind}"
+        )
+    with zipfile.ZipFile(path) as archive:
+        if sum(item.file_size for item in archive.infolist()) > UNPACKED:
+            raise RetrieverError(f"unpacks to more than {UNPACKED // 1_000_000} MB; remove the pictures")
+        for item in archive.infolist():
+            if item.filename.endswith((".xml", ".rels")) and b"<!DOCTYPE" in archive.read(item)[:4096]:
+                raise RetrieverError("holds an XML document type, which Office never writes; save it anew")
+
+
+def _pdf(path: Path) -> Parsed:
+    title, blocks = read_pdf(path)
+    return Parsed(outline([Block(text, level) for text, level in blocks], title))
+
+
+def _docx(path: Path) -> Parsed:
+    import mammoth  # type: ignore[import-untyped]
+
+    _check_archive(path, "DOCX")
+    with path.open("rb") as file:
+        # Pictures are not text, and inlining them would be most of the output.
+        ignore = mammoth.images.img_element(lambda image: {"src": ""})
+        html = mammoth.convert_to_html(
+            file, convert_image=ignore, style_map="p[style-name='Title'] => h1:fresh", external_file_access=False
+        ).value
+    return Parsed(read_html(html[:MOST_CHARACTERS]))
+
+
+# ------------------------------------------------------------------------------------------------------------ slides
+
+
+def _pptx(path: Path) -> Parsed:
+    """Each slide under its title, in reading order. Hidden slides and speaker's notes are not what an audience saw."""
+    from pptx import Presentation
+
+    _check_archive(path, "PPTX")
+    deck = Presentation(str(path))
+    blocks: list[Block] = []
+    for slide in deck.slides:
+        if slide.element.get("show") == "0":
+            continue
+        title = slide.shapes.title
+        if title is not None and title.text_frame.text.strip():
+            blocks.append(Block(title.text_frame.text, 2 if blocks else 1))
+        others = [shape for shape in slide.shapes if title is None or shape.shape_id != title.shape_id]
+        for shape in sorted(others, key=lambda shape: (shape.top or 0, shape.left or 0)):
+            blocks += map(Block, _said_by(shape))
+    return Parsed(outline(blocks, str(deck.core_properties.title or "")))
+
+
+def _said_by(shape: Any) -> Iterator[str]:
+    for inner in getattr(shape, "shapes", ()):  # a group
+        yield from _said_by(inner)
+    if shape.has_text_frame:
+        yield "\n".join(paragraph.text for paragraph in shape.text_frame.paragraphs)
+    if getattr(shape, "has_table", False):
+        yield "\n".join(" | ".join(cell.text_frame.text.strip() for cell in row.cells) for row in shape.table.rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ sheets
+
+
+def _xlsx(path: Path) -> Parsed:
+    """Each sheet a table under its name, or rows where its head says question and answer. Nothing hidden is read."""
+    from openpyxl import load_workbook  # type: ignore[import-untyped]
+
+    _check_archive(path, "XLSX")
+    book = load_workbook(path, data_only=True)
+    blocks: list[Block] = []
+    pairs: list[tuple[int, dict[str, str]]] = []
+    for sheet in book.worksheets:
+        if sheet.sheet_state != "visible":
+            continue
+        rows = list(_visible_rows(sheet))
+        header = [name.strip().lower() for name in rows[0][1]] if rows else []
+        if {"question", "answer"} <= set(header):
+            pairs += ((number, dict(zip(header, row, strict=True))) for number, row in rows[1:])
+        elif rows:
+            blocks += (Block(sheet.title, 2), Block("\n".join(" | ".join(row) for _, row in rows)))
+    return Parsed(outline(blocks, str(book.properties.title or "")), tuple(pairs))
+
+
+def _visible_rows(sheet: Any) -> Iterator[tuple[int, list[str]]]:
+    """Numbered rows with anything in them, as they are shown; formulas by their last value."""
+    hidden = {letter for letter, column in sheet.column_dimensions.items() if column.hidden}
+    for row in sheet.iter_rows():
+        shown = [cell for cell in row if getattr(cell, "column_letter", "") not in hidden]
+        texts = ["" if cell.value is None else _shown(cell.value) for cell in shown]
+        if any(texts) and not sheet.row_dimensions[row[0].row].hidden:
+            yield row[0].row, texts
+
+
+def _shown(value: object) -> str:
+    """Dates without a midnight nobody typed, whole numbers without a point."""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return " ".join(text.removesuffix(" 00:00:00").split())
+
+
+PARSERS: Final[dict[Kind, Callable[[Path], Parsed]]] = {
+    "markdown": _markdown, "html": _html, "text": _text, "pdf": _pdf, "docx": _docx, "pptx": _pptx, "xlsx": _xlsx,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    _main(float(sys.argv[1]), int(sys.argv[2]))

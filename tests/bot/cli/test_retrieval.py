@@ -1,0 +1,95 @@
+"""`evaluate retrieval`: one object with the keys that other programs rely on, lines for a person, a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bot.cli.conftest import Run
+from tests.retriever.hashing import HashingEncoder
+
+WORDS = ("apple", "banana", "cherry", "damson", "elder", "fig", "grape", "hazel", "ivy", "juniper", "kiwi", "lemon")
+KEPT = {"recall@1", "recall@5", "mrr@5", "ndcg@5", "p50_ms", "queries", "passages", "passages_per_second"}
+NEW = {
+    "p95_ms", "p99_ms", "recall@1_interval", "auroc", "unanswerable_rejected_at_5", "unanswerable", "groups", "worst",
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Twelve documents; a right label for one question, wrong ones for eleven, two that nothing answers, a bad row."""
+    monkeypatch.setattr("bot.cli.assembly.open_encoder", lambda settings: HashingEncoder())
+    rows = [{"id": f"{w}|<b>", "answer": f"{w} {w}", "domain": f"{w[0]}|*d*"} for w in WORDS]
+    asked: list[object] = [{"query": w, "relevant": [f"{WORDS[i - 1]}|<b>"]} for i, w in enumerate(WORDS)]
+    asked[0] = {"query": "apple", "relevant": ["apple|<b>"]}
+    asked += [{"query": "zebra", "relevant": []}, {"query": "苹果" * 80, "relevant": []}, {"query": "x"}]
+    asked[1] = {"query": "banana " + "*|<script>" + "苹果" * 80, "relevant": ["apple|<b>"]}
+    for name, values in (("knowledge", rows), ("queries", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(value)}\n" for value in values), "utf-8")
+    return "--knowledge", str(tmp_path / "knowledge.jsonl"), "--queries", str(tmp_path / "queries.jsonl")
+
+
+def test_json_is_one_object_with_all_keys(frontdesk: Run, files: tuple[str, ...]) -> None:
+    ran = frontdesk("evaluate", "retrieval", *files, "--json")
+    assert ran.status == 0, ran.err
+    figures = json.loads(ran.out)
+    assert figures.keys() == KEPT | NEW
+    assert (figures["queries"], figures["unanswerable"]) == (12, 2)
+    assert figures["recall@1"] == pytest.approx(1 / 12)
+    assert len(figures["worst"]) == 11
+    assert figures["groups"].keys() == {f"{w[0]}|*d*" for w in WORDS[:-1]}
+    assert ran.err.splitlines() == [
+        'skipped queries.jsonl:15: "relevant" must be a list of document ids; [] where nothing answers'
+    ]
+
+
+def test_a_person_reads_figures_groups_and_ten_misses(frontdesk: Run, files: tuple[str, ...]) -> None:
+    out = frontdesk("evaluate", "retrieval", *files).out
+    assert out.startswith("R@1 0.0833 (95 %: 0.000 to 0.250), R@5")
+    assert "12 questions, 12 passages; p50 " in out
+    assert "2 questions that nothing answers: AUROC " in out
+    assert "and 1 smaller groups" in out
+    assert "Right document not first: 11 of 12 questions; the worst 10" in out
+    assert out.count(" found ") == out.count(" right ") == 10
+    assert max(map(len, out.splitlines())) < 200
+
+
+def test_nothing_missed_and_nothing_foreign_says_nothing_of_them(
+    frontdesk: Run, files: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"query": "fig", "relevant": ["fig|<b>"]}), "utf-8")
+    out = frontdesk("evaluate", "retrieval", *files).out
+    assert "R@1 1.0000 (95 %: 1.000 to 1.000)" in out
+    assert "not first" not in out
+    assert "AUROC" not in out
+    figures = json.loads(frontdesk("evaluate", "retrieval", *files, "--json").out)
+    assert figures["auroc"] is figures["unanswerable_rejected_at_5"] is None
+    assert (figures["unanswerable"], figures["worst"]) == (0, [])
+
+
+def test_the_report_has_every_group_and_all_of_the_worst(
+    frontdesk: Run, files: tuple[str, ...], tmp_path: Path
+) -> None:
+    ran = frontdesk("evaluate", "retrieval", *files, "--report", tmp_path / "report.md", "--json")
+    assert ran.status == 0, ran.err
+    text = (tmp_path / "report.md").read_text("utf-8")
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    assert [len(table) for table in tables] == [2 + 1 + 11, 2 + 11]
+    for table in tables:
+        # An escaped bar is text; any other makes a cell.
+        assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert "<script>" not in text.replace("\\<", "")
+    assert "## Skipped" in text
+    assert "queries.jsonl:15" in text
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    frontdesk: Run, files: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.cli.assembly.open_encoder", lambda settings: pytest.fail("measured for nothing"))
+    ran = frontdesk("evaluate", "retrieval", *files, "--report", tmp_path / "absent" / "report.md")
+    assert (ran.status, ran.out) == (2, "")
+    assert "absent/report.md: no such folder; make it" in ran.err
+    assert frontdesk("evaluate", "retrieval", *files, "--report", tmp_path).status == 2
