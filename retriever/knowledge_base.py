@@ -20,7 +20,7 @@ from retriever.gpu_index import on_gpu
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
-from retriever.search import EVERYBODY, AnswerScore, Indexes, search
+from retriever.search import EVERYBODY, AnswerScore, Indexes, Reranker, search
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.vector_index import VectorIndex, index_of, load_index
@@ -85,6 +85,7 @@ class Knowledge:
         *,
         score: AnswerScore,
         warning: str = "",
+        reranker: Reranker | None = None,
     ) -> None:
         self.version = version
         self.encoder = encoder.name
@@ -95,6 +96,7 @@ class Knowledge:
         self._indexes = indexes
         self._encoder = encoder
         self._score = score
+        self._reranker = reranker
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -133,11 +135,14 @@ class Knowledge:
                 f"query vectors of shape {[v.shape for v in vectors]} do not fit the index of {self.encoder}; "
                 "search with the encoder that made it"
             )
-        return search(query, vectors, self._indexes, k, score=self._score, only=only)
+        return search(query, vectors, self._indexes, k, score=self._score, only=only, reranker=self._reranker)
 
     def calibrated(self, score: AnswerScore) -> Knowledge:
         """The same version, judging answers by `score`."""
-        return Knowledge(self.version, self.documents, self._indexes, self._encoder, score=score, warning=self.warning)
+        return Knowledge(
+            self.version, self.documents, self._indexes, self._encoder,
+            score=score, warning=self.warning, reranker=self._reranker,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +158,10 @@ class _Stored:
 class KnowledgeBase:
     """The knowledge of one company, kept as versions under `folder`, in the space of one encoder."""
 
-    def __init__(self, folder: Path, encoder: PassageEncoder) -> None:
+    def __init__(self, folder: Path, encoder: PassageEncoder, reranker: Reranker | None = None) -> None:
         self._store = VersionStore(folder)
         self._encoder = encoder
+        self._reranker = reranker
 
     def load(self, score: AnswerScore | None = None) -> Knowledge:
         """The current version, or the newest sound one before it with the reason in `warning`.
@@ -175,6 +181,7 @@ class KnowledgeBase:
                     self._encoder,
                     score=score or AnswerScore(),
                     warning=f"{problems[0]}; serving version {name} instead" if problems else "",
+                    reranker=self._reranker,
                 )
             except RetrieverError as error:
                 problems.append(str(error))

@@ -83,6 +83,8 @@ class Why:
     """How much higher it scores than the best passage of another source; negative behind it."""
     precedent: float = 0.0
     """How well it fits what resolved past questions of the kind, -1 to 1; 0 where none are known."""
+    judged: float = 0.0
+    """What the cross-encoder thinks of it, 0 to 1; 0 where none is set or it was not among the best."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ BY_MEANING: Final = 100
 BY_WORDS: Final = 100
 BY_SUBJECT: Final = 30
 CONTEXT_LINES: Final = 4
+RERANKED: Final = 20
+"""How many of the best a cross-encoder judges, where one is set."""
+JUDGED: Final = 1.0
+"""What its judgement, 0 to 1, counts beside the other signals: as much as the cosine of the last message."""
 EVERYBODY: Final = Filter()
 """What any customer may see."""
 
@@ -135,6 +139,12 @@ def features(hits: Sequence[Hit]) -> Features:
     return table
 
 
+class Reranker(Protocol):
+    """A second opinion on the best passages; `retriever.rerank.CrossEncoder` is one."""
+
+    def judge(self, query: Query, passages: Sequence[Passage]) -> NDArray[np.float32]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Indexes:
     """One loaded version: row `i` of each part is `passages[i]`."""
@@ -158,6 +168,7 @@ def search(
     *,
     score: AnswerScore,
     only: Filter = EVERYBODY,
+    reranker: Reranker | None = None,
 ) -> list[Hit]:
     """The best `k` passages, best first, each with the signals that found it.
 
@@ -189,8 +200,13 @@ def search(
     fit = (weights.entity * entity + weights.title * title + weights.domain * domain) / (
         weights.entity + weights.title + weights.domain
     )
+    judged = np.zeros(len(rows), np.float32)
+    if reranker is not None:
+        best_so_far = np.lexsort((rows, -total))[:RERANKED]
+        judged[best_so_far] = reranker.judge(query, [indexes.passages[row] for row in rows[best_so_far]])
+        total = total + JUDGED * judged
     order = np.lexsort((rows, -total))
-    signals = np.stack([total, last, words, fit, precedent], axis=1)[order]
+    signals = np.stack([total, last, words, fit, precedent, judged], axis=1)[order]
     best = _hits(indexes.passages, rows[order], signals, k)
     chances = score.chances(features(best)) if weights is not LEARNT else _shares(best, indexes.passages, rows, total)
     return [Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)]
@@ -246,7 +262,7 @@ def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDAr
 
 
 def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating], k: int) -> list[Hit]:
-    """The first `k` of the ranked `rows` as hits; `signals` are total, meaning, words, subject and precedent of each.
+    """The first `k` of the ranked `rows` as hits; `signals` are total and those of `Why` of each.
 
     The margin is against the best passage of another source, wherever it ranks.
     """
@@ -254,8 +270,8 @@ def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating]
     leader = passages[rows[0]].source
     rival = next((float(signals[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
     hits = []
-    for row, (total, meaning, words, fit, precedent) in zip(rows[:k], signals.tolist(), strict=False):
+    for row, (total, meaning, words, fit, precedent, judged) in zip(rows[:k], signals.tolist(), strict=False):
         against = rival if passages[row].source == leader else best
         margin = 0.0 if against is None else total - against
-        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin, precedent)))
+        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin, precedent, judged)))
     return hits

@@ -65,8 +65,10 @@ def open_encoder(settings: Settings) -> FrozenEncoder:
 
 def open_knowledge_base(settings: Settings) -> KnowledgeBase:
     from retriever.knowledge_base import KnowledgeBase
+    from retriever.rerank import CrossEncoder
 
-    return KnowledgeBase(settings.home_folder.knowledge, open_encoder(settings))
+    reranker = CrossEncoder(settings.reranker) if settings.reranker is not None else None
+    return KnowledgeBase(settings.home_folder.knowledge, open_encoder(settings), reranker)
 
 
 def open_playbook(settings: Settings) -> Playbook:
