@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from retriever import vector_index
 from retriever.knowledge_base import KnowledgeBase
 from retriever.passages import Query, RetrieverError
 from retriever.versions import Version, VersionStore
@@ -24,10 +25,10 @@ MUTATIONS = int(os.environ.get("FRONTDESK_MUTATIONS", "60"))
 
 
 def write_edition(folder: Path, edition: int) -> None:
+    """Twelve rows under two entities: with a graph (`SMALL`), a version then has every kind of file there is."""
     folder.mkdir(exist_ok=True)
-    for number in range(12):
-        text = f"# Article {number}\n\nThis is edition {edition} of article {number}.\n"
-        (folder / f"article-{number}.md").write_text(text, "utf-8")
+    rows = [f"{n},Article {n},This is edition {edition} of article {n}.,{'ab'[n % 2]}\n" for n in range(12)]
+    (folder / "articles.csv").write_text("".join(["id,question,answer,entity\n", *rows]), "utf-8")
 
 
 def editions(base: KnowledgeBase) -> set[str]:
@@ -37,6 +38,17 @@ def editions(base: KnowledgeBase) -> set[str]:
     found = knowledge.search(Query("edition of article"), None, 12)
     assert len(found) == 12
     return {hit.passage.text.split()[3] for hit in found} | {p.text.split()[3] for p in knowledge.passages}
+
+
+SMALL = 5
+"""Rows from which these tests build a graph."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def graphs_of_few_rows() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(vector_index, "EXACT", SMALL)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +101,8 @@ def test_the_sound_version_is_accepted(copy: Path) -> None:
 def test_every_damage_is_detected_and_the_version_before_serves(copy: Path) -> None:
     base, tried = KnowledgeBase(copy, HashingEncoder()), 0
     files = live_files(copy)
-    assert {"documents.jsonl", "passages.jsonl", "vectors.faiss", "manifest.json", "terms.txt"} <= {
-        f.name for f in files
-    }
+    kinds = {"documents.jsonl", "passages.jsonl", "embeddings.npy", "slots.npy", "vectors.faiss", "manifest.json"}
+    assert kinds | {"terms.txt"} <= {f.name for f in files}
     for seed in range(max(1, MUTATIONS // (5 * len(files)))):
         for path in files:
             for damage in mutations(path, seed):
@@ -204,6 +215,7 @@ def test_every_file_is_synced_before_it_is_shown(tmp_path: Path, monkeypatch: py
 CHILD = """
 import sys
 from pathlib import Path
+from retriever import vector_index
 from retriever.knowledge_base import KnowledgeBase
 from tests.retriever.hashing import HashingEncoder
 from tests.retriever.test_versions import write_edition
@@ -211,6 +223,7 @@ import faiss, tantivy
 folder = Path(sys.argv[1])
 edition = int(sys.argv[2])
 base = KnowledgeBase(folder / "knowledge", HashingEncoder())
+vector_index.EXACT = 5
 print("ready", flush=True)
 while True:
     edition += 1
