@@ -6,7 +6,7 @@ Owns that the questions of concurrent turns are read together. Loads nothing: th
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bot import FrontdeskError
@@ -17,7 +17,9 @@ from retriever.passages import Hit, Query
 if TYPE_CHECKING:
     from finetune.model import QuestionModel
     from finetune.tone import Tones
+    from retriever.encoders import FrozenEncoder
     from retriever.knowledge_base import Knowledge
+    from retriever.passages import Vectors
 
 _CANDIDATES = 10
 _MOST_PER_BATCH = 64
@@ -137,6 +139,22 @@ class KnowledgeSearcher:
         """With the vectors of the reading; without one the knowledge base encodes the question itself."""
         vectors = reading.vectors if reading is not None and isinstance(reading.vectors, tuple) else None
         return tuple(self._knowledge.search(query, vectors, k))
+
+
+class TrainedQuestions:
+    """Passages as the frozen encoder sees them, questions as a trained version reads them, as a service does."""
+
+    def __init__(self, frozen: FrozenEncoder, model: QuestionModel) -> None:
+        self._frozen = frozen
+        self._model = model
+        self.name, self.dimension = frozen.name, frozen.dimension
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
+        return self._frozen.encode(texts, progress)
+
+    def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, ...]:
+        readings = self._model.read([(query.text, query.history) for query in queries])
+        return readings.last, readings.window, readings.expected
 
 
 class Absent:

@@ -129,13 +129,13 @@ def _open_voice(settings: Settings) -> tuple[Playbook, PhraseBook]:
     return playbook, open_phrases(settings, playbook)
 
 
-def open_model(settings: Settings) -> tuple[QuestionModel, Manifest]:
-    """The live version. Raises FinetuneError when there is none or it is damaged."""
+def open_model(settings: Settings, version: str | None = None) -> tuple[QuestionModel, Manifest]:
+    """That version, or the live one. Raises FinetuneError when there is none or it is damaged."""
     from finetune.model import QuestionModel
     from finetune.registry import Registry
 
     registry = Registry(settings.home_folder.models)
-    version = registry.current()
+    version = version or registry.current()
     if version is None:
         raise FinetuneError(f"{settings.home_folder.models}: no model yet; run `frontdesk train`")
     return QuestionModel.load(registry.folder(version), base_folder(settings)), registry.show(version)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bot.golden import Outcome, Score
     from finetune.model import QuestionModel
     from finetune.outcomes import Dial
-    from retriever.knowledge_base import Knowledge
+    from retriever.knowledge_base import Knowledge, PassageEncoder
     from retriever.passages import Hit, Query
 
 evaluate = typer.Typer(help="Measure understanding, retrieval or the whole bot.", no_args_is_help=True)
@@ -79,6 +79,7 @@ def _dial(dial: Dial) -> str:
 def retrieval(
     knowledge: Annotated[Path, typer.Option(help='Rows {"id", "question"?, "answer" or "text", "domain"?}.')],
     queries: Annotated[Path, typer.Option(help='Rows {"history" or "query", "relevant"}; [] where nothing answers.')],
+    model: Annotated[str, typer.Option(help="Read questions with this version; default: the frozen encoder.")] = "",
     report: Annotated[Path | None, typer.Option(help="Write a Markdown report there.", dir_okay=False)] = None,
     json: JsonFlag = False,
     config: ConfigOption = None,
@@ -88,12 +89,17 @@ def retrieval(
     Example: frontdesk evaluate retrieval --knowledge knowledge.jsonl --queries queries.jsonl
     """
     from bot.cli.retrieval_report import lines_of, markdown_of
+    from bot.readers import TrainedQuestions
     from retriever.evaluate import evaluate_retrieval
 
     # Said before the minutes that measuring may take.
     if report is not None and not report.absolute().parent.is_dir():
         raise RetrieverError(f"{report}: no such folder; make it or give another --report")
-    measured = evaluate_retrieval(knowledge, queries, assembly.open_encoder(load_settings(config)))
+    settings = load_settings(config)
+    encoder: PassageEncoder = assembly.open_encoder(settings)
+    if model:
+        encoder = TrainedQuestions(assembly.open_encoder(settings), assembly.open_model(settings, model)[0])
+    measured = evaluate_retrieval(knowledge, queries, encoder)
     for problem in measured.problems[:20]:
         note(f"skipped {problem}")
     if report is not None:

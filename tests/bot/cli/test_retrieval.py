@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bot.readers import TrainedQuestions
+from retriever.evaluate import evaluate_documents
+from retriever.passages import Document, Query, Section
+from retriever.questions import Question
 from tests.bot.cli.conftest import Run
 from tests.retriever.hashing import HashingEncoder
 
@@ -93,3 +98,23 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
     assert (ran.status, ran.out) == (2, "")
     assert "absent/report.md: no such folder; make it" in ran.err
     assert frontdesk("evaluate", "retrieval", *files, "--report", tmp_path).status == 2
+
+
+def test_a_version_that_is_not_there_is_refused_by_name(frontdesk: Run, files: tuple[str, ...]) -> None:
+    ran = frontdesk("evaluate", "retrieval", *files, "--model", "20260101-000000-00000000")
+    assert ran.status == 2 and "20260101-000000-00000000" in ran.err
+
+
+def test_questions_are_read_by_the_version_and_passages_by_the_frozen_encoder() -> None:
+    """A version that turns every question into one about cherries finds those, whatever is asked."""
+
+    class Cherries:
+        def read(self, batch: list[tuple[str, tuple[object, ...]]]) -> SimpleNamespace:
+            last, window = HashingEncoder().encode_queries([Query("cherry")] * len(batch))
+            return SimpleNamespace(last=last, window=window, expected=last)
+
+    documents = [Document(w, w, f"{w} {w}", (Section((), 0, 2 * len(w) + 1),)) for w in WORDS]
+    asked = [Question(Query("zebra"), frozenset({"cherry"}))]
+    assert evaluate_documents(documents, asked, HashingEncoder()).ranks != (1,)
+    trained = TrainedQuestions(HashingEncoder(), Cherries())  # type: ignore[arg-type]
+    assert evaluate_documents(documents, asked, trained).ranks == (1,)
