@@ -25,6 +25,8 @@ BREADTHS: Final = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 SAMPLE: Final = 200
 BLUR: Final = 0.9
 """Length of the noise on a passage that makes it a question about it: a cosine of .74 to it."""
+REMEASURED: Final = 1.01
+"""Growth since the recall was measured from which it is measured again."""
 LIVE: Final = 0.8
 """The graph is built anew when less than this share of its slots is live."""
 FEW: Final = 20_000
@@ -39,7 +41,7 @@ class GraphIndex:
 
     kind: Final = "graph"
 
-    def __init__(self, graph: Any, row_of: Rows, breadth: int, recall: float) -> None:
+    def __init__(self, graph: Any, row_of: Rows, breadth: int, recall: float, measured: int) -> None:
         self._graph = graph
         self._row_of = row_of
         self._live = row_of != _DEAD
@@ -48,6 +50,8 @@ class GraphIndex:
         self._stored = view(_storage(graph))
         self._breadth = breadth
         self._recall = recall
+        self._measured = measured
+        """Slots there were when the recall was measured."""
 
     @classmethod
     def built(cls, vectors: Vectors) -> GraphIndex:
@@ -58,7 +62,7 @@ class GraphIndex:
         graph = faiss.IndexHNSWFlat(checked.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = CONSTRUCTION
         one_thread(graph).add(checked)
-        return cls(graph, np.arange(len(checked)), 0, 0.0)._tuned()
+        return cls(graph, np.arange(len(checked)), 0, 0.0, 0)._tuned()
 
     @classmethod
     def grown(cls, vectors: Vectors, before: GraphIndex) -> GraphIndex:
@@ -85,7 +89,9 @@ class GraphIndex:
         graph: Any = faiss.deserialize_index(faiss.serialize_index(before._graph))
         graph.hnsw.efConstruction = CONSTRUCTION
         one_thread(graph).add(checked[new])
-        return cls(graph, row_of, 0, 0.0)._tuned()
+        same = cls(graph, row_of, before._breadth, before._recall, before._measured)
+        # Measuring takes longer than adding a few.
+        return same if len(row_of) <= REMEASURED * before._measured else same._tuned()
 
     @classmethod
     def load(cls, folder: Path, facts: Facts, *, rows: int, dimension: int) -> GraphIndex:
@@ -93,13 +99,14 @@ class GraphIndex:
 
         try:
             row_of = np.load(folder / SLOTS, allow_pickle=False)
-            breadth, recall = int(facts["breadth"]), float(facts["recall"])
+            breadth, recall, measured = int(facts["breadth"]), float(facts["recall"]), int(facts["measured"])
             sound = row_of.dtype == np.int64 and np.array_equal(np.sort(row_of[row_of != _DEAD]), np.arange(rows))
         except (OSError, ValueError, KeyError) as error:
             raise RetrieverError(f"{folder}: not a graph of this program ({error}); ingest again") from None
         if not sound:
             raise RetrieverError(f"{folder / SLOTS}: does not hold each of {rows} rows once; ingest again or roll back")
-        return cls(read(folder / FILE, faiss.IndexHNSWFlat, len(row_of), dimension), row_of, breadth, recall)
+        graph = read(folder / FILE, faiss.IndexHNSWFlat, len(row_of), dimension)
+        return cls(graph, row_of, breadth, recall, measured)
 
     def save(self, folder: Path) -> None:
         write(self._graph, folder / FILE)
@@ -111,7 +118,10 @@ class GraphIndex:
 
     @property
     def facts(self) -> Facts:
-        return {"kind": self.kind, "neighbours": NEIGHBOURS, "breadth": self._breadth, "recall": self._recall}
+        return {
+            "kind": self.kind, "neighbours": NEIGHBOURS, "breadth": self._breadth, "recall": self._recall,
+            "measured": self._measured,
+        }  # fmt: skip
 
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Vectors, Rows]:
         """Nearly exact: `facts` says how nearly. Fewer than `FEW` chosen rows are compared one by one."""
@@ -159,7 +169,7 @@ class GraphIndex:
             )
             if recall >= RECALL:
                 break
-        return GraphIndex(self._graph, self._row_of, breadth, round(recall, 4))
+        return GraphIndex(self._graph, self._row_of, breadth, round(recall, 4), len(self._row_of))
 
 
 def _nearest(asked: Vectors, stored: Vectors, live: NDArray[np.bool_], k: int) -> Rows:

@@ -144,6 +144,15 @@ def test_a_loaded_graph_grows_too(tmp_path: Path) -> None:
     assert (tmp_path / "vectors.faiss").read_bytes() == content, "the file of a version never changes"
 
 
+def test_a_graph_is_measured_again_when_it_has_grown() -> None:
+    """Few at a time: their sum counts."""
+    stored = _unit(1000)
+    graph = GraphIndex.built(stored)
+    for extra in range(1, 13):
+        graph = GraphIndex.grown(np.vstack([stored, _unit(extra, seed=7)]), graph)
+        assert graph.facts["measured"] == (1000 if extra <= 10 else 1011)
+
+
 def test_equal_texts_keep_a_slot_each() -> None:
     twice = np.vstack([_unit(50), _unit(50)])
     grown = GraphIndex.grown(np.vstack([twice, twice[:1]]), GraphIndex.built(twice))
