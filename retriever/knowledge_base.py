@@ -24,7 +24,7 @@ from retriever.search import EVERYBODY, AnswerScore, Indexes, Reranker, search
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.vector_index import VectorIndex, index_of, load_index
-from retriever.versions import Version, VersionStore
+from retriever.versions import KEPT, Version, VersionStore
 
 Progress = Callable[[int, int], None]
 
@@ -158,8 +158,10 @@ class _Stored:
 class KnowledgeBase:
     """The knowledge of one company, kept as versions under `folder`, in the space of one encoder."""
 
-    def __init__(self, folder: Path, encoder: PassageEncoder, reranker: Reranker | None = None) -> None:
-        self._store = VersionStore(folder)
+    def __init__(
+        self, folder: Path, encoder: PassageEncoder, reranker: Reranker | None = None, kept: int = KEPT
+    ) -> None:
+        self._store = VersionStore(folder, kept)
         self._encoder = encoder
         self._reranker = reranker
 

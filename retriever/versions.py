@@ -49,8 +49,9 @@ class Version:
 class VersionStore:
     """The versions under one folder: `versions/<name>/`, `CURRENT`, `PREVIOUS`, `LOCK`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self.folder = folder
+        self._kept = kept
         self._versions = folder / "versions"
 
     def current(self) -> str | None:
@@ -162,7 +163,7 @@ class VersionStore:
         disk.replace(self.folder / "CURRENT", f"{name}\n".encode())
 
     def _prune(self) -> None:
-        kept = {self.current(), _read_pointer(self.folder / "PREVIOUS"), *self.names()[-KEPT:]}
+        kept = {self.current(), _read_pointer(self.folder / "PREVIOUS"), *self.names()[-self._kept :]}
         for name in self.names():
             if name not in kept:
                 # Out of sight first: a half-removed version must not look like one. The next writer clears the rest.

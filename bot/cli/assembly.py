@@ -68,7 +68,7 @@ def open_knowledge_base(settings: Settings) -> KnowledgeBase:
     from retriever.rerank import CrossEncoder
 
     reranker = CrossEncoder(settings.reranker) if settings.reranker is not None else None
-    return KnowledgeBase(settings.home_folder.knowledge, open_encoder(settings), reranker)
+    return KnowledgeBase(settings.home_folder.knowledge, open_encoder(settings), reranker, settings.keep_versions)
 
 
 def open_playbook(settings: Settings) -> Playbook:

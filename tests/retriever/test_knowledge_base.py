@@ -215,6 +215,14 @@ def test_old_versions_are_pruned_but_never_the_live_one_or_the_one_before(base: 
     assert base.load().warning == ""
 
 
+def test_as_many_versions_are_kept_as_are_wanted(tmp_path: Path, folder: Path) -> None:
+    base = KnowledgeBase(tmp_path / "few", HashingEncoder(), kept=2)
+    for number in range(4):
+        (folder / "shipping.md").write_text(f"# Shipping\n\nEdition {number}.\n", "utf-8")
+        base.ingest([folder])
+    assert [version.version[:6] for version in base.versions()] == ["000004", "000003"]
+
+
 def test_a_loaded_version_serves_on_while_newer_ones_replace_it(base: KnowledgeBase, folder: Path) -> None:
     base.ingest([folder])
     old = base.load()
