@@ -198,9 +198,11 @@ class KeywordIndex:
         held = self._searcher.doc_freq("terms", term)
         return math.log(1 + (self.size - held + 0.5) / (held + 0.5))
 
-    def coverage(self, weights: Mapping[str, float], rows: Iterable[int]) -> Scores:
+    def coverage(self, weights: Mapping[str, float], rows: Rows) -> Scores:
         """For each row the share, 0 to 1, of the summed `weights` whose terms the row holds."""
+        if not weights:
+            return np.zeros(len(rows), np.float32)
         whole = sum(weights.values()) or 1.0
         wanted = [(f" {term} ", weight) for term, weight in weights.items()]
-        texts = (self._terms[row] for row in rows)
+        texts = (self._terms[row] for row in rows.tolist())
         return np.array([sum(weight for term, weight in wanted if term in text) / whole for text in texts], np.float32)

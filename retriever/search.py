@@ -194,7 +194,7 @@ def search(
     total = (
         weights.last * last + weights.window * window + weights.precedent * precedent + weights.words * words
         + weights.codes * _coverage(indexes.keywords, codes, rows)
-        + weights.strength * _of(strength, rows) + weights.context * _of(context, rows)
+        + _weighed(weights.strength, strength, rows) + _weighed(weights.context, context, rows)
         + weights.entity * entity + weights.title * title + weights.domain * domain
     )  # fmt: skip
     fit = (weights.entity * entity + weights.title * title + weights.domain * domain) / (
@@ -251,8 +251,10 @@ def _candidates(
     return np.unique(np.concatenate(found))
 
 
-def _of(strength: Mapping[int, float], rows: Rows) -> NDArray[np.float32]:
-    return np.array([strength.get(row, 0.0) for row in rows.tolist()], np.float32)
+def _weighed(weight: float, strength: Mapping[int, float], rows: Rows) -> NDArray[np.float32]:
+    if not weight:
+        return np.zeros(len(rows), np.float32)
+    return np.array([weight * strength.get(row, 0.0) for row in rows.tolist()], np.float32)
 
 
 def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDArray[np.float32]:
@@ -270,7 +272,7 @@ def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating]
     leader = passages[rows[0]].source
     rival = next((float(signals[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
     hits = []
-    for row, (total, meaning, words, fit, precedent, judged) in zip(rows[:k], signals.tolist(), strict=False):
+    for row, (total, meaning, words, fit, precedent, judged) in zip(rows[:k], signals[:k].tolist(), strict=True):
         against = rival if passages[row].source == leader else best
         margin = 0.0 if against is None else total - against
         hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin, precedent, judged)))

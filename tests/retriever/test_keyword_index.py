@@ -102,10 +102,10 @@ def test_any_text_has_terms_without_white_space(text: str) -> None:
 def test_coverage_is_the_share_of_the_weight(tmp_path: Path) -> None:
     index = KeywordIndex.build(tmp_path / "keywords", ["tent pole", "tent", "stove"])
     weights = {term: index.weight(term) for term in ("tent", "pole")}
-    covered = index.coverage(weights, range(3))
+    covered = index.coverage(weights, np.arange(3))
     assert covered.tolist() == pytest.approx([1.0, weights["tent"] / sum(weights.values()), 0.0])
     assert weights["pole"] > weights["tent"] > 0
-    assert index.coverage({}, range(3)).tolist() == [0, 0, 0]
+    assert index.coverage({}, np.arange(3)).tolist() == [0, 0, 0]
 
 
 def test_strength_is_a_share_of_the_most_there_can_be(tmp_path: Path) -> None:
