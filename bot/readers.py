@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from finetune.model import QuestionModel
     from finetune.tone import Tones
     from retriever.encoders import FrozenEncoder
-    from retriever.knowledge_base import Knowledge
+    from retriever.knowledge import Knowledge
     from retriever.passages import Vectors
 
 _CANDIDATES = 10

@@ -18,7 +18,7 @@ import numpy as np
 
 from retriever.figures import DEPTH, Figures, Places, auroc, rejected_at_5
 from retriever.keyword_index import KeywordIndex
-from retriever.knowledge_base import Knowledge, PassageEncoder
+from retriever.knowledge import Knowledge, PassageEncoder
 from retriever.passages import Document, Hit, Query, RetrieverError
 from retriever.questions import Question, names_of, read_questions
 from retriever.readers import FileRead, Skipped, read_path

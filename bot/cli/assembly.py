@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from finetune.model import QuestionModel
     from finetune.registry import Manifest
     from retriever.encoders import FrozenEncoder
-    from retriever.knowledge_base import Knowledge, KnowledgeBase
-
+    from retriever.knowledge import Knowledge
+    from retriever.knowledge_base import KnowledgeBase
 
 PART_NAMES = ("playbook", "knowledge", "model")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bot.golden import Outcome, Score
     from finetune.model import QuestionModel
     from finetune.outcomes import Dial
-    from retriever.knowledge_base import Knowledge, PassageEncoder
+    from retriever.knowledge import Knowledge, PassageEncoder
     from retriever.passages import Hit, Query
 
 evaluate = typer.Typer(help="Measure understanding, retrieval or the whole bot.", no_args_is_help=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finetune.sampling import Sample
     from finetune.tone import ToneExample
     from finetune.train import Progress, Report
-    from retriever.knowledge_base import Knowledge
+    from retriever.knowledge import Knowledge
 
 transcripts = typer.Typer(help="Old chats as training data.", no_args_is_help=True)
 

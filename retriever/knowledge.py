@@ -1,0 +1,100 @@
+"""One version of the knowledge, loaded: what is in it, and the search through it.
+
+Owns that vectors and index are of one space. Knows nothing about files or versions on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverError, Vectors
+from retriever.search import EVERYBODY, AnswerScore, Indexes, Reranker, search
+
+Progress = Callable[[int, int], None]
+
+
+class PassageEncoder(Protocol):
+    """What ingest and search need of an encoder; `retriever.encoders.FrozenEncoder` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors: ...
+
+    def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, ...]: ...
+
+
+class Knowledge:
+    """One loaded version, immutable: threads may share it, and it serves on while newer versions are made."""
+
+    def __init__(
+        self,
+        version: str,
+        documents: Iterable[Document],
+        indexes: Indexes,
+        encoder: PassageEncoder,
+        *,
+        score: AnswerScore,
+        warning: str = "",
+        reranker: Reranker | None = None,
+    ) -> None:
+        self.version = version
+        self.encoder = encoder.name
+        self.passages = indexes.passages
+        self.warning = warning
+        """Why an older version than the current one was loaded; empty when all is well."""
+        self._documents = {document.source: document for document in documents}
+        self._indexes = indexes
+        self._encoder = encoder
+        self._score = score
+        self._reranker = reranker
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return tuple(self._documents.values())
+
+    @property
+    def vectors(self) -> Vectors:
+        """Of `passages`, in their order: float32 `[n, d]`, in the space of `encoder`."""
+        return self._indexes.vectors.vectors(range(len(self.passages)))
+
+    def document(self, source: str) -> Document | None:
+        """The whole text of `source`, for its page; None when this version has no such source."""
+        return self._documents.get(source)
+
+    def passages_of(self, source: str) -> tuple[Passage, ...]:
+        """The passages of one document, in its order."""
+        return tuple(passage for passage in self.passages if passage.source == source)
+
+    def search(
+        self,
+        query: Query,
+        vectors: tuple[Vectors, ...] | None = None,
+        k: int = 5,
+        *,
+        only: Filter = EVERYBODY,
+    ) -> list[Hit]:
+        """The best `k` passages for `query` among those that `only` lets through, best first.
+
+        `vectors` are those of `retriever.search`, in the space of `encoder`; None encodes the query here.
+        Raises RetrieverError when they are of another size.
+        """
+        if vectors is None:
+            vectors = self._encoder.encode_queries([query])
+        if any(v.shape != (1, self._encoder.dimension) for v in vectors):
+            raise RetrieverError(
+                f"query vectors of shape {[v.shape for v in vectors]} do not fit the index of {self.encoder}; "
+                "search with the encoder that made it"
+            )
+        return search(query, vectors, self._indexes, k, score=self._score, only=only, reranker=self._reranker)
+
+    def calibrated(self, score: AnswerScore) -> Knowledge:
+        """The same version, judging answers by `score`."""
+        return Knowledge(
+            self.version, self.documents, self._indexes, self._encoder,
+            score=score, warning=self.warning, reranker=self._reranker,
+        )  # fmt: skip
