@@ -156,6 +156,10 @@ class TrainedQuestions:
         readings = self._model.read([(query.text, query.history) for query in queries])
         return readings.last, readings.window, readings.expected
 
+    def known(self, query: Query) -> float:
+        """How sure the version is that somebody can answer, 0 to 1: a passage's own chance is given that one does."""
+        return 1 - float(self._model.read([(query.text, query.history)]).out_of_scope[0])
+
 
 class Absent:
     """Stands in for a model or a knowledge base that a company does not have yet; the turn is answered without it."""

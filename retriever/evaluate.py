@@ -29,6 +29,8 @@ from retriever.split import embedded_text, split
 from retriever.vector_index import index_of
 
 Progress = Callable[[int, int], None]
+Known = Callable[[Query], float]
+"""How sure a reader is that a question is one for this company at all, 0 to 1."""
 WORST: Final = 20
 _WARM_UP = 3
 
@@ -124,7 +126,11 @@ class _Asked:
 
 
 def evaluate_retrieval(
-    knowledge: Path, queries: Path, encoder: PassageEncoder, progress: Progress | None = None
+    knowledge: Path,
+    queries: Path,
+    encoder: PassageEncoder,
+    progress: Progress | None = None,
+    known: Known | None = None,
 ) -> RetrievalReport:
     """Index `knowledge` (a file or folder) apart from any knowledge base and ask it the questions in `queries`.
 
@@ -132,7 +138,7 @@ def evaluate_retrieval(
     """
     documents, skipped = _documents(knowledge)
     questions, bad = read_questions(queries, documents)
-    return evaluate_documents(documents, questions, encoder, progress, (*skipped, *bad))
+    return evaluate_documents(documents, questions, encoder, progress, (*skipped, *bad), known)
 
 
 def evaluate_documents(
@@ -141,8 +147,11 @@ def evaluate_documents(
     encoder: PassageEncoder,
     progress: Progress | None = None,
     skipped: Sequence[Skipped] = (),
+    known: Known | None = None,
 ) -> RetrievalReport:
     """`questions` name only these documents, as `read_questions` sees to it.
+
+    What nothing answers is told apart by `known`, else by the chance that the best passage answers.
 
     Raises RetrieverError without a passage, or without a question that something answers.
     """
@@ -170,7 +179,9 @@ def evaluate_documents(
             # Several passages of one document may lead: ask for enough to see five documents.
             hits = loaded.search(question.query, None, 4 * DEPTH)
             milliseconds.append(1000 * (time.perf_counter() - started))
-            (answerable if question.relevant else unanswerable).append(hits[0].answers if hits else 0.0)
+            chance = hits[0].answers if hits else 0.0
+            sure = chance if known is None else known(question.query)
+            (answerable if question.relevant else unanswerable).append(sure)
             if question.relevant:
                 relevant = frozenset(s for name in question.relevant for s in sources[name])
                 asked.append(_Asked(question.query, _by_document(hits), relevant))

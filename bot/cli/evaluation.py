@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bot.golden import Outcome, Score
     from finetune.model import QuestionModel
     from finetune.outcomes import Dial
-    from retriever.knowledge import Knowledge, PassageEncoder
+    from retriever.knowledge import Knowledge
     from retriever.passages import Hit, Query
 
 evaluate = typer.Typer(help="Measure understanding, retrieval or the whole bot.", no_args_is_help=True)
@@ -96,10 +96,12 @@ def retrieval(
     if report is not None and not report.absolute().parent.is_dir():
         raise RetrieverError(f"{report}: no such folder; make it or give another --report")
     settings = load_settings(config)
-    encoder: PassageEncoder = assembly.open_encoder(settings)
+    frozen = assembly.open_encoder(settings)
     if model:
-        encoder = TrainedQuestions(assembly.open_encoder(settings), assembly.open_model(settings, model)[0])
-    measured = evaluate_retrieval(knowledge, queries, encoder)
+        trained = TrainedQuestions(frozen, assembly.open_model(settings, model)[0])
+        measured = evaluate_retrieval(knowledge, queries, trained, known=trained.known)
+    else:
+        measured = evaluate_retrieval(knowledge, queries, frozen)
     for problem in measured.problems[:20]:
         note(f"skipped {problem}")
     if report is not None:

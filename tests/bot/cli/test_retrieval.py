@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from bot.readers import TrainedQuestions
@@ -111,10 +112,15 @@ def test_questions_are_read_by_the_version_and_passages_by_the_frozen_encoder() 
     class Cherries:
         def read(self, batch: list[tuple[str, tuple[object, ...]]]) -> SimpleNamespace:
             last, window = HashingEncoder().encode_queries([Query("cherry")] * len(batch))
-            return SimpleNamespace(last=last, window=window, expected=last)
+            doubt = np.array([0.9 if "zebra" in text else 0.2 for text, _ in batch])
+            return SimpleNamespace(last=last, window=window, expected=last, out_of_scope=doubt)
 
     documents = [Document(w, w, f"{w} {w}", (Section((), 0, 2 * len(w) + 1),)) for w in WORDS]
     asked = [Question(Query("zebra"), frozenset({"cherry"}))]
     assert evaluate_documents(documents, asked, HashingEncoder()).ranks != (1,)
     trained = TrainedQuestions(HashingEncoder(), Cherries())  # type: ignore[arg-type]
     assert evaluate_documents(documents, asked, trained).ranks == (1,)
+    asked = [Question(Query("a cherry"), frozenset({"cherry"})), Question(Query("zebra"), frozenset())]
+    assert evaluate_documents(documents, asked, trained, known=trained.known).auroc == 1.0
+    lying = evaluate_documents(documents, asked, trained, known=lambda query: 1 - trained.known(query))
+    assert lying.auroc == 0.0, "it is the version that tells them apart, not the passages"
