@@ -22,6 +22,7 @@ from retriever.knowledge import Knowledge, PassageEncoder
 from retriever.passages import Document, Hit, Query, RetrieverError
 from retriever.questions import Question, names_of, read_questions
 from retriever.readers import FileRead, Skipped, read_path
+from retriever.readers.child import Child
 from retriever.readers.outline import one_line
 from retriever.search import AnswerScore, Indexes
 from retriever.smoothing import smoothed
@@ -257,11 +258,13 @@ def _documents(path: Path) -> tuple[list[Document], list[Skipped]]:
         raise RetrieverError(f"{path}: no such file or folder")
     documents: list[Document] = []
     skipped: list[Skipped] = []
-    for found in read_path(path.resolve(), path.resolve() if path.is_dir() else path.resolve().parent, {}):
-        if isinstance(found, FileRead):
-            documents += found.documents
-        else:
-            skipped.append(found)
+    root = path.resolve() if path.is_dir() else path.resolve().parent
+    with Child() as child:
+        for found in read_path(path.resolve(), root, {}, child):
+            if isinstance(found, FileRead):
+                documents += found.documents
+            else:
+                skipped.append(found)
     if not documents:
         reason = "".join(f"; {place}: {reason}" for place, reason in skipped[:1])
         raise RetrieverError(f"{path}: no readable document in it{reason}")

@@ -21,6 +21,7 @@ from retriever.keyword_index import KeywordIndex
 from retriever.knowledge import Knowledge, PassageEncoder, Progress
 from retriever.passages import Document, Passage, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
+from retriever.readers.child import Child
 from retriever.search import AnswerScore, Indexes, Reranker
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
@@ -284,15 +285,16 @@ def _read(
         else:
             skipped.append(found)
 
-    for path in dict.fromkeys(paths):
-        root = _root(path, kept)
-        for found in read_path(path, root, before):
-            if path.is_file() and not isinstance(found, FileRead):
-                raise RetrieverError(f"{found[0]}: {found[1]}")
-            take(str(root), found)
-    for site in sites:
-        for found in read_site(site, before):
-            take(site.start, found)
+    with Child() as child:
+        for path in dict.fromkeys(paths):
+            root = _root(path, kept)
+            for found in read_path(path, root, before, child):
+                if path.is_file() and not isinstance(found, FileRead):
+                    raise RetrieverError(f"{found[0]}: {found[1]}")
+                take(str(root), found)
+        for site in sites:
+            for found in read_site(site, before, child):
+                take(site.start, found)
     return fresh, skipped
 
 

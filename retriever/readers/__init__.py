@@ -50,30 +50,30 @@ class FileRead:
 
 
 def read_path(
-    path: Path, root: Path, known: Mapping[tuple[str, str], Sequence[Document]]
+    path: Path, root: Path, known: Mapping[tuple[str, str], Sequence[Document]], child: Child
 ) -> Iterator[FileRead | Skipped]:
     """Every readable file at or under `path`, in order of name; sources are relative to `root`.
 
     `known` maps `(absolute file, digest)` to the documents read from those bytes before: they are not parsed again.
     """
-    with Child() as child:
-        for file in _walk(path):
-            if isinstance(file, tuple):
-                yield file
-                continue
-            yield from _read(file, path, str(file), _relative(file, root), known, child)
+    for file in _walk(path):
+        if isinstance(file, tuple):
+            yield file
+            continue
+        yield from _read(file, path, str(file), _relative(file, root), known, child)
 
 
-def read_site(site: Site, known: Mapping[tuple[str, str], Sequence[Document]]) -> Iterator[FileRead | Skipped]:
+def read_site(
+    site: Site, known: Mapping[tuple[str, str], Sequence[Document]], child: Child
+) -> Iterator[FileRead | Skipped]:
     """As `read_path`, of the pages of a site. A page's source is its URL without `https://`, where it is also cited."""
-    with Child() as child:
-        for url, body in site.pages:
-            source = url.partition("://")[2].rstrip("/")
-            for found in _read(body, body.parent, url, source, known, child):
-                if isinstance(found, FileRead):
-                    yield replace(found, documents=tuple(replace(d, url=url) for d in found.documents))
-                else:
-                    yield found
+    for url, body in site.pages:
+        source = url.partition("://")[2].rstrip("/")
+        for found in _read(body, body.parent, url, source, known, child):
+            if isinstance(found, FileRead):
+                yield replace(found, documents=tuple(replace(d, url=url) for d in found.documents))
+            else:
+                yield found
 
 
 def _read(
