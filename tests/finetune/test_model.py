@@ -71,7 +71,7 @@ def test_text_that_is_not_valid_unicode_is_read(tiny: Encoder) -> None:
 def test_a_model_made_from_its_files_reads_identically(
     tiny: Encoder, base_folder: Path, trained: QuestionModel
 ) -> None:
-    again = QuestionModel(Encoder(base_folder), trained.head.labels, trained.files, trained.search_vectors)
+    again = QuestionModel(type(tiny)(base_folder), trained.head.labels, trained.files, trained.search_vectors)
     one, two = trained.read(QUESTIONS), again.read(QUESTIONS)
     for name in ("probabilities", "out_of_scope", "last", "window"):
         assert np.array_equal(getattr(one, name), getattr(two, name)), name
