@@ -11,14 +11,16 @@ import io
 import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetune.calibrate import Floats
 from finetune.examples import FinetuneError
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 GRAPH = "question.onnx"
@@ -32,18 +34,21 @@ LARGE = 1024
 class Exported:
     """A graph with its weights: token ids to pooled unit vectors, as `Encoder.pooled` does.
 
-    `weights` are those of the base by name, the adapter added. Raises FinetuneError on bytes that are no such graph.
+    `weights` are those of the base by name, the adapter added; `beside` what else the graph asks for from outside.
+    Raises FinetuneError on bytes that are no such graph.
     """
 
-    def __init__(self, content: bytes, weights: Mapping[str, Floats]) -> None:
+    def __init__(
+        self, content: bytes, weights: Mapping[str, Floats], beside: Mapping[str, NDArray[Any]] | None = None
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         # Concurrent questions share the cores; more threads for one short message gain nothing.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        large = {INSIDE + name: tensor for name, tensor in weights.items() if tensor.size >= LARGE}
+        large = {name: tensor for name, tensor in weights.items() if tensor.size >= LARGE} | dict(beside or {})
         # A base may have weights that the graph does not use, and onnxruntime takes no others than it knows.
-        large = {name: tensor for name, tensor in large.items() if name.encode() in content}
+        large = {INSIDE + name: tensor for name, tensor in large.items() if _field(INSIDE + name) in content}
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(t)) for t in large.values()]
         try:
             options.add_external_initializers(list(large), values)
@@ -53,8 +58,11 @@ class Exported:
 
     def pooled(self, sequences: Sequence[Sequence[int]]) -> Floats:
         """Float32 unit vectors `[n, d]` of n token id sequences, run one by one: without padding that is as fast."""
-        rows = [self._session.run(None, {"ids": np.array([ids], np.int64)})[0][0] for ids in sequences]
-        return np.stack(rows).astype(np.float32)
+        return np.stack([self.outputs(ids)[0][0] for ids in sequences]).astype(np.float32)
+
+    def outputs(self, ids: Sequence[int]) -> list[Floats]:
+        """Everything that the graph gives for one sequence."""
+        return list(self._session.run(None, {"ids": np.array([ids], np.int64)}))
 
 
 def export(traceable: torch.nn.Module, longest: int, weights: Collection[str]) -> bytes:
@@ -91,17 +99,30 @@ def export(traceable: torch.nn.Module, longest: int, weights: Collection[str]) -
             raise FinetuneError(
                 f"the base has no weights called {tensor.name.removeprefix(INSIDE)}; it is not exported"
             )
-        size = 4 * int(np.prod(tensor.dims))
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        del tensor.external_data[:]
-        for key, value in (("location", "weights"), ("offset", "0"), ("length", f"{size}")):
-            tensor.external_data.add(key=key, value=value)
+        tensor.CopyFrom(external(tensor.name, tensor.data_type, tensor.dims))
     # Where in the source each came from, and shapes that onnxruntime finds by itself.
     del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
     return bytes(model.SerializeToString())
+
+
+def external(name: str, kind: int, shape: Sequence[int]) -> onnx.TensorProto:
+    """A tensor that says its name and shape alone; what it holds comes in when the graph is loaded."""
+    import onnx
+
+    size = int(np.prod(shape)) * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+    tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
+    for key, value in (("location", "weights"), ("offset", "0"), ("length", f"{size}")):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def _field(name: str) -> bytes:
+    """A name as it stands in a serialised graph, its length before it: another may only begin alike."""
+    content = name.encode()
+    assert len(content) < 128
+    return bytes([len(content)]) + content
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from finetune.export import GRAPH, Exported
 from finetune.letters import Letters
 from finetune.memory import NOTHING, Memory
 from finetune.precedents import NONE, precedents_from
+from finetune.quantise import QUANTISED, SMOOTHING, eight_bits, factors_from, fast_here
 from finetune.registry import MODEL_FILES, Manifest, Space, verify
 from finetune.tone import ToneHead, Tones
 
@@ -201,9 +202,7 @@ class QuestionModel:
         self.tone: ToneHead | None = None
         if "tone.safetensors" in files:
             self.tone = ToneHead.from_bytes(files["tone.safetensors"], encoder.dimension)
-        adapter = {}
-        if "adapter_model.safetensors" in files:
-            adapter = changes(files["adapter_model.safetensors"], files.get("adapter_config.json", b""))
+        adapter = self.adapter()
         self._reads_both = self.head.weight.shape[1] > 2 * encoder.dimension
         self.adapted: torch.nn.Module | Exported
         """What reads questions."""
@@ -211,13 +210,34 @@ class QuestionModel:
         """What reads them a second time, without the adapter, where the head or the search needs that."""
         second = bool(adapter) and (self._reads_both or search_vectors == "frozen")
         if GRAPH in files and encoder.device == "cpu":
-            base = encoder.weights()
-            _fitting(adapter, base)
-            self.adapted = Exported(files[GRAPH], base | {name: base[name] + adapter[name] for name in adapter})
-            self._frozen = Exported(files[GRAPH], base) if second else None
+            self.adapted = self._exported(self.weights())
+            self._frozen = self._exported(encoder.weights()) if second else None
         else:
             self.adapted = merged(encoder, adapter) if adapter else encoder.frozen
             self._frozen = encoder.frozen if second else None
+
+    def adapter(self) -> dict[str, Floats]:
+        """What the adapter adds to the weights of the base, by their names; nothing for a baseline."""
+        if "adapter_model.safetensors" not in self.files:
+            return {}
+        return changes(self.files["adapter_model.safetensors"], self.files.get("adapter_config.json", b""))
+
+    def weights(self) -> dict[str, Floats]:
+        """The base's weights with what the adapter adds to them, float32."""
+        base, adapter = self.encoder.weights(), self.adapter()
+        _fitting(adapter, base)
+        return base | {name: base[name] + change for name, change in adapter.items()}
+
+    def _exported(self, weights: Mapping[str, Floats]) -> Exported:
+        """The graph over these weights, in eight bits where the version has been found to read alike and it pays."""
+        if not self.in_eight_bits:
+            return Exported(self.files[GRAPH], weights)
+        factors = factors_from(self.files.get(SMOOTHING, b""))
+        return Exported(self.files[QUANTISED], weights, eight_bits(weights, factors))
+
+    @property
+    def in_eight_bits(self) -> bool:
+        return QUANTISED in self.files and self.encoder.device == "cpu" and fast_here()
 
     @classmethod
     def load(cls, version_folder: Path, base_folder: Path) -> QuestionModel:
@@ -277,11 +297,11 @@ class QuestionModel:
         return Readings(self.head.intents, intents, scope, last, window, expected, tones)
 
 
-def merged(encoder: Encoder, adapter: Mapping[str, Floats]) -> Any:
-    """A copy of the base with what an adapter adds to its weights."""
+def merged(encoder: Encoder, adapter: Mapping[str, Floats], dtype: torch.dtype | None = None) -> Any:
+    """A copy of the base with what an adapter adds to its weights, in the encoder's own type of numbers or another."""
     import torch
 
-    module = encoder.module()
+    module = encoder.module(dtype=dtype)
     targets = dict(module.named_parameters())
     _fitting(adapter, targets)
     with torch.no_grad():

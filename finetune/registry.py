@@ -29,7 +29,7 @@ TRAINING = "training.png"
 MODEL_FILES = frozenset(
     {
         *("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "letters.safetensors"),
-        *("precedents.safetensors", "question.onnx", "tone.safetensors"),
+        *("precedents.safetensors", "question.onnx", "question-int8.onnx", "smoothing.safetensors", "tone.safetensors"),
     }
 )
 """What a model is loaded from."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,20 +19,31 @@ from finetune.encoder import MAX_TOKENS, Encoder
 from finetune.examples import Example, FinetuneError, fingerprint
 from finetune.export import GRAPH, Exported, export
 from finetune.gate import Limits, Verdict, beats_baseline, both, holds_against, live_on, winner
-from finetune.model import QuestionModel
+from finetune.model import QuestionModel, merged
 from finetune.outcomes import OUT_OF_SCOPE_THRESHOLD, Outcomes, Scores, read_outcomes, scores_of
 from finetune.pictures import risk_coverage_png, training_png
+from finetune.quantise import QUANTISED, SMOOTHING, fast_here, quantised, smoothing
+from finetune.quantise import to_bytes as factors_to_bytes
 from finetune.recipe import TrainConfig
 from finetune.registry import REPORT, RISK_COVERAGE, TRAINING, Kind, Manifest, Registry
 from finetune.report import curve_of, milliseconds, report_of, to_bytes
 from finetune.tone import ToneExample
 from finetune.train import Fitted, Progress, Report, Trained, fit_versions, questions, silent
 
+if TYPE_CHECKING:
+    import torch
+
 UNFINISHED = "unfinished"
 """Where, beside the versions, a training that was killed is found by the next one."""
 ALIKE = 1e-3
 """Most that a number of the exported version may differ from the original's."""
 COMPARED = 200
+CALIBRATING = 300
+"""Training rows that show how large the inputs of each product become."""
+LIKENESS = 0.995
+"""Mean cosine that eight bits must keep: passages are found as before from .998 on (docs/decisions.md)."""
+DROP = 0.001
+"""Share of the held-out rows that may be lost to eight bits, or one row of few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +154,59 @@ def served(trained: Trained, fitted: Fitted, report: Report = silent) -> tuple[T
 
     On a GPU it stays as it is too: torch is faster there.
     """
+    import torch
+
     model, encoder = trained.model, trained.model.encoder
     if encoder.device != "cpu" or isinstance(model.adapted, Exported):
         return trained, ()
     report(Progress("exporting", 0, 1, 0.0, 0.0, 0.0))
+    # What was trained may stand in memory in half precision; the graph computes with all of its digits.
+    exact = merged(encoder, model.adapter(), torch.float32)
     try:
-        graph = export(encoder.traceable(model.adapted), MAX_TOKENS, encoder.weights())
+        graph = export(encoder.traceable(exact), MAX_TOKENS, encoder.weights())
         form = QuestionModel(encoder, model.head.labels, {**model.files, GRAPH: graph}, model.search_vectors)
     except FinetuneError as error:
         return trained, (f"serves with torch: {error}",)
-    if not reads_alike(form, model, fitted.rows.held_out[:COMPARED]):
+    if not reads_alike(form, exact, fitted.rows.held_out[:COMPARED]):
         return trained, ("serves with torch: the exported graph reads held-out rows differently",)
-    return replace(trained, model=form), ()
+    form, warnings = in_eight_bits(form, fitted)
+    return replace(trained, model=form), warnings
 
 
-def reads_alike(one: QuestionModel, other: QuestionModel, examples: Sequence[Example]) -> bool:
+def reads_alike(form: QuestionModel, exact: torch.nn.Module, examples: Sequence[Example]) -> bool:
     """Whether both turn the questions into the same vectors: what they read with, not what they search with."""
     rows = questions(examples)
-    ours, theirs = one.encoder.encode(one.adapted, rows), other.encoder.encode(other.adapted, rows)
+    ours, theirs = form.encoder.encode(form.adapted, rows), form.encoder.encode(exact, rows)
     return all(np.allclose(a, b, atol=ALIKE) for a, b in zip(ours, theirs, strict=True))
+
+
+def in_eight_bits(form: QuestionModel, fitted: Fitted) -> tuple[QuestionModel, tuple[str, ...]]:
+    """The exported version with its graph in eight bits too, where this CPU gains from it and nothing is lost by it."""
+    if not fast_here():
+        return form, ()
+    encoder, graph, weights = form.encoder, form.files[GRAPH], form.weights()
+    typical, _ = encoder.tokenise(questions(fitted.rows.train[:CALIBRATING]))
+    factors = smoothing(graph, weights, typical)
+    files = {**form.files, QUANTISED: quantised(graph, factors), SMOOTHING: factors_to_bytes(factors)}
+    eight = QuestionModel(encoder, form.head.labels, files, form.search_vectors)
+    if (loss := what_is_lost(eight, form, fitted.rows.held_out)) is not None:
+        return form, (f"serves in float32: {loss}",)
+    return eight, ()
+
+
+def what_is_lost(eight: QuestionModel, form: QuestionModel, examples: Sequence[Example]) -> str | None:
+    """What eight bits cost on held-out rows, if it is too much to serve with them."""
+    rows = questions(examples[:COMPARED])
+    ours, theirs = (m.encoder.encode(m.adapted, rows) for m in (eight, form))
+    likeness = min(
+        (float((a * b).sum(axis=1).mean()) for a, b in zip(ours, theirs, strict=True) if len(a)), default=1.0
+    )
+    if likeness < LIKENESS:
+        return f"in eight bits vectors are {likeness:.4f} of what they were, less than {LIKENESS}"
+    right, before = (int(read_outcomes(m, examples).right.sum()) for m in (eight, form))
+    if before - right > max(1, DROP * len(examples)):
+        return f"in eight bits {right:,} instead of {before:,} of {len(examples):,} held-out rows are right"
+    return None
 
 
 # ------------------------------------------------------------------------------------------------------------ saving

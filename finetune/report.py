@@ -128,7 +128,7 @@ def report_of(outcomes: Outcomes, model: QuestionModel, about: Manifest, latency
         risk_coverage=risk_table(curve),
         answering=tuple(Answering(rate, coverage_at(curve, rate)) for rate in ERROR_RATES),
         latency_ms=latency_ms,
-        serving="onnx" if model.exported else "torch",
+        serving=("onnx int8" if model.in_eight_bits else "onnx") if model.exported else "torch",
         bytes=model.adapter_bytes,
         seconds=about.metrics.get("seconds") or 0.0,
         rows=about.rows,

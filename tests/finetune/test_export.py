@@ -14,9 +14,19 @@ import pytest
 from finetune.encoder import MAX_TOKENS, Encoder
 from finetune.examples import Example, FinetuneError
 from finetune.export import GRAPH, LARGE, Exported, export
-from finetune.model import QuestionModel
+from finetune.model import QuestionModel, merged
+from finetune.quantise import (
+    QUANTISED,
+    SMOOTHING,
+    eight_bits,
+    factors_from,
+    fast_here,
+    quantised,
+    smoothing,
+    to_bytes,
+)
 from finetune.recipe import TrainConfig
-from finetune.release import reads_alike
+from finetune.release import reads_alike, what_is_lost
 from finetune.train import fit_versions
 from tests.finetune.conftest import labelled_rows
 
@@ -88,7 +98,7 @@ def test_an_exported_version_is_read_without_torch(
 import sys
 from pathlib import Path
 from finetune.encoder import MAX_TOKENS, Encoder
-from finetune.model import QuestionModel
+from finetune.model import QuestionModel, merged
 files = {{name: Path({str(tmp_path)!r}, name).read_bytes() for name in {sorted(files)!r}}}
 model = QuestionModel(Encoder(Path({str(base_folder)!r})), {trained.head.labels!r}, files, "adapted")
 loaded = {{"torch", "transformers", "peft"}} & set(sys.modules)
@@ -105,9 +115,74 @@ def test_a_graph_of_other_weights_does_not_read_alike(tiny: Encoder, trained: Qu
     rows = [Example(text, None, history) for text, history in QUESTIONS]
     labels, frozen = trained.head.labels, {n: c for n, c in trained.files.items() if not n.startswith("adapter")}
     for space in ("adapted", "frozen"):
-        version = QuestionModel(tiny, labels, trained.files, space)
-        assert reads_alike(QuestionModel(tiny, labels, {**trained.files, GRAPH: graph}, space), version, rows)
-        assert not reads_alike(QuestionModel(tiny, labels, {**frozen, GRAPH: graph}, space), version, rows)
+        exact = merged(tiny, trained.adapter())
+        assert reads_alike(QuestionModel(tiny, labels, {**trained.files, GRAPH: graph}, space), exact, rows)
+        assert not reads_alike(QuestionModel(tiny, labels, {**frozen, GRAPH: graph}, space), exact, rows)
+
+
+def test_eight_bits_are_nearly_the_vectors_and_no_more_than_rounding_of_them(
+    tiny: Encoder, trained: QuestionModel, graph: bytes
+) -> None:
+    """Against NumPy: a weight rounded by output, taken back, is the weight to half a step of its own row."""
+    form = QuestionModel(tiny, trained.head.labels, {**trained.files, GRAPH: graph}, "adapted")
+    weights = form.weights()
+    factors = smoothing(graph, weights, tiny.tokenise([(e.text, e.history) for e in labelled_rows()])[0])
+    assert {name for name in factors if ".layer.0." in name and "attention" in name} == {
+        f"encoder.layer.0.attention.{part}.weight" for part in ("self.query", "self.key", "self.value", "output.dense")
+    }
+    outside = eight_bits(weights, factors)
+    for name, factor in factors.items():
+        whole, scale = outside[name + ".int8"].T.astype(np.float32), outside[name + ".scale"]
+        assert np.abs(whole).max(axis=1).min() == 127, "every row uses all of its range"
+        back = whole * scale[:, None] * outside[name + ".factor"]
+        assert np.all(np.abs(back - weights[name]) <= 0.501 * scale[:, None] / factor)
+    eight = Exported(quantised(graph, factors), weights, outside)
+    ours, theirs = (tiny.encode(m, QUESTIONS)[1] for m in (eight, form.adapted))
+    likeness = (ours * theirs).sum(axis=1)
+    assert likeness.min() > 0.99 and likeness.max() < 1 - 1e-7, "nearly, and not in float32 after all"
+
+
+def test_factors_move_what_is_large_in_the_inputs_into_the_weights(tiny: Encoder, graph: bytes) -> None:
+    """One input column made forty times as large, its weights as much smaller: the same model, rounded as well."""
+    weights = tiny.weights()
+    name = "encoder.layer.0.intermediate.dense.weight"
+    norm = "encoder.layer.0.attention.output.LayerNorm."
+    assert name in weights and norm + "weight" in weights
+    sequences = tiny.tokenise([(e.text, e.history) for e in labelled_rows()])[0]
+    plain = smoothing(graph, weights, sequences)
+    assert np.ptp(np.log(plain[name])) > 0
+    hard = dict(weights)
+    hard[name] = weights[name] * np.where(np.arange(weights[name].shape[1]) == 3, 0.025, 1).astype(np.float32)
+    column = smoothing(graph, hard, sequences)[name] / plain[name]
+    assert column.argmax() == 3, "smaller weights give more room to the input"
+
+
+def test_what_eight_bits_spoil_is_served_in_float32(tiny: Encoder, trained: QuestionModel, graph: bytes) -> None:
+    """The planted fault: factors that round everything away."""
+    form = QuestionModel(tiny, trained.head.labels, {**trained.files, GRAPH: graph}, "adapted")
+    rows = labelled_rows()
+    factors = smoothing(graph, form.weights(), tiny.tokenise([(e.text, e.history) for e in rows])[0])
+    spoilt = {name: np.where(np.arange(len(f)) == 0, f * 1e6, f).astype(np.float32) for name, f in factors.items()}
+    told = {}
+    for kind, chosen in {"good": factors, "spoilt": spoilt}.items():
+        files = {**form.files, QUANTISED: quantised(graph, chosen), SMOOTHING: to_bytes(chosen)}
+        eight = QuestionModel(tiny, form.head.labels, files, "adapted")
+        assert eight.in_eight_bits == fast_here()
+        told[kind] = what_is_lost(eight, form, rows)
+    assert told["good"] is None
+    assert not fast_here() or (told["spoilt"] or "").startswith("in eight bits")
+
+
+@pytest.mark.parametrize("content", [b"", b"not factors"])
+def test_bytes_that_are_no_factors_are_refused_with_the_cure(content: bytes) -> None:
+    with pytest.raises(FinetuneError, match=r"smoothing\.safetensors: not of this program .*train again"):
+        factors_from(content)
+
+
+def test_factors_of_another_base_are_refused(tiny: Encoder) -> None:
+    for wrong in ({"nothing.weight": np.ones(32, np.float32)}, {next(iter(tiny.weights())): np.ones(3, np.float32)}):
+        with pytest.raises(FinetuneError, match="does not fit this base"):
+            eight_bits(tiny.weights(), wrong)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a"])
