@@ -27,9 +27,9 @@ QUANTISED = "question-int8.onnx"
 SMOOTHING = "smoothing.safetensors"
 """The names of the graph and of its factors among the files of a version."""
 
-SHARE = 0.8
-"""How much of an input's range moves into the weights. Frozen base, 1 - cosine to float32: without .0055, .5 .0078, .65
-.0021, .75 .0015, .85 .0014, .95 .0020."""
+SHARE, SHARE_TWICE = 0.75, 0.5
+"""How much of an input's range moves into the weights, and how much where inputs are rounded twice. Frozen base, 1 -
+cosine to float32: without factors .0055, all at .75 .0015, rounded twice .0009, these .0005 (docs/decisions.md)."""
 FACTOR, BYTES, SCALE = ".factor", ".int8", ".scale"
 """What the names of a weight's input factors, of its bytes and of their scale end with in the graph."""
 
@@ -58,7 +58,8 @@ def fast_here() -> bool:
 def quantised(graph: bytes, names: Collection[str]) -> bytes:
     """The graph with the products of the weights `names` in eight bits.
 
-    Its weights, scales and factors come in from outside, see `eight_bits`.
+    What its weights are comes in from outside, see `eight_bits`. The inputs of products that narrow (the second half of
+    a feed-forward layer) are rounded twice, the second time what the first left: two thirds of the loss were there.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -76,14 +77,24 @@ def quantised(graph: bytes, names: Collection[str]) -> bytes:
                 nodes.append(node)
             continue
         name, asked, (high, wide) = product.name, product.asked, shapes[product.name]
+        smooth, rest = f"{asked}.smooth", f"{asked}.rest"
+        twice = _narrows(shapes[name])
         if asked not in rounded:
             rounded.add(asked)
-            nodes.append(helper.make_node("Mul", [asked, name + FACTOR], [f"{asked}.smooth"]))
-            parts = [f"{asked}{end}" for end in (".bytes", ".scale", ".zero")]
-            nodes.append(helper.make_node("DynamicQuantizeLinear", [f"{asked}.smooth"], parts))
+            nodes.append(helper.make_node("Mul", [asked, name + FACTOR], [smooth]))
+            nodes.append(helper.make_node("DynamicQuantizeLinear", [smooth], _parts(smooth)))
+            if twice:
+                nodes.append(helper.make_node("DequantizeLinear", _parts(smooth), [f"{smooth}.back"]))
+                nodes.append(helper.make_node("Sub", [smooth, f"{smooth}.back"], [rest]))
+                nodes.append(helper.make_node("DynamicQuantizeLinear", [rest], _parts(rest)))
             model.graph.initializer.append(external(name + FACTOR, TensorProto.FLOAT, [wide]))
-        inputs = [f"{asked}.bytes", name + BYTES, f"{asked}.scale", name + SCALE, f"{asked}.zero", "", product.bias]
-        nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [product.result], domain="com.microsoft"))
+        results = [f"{product.result}.first", f"{product.result}.second"] if twice else [product.result]
+        for inputs, bias, result in zip((smooth, rest), (product.bias, ""), results, strict=False):
+            bytes_, scale, zero = _parts(inputs)
+            given = [bytes_, name + BYTES, scale, name + SCALE, zero, "", bias]
+            nodes.append(helper.make_node("MatMulIntegerToFloat", given, [result], domain="com.microsoft"))
+        if twice:
+            nodes.append(helper.make_node("Add", results, [product.result]))
         model.graph.initializer.append(external(name + BYTES, TensorProto.INT8, [wide, high]))
         model.graph.initializer.append(external(name + SCALE, TensorProto.FLOAT, [high]))
     del model.graph.node[:]
@@ -94,6 +105,15 @@ def quantised(graph: bytes, names: Collection[str]) -> bytes:
             model.graph.initializer.remove(tensor)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return bytes(model.SerializeToString())
+
+
+def _narrows(shape: Sequence[int]) -> bool:
+    return shape[1] > shape[0]
+
+
+def _parts(tensor: str) -> list[str]:
+    """The names of a rounded tensor: its bytes, their scale and what stands for zero."""
+    return [f"{tensor}.bytes", f"{tensor}.scale", f"{tensor}.zero"]
 
 
 def smoothing(graph: bytes, weights: Mapping[str, Floats], sequences: Sequence[Sequence[int]]) -> dict[str, Floats]:
@@ -119,7 +139,8 @@ def smoothing(graph: bytes, weights: Mapping[str, Floats], sequences: Sequence[S
     factors: dict[str, Floats] = {}
     for asked, names in readers.items():
         largest = np.max([np.abs(weights[name]).max(axis=0) for name in names], axis=0)
-        factor = peaks[asked] ** SHARE / np.maximum(largest, 1e-5) ** (1 - SHARE)
+        share = SHARE_TWICE if _narrows(weights[names[0]].shape) else SHARE
+        factor = peaks[asked] ** share / np.maximum(largest, 1e-5) ** (1 - share)
         factor = np.asarray(factor / np.exp(np.log(factor).mean()), np.float32)
         factors |= dict.fromkeys(names, factor)
     return factors

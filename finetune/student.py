@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Student:
         import torch
         from torch.nn import functional
 
-        pooled = self._encoder.pooled_by_length(self.lora, [*batch.last, *batch.window])
+        pooled = self._vectors([*batch.last, *batch.window])
         last = pooled[: len(batch.last)]
         window = last
         if batch.window:
@@ -65,6 +66,17 @@ class Student:
         if self._config.pairs and len(batch.asked):
             loss = loss + self._config.pairs * pull(last, window, batch, self._config.scale)
         return loss, accuracy
+
+    def _vectors(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+        """In bf16 the adapters multiply as the base does, their weights stay in float32: peft alone would turn every
+        input into float32 for them, which costs a quarter of a step."""
+        import torch
+        from peft.helpers import disable_input_dtype_casting
+
+        if self._encoder.dtype == torch.float32:
+            return self._encoder.pooled_by_length(self.lora, sequences)
+        with torch.autocast(self._encoder.device, self._encoder.dtype), disable_input_dtype_casting(self.lora):
+            return self._encoder.pooled_by_length(self.lora, sequences)
 
     def head(self, labels: tuple[str, ...]) -> Head:
         weight = self._scaled().detach().float().cpu().numpy()
