@@ -91,7 +91,8 @@ class CitationBody(BaseModel):
 
 
 class TurnBody(BaseModel):
-    """A message answered. `intent` and `confidence` are those of the first question in it; `ms` is all of its steps."""
+    """A message answered. While a person has the conversation its `status` is waiting and its `text` empty: nothing is
+    shown for it. `intent` and `confidence` are those of the first question in it; `ms` is all of its steps."""
 
     id: str
     status: Status
@@ -183,7 +184,7 @@ def _lines(entry: Entry) -> list[tuple[int, MessageBody]]:
     message, turn = entry.message, entry.turn
     place = entry.sequence * BLOCK
     lines = [(place, MessageBody(id=message.id, from_="customer", text=message.text, at=message.received_at))]
-    if turn is not None and (turn.reply.text or turn.reply.status != "waiting"):
+    if turn is not None:
         at = entry.answered_at or message.received_at
         said = MessageBody(id=turn.id, from_="bot", text=turn.reply.text, at=at, turn=turn_body(turn))
         lines.append((turn_event(entry).id, said))
