@@ -233,5 +233,6 @@ def _problem(error: Mapping[str, object], origin: Mapping[str, str]) -> str:
     meaning = (known.get(name) or Settings.model_fields[parts[0]]).description
     said = str(error["msg"]).removeprefix("Value error, ")
     # A table as a whole, or a secret, is not repeated: it may hold a password.
-    shown = name if name not in known or "Secret" in str(known[name].annotation) else f"{name} = {error['input']!r}"
+    secret = isinstance(error["input"], dict) or (name in known and "Secret" in str(known[name].annotation))
+    shown = name if secret else f"{name} = {error['input']!r}"
     return f"{place}: {shown}: {said[:1].lower()}{said[1:]}; {meaning}"
