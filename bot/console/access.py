@@ -158,13 +158,14 @@ def _set_cookie(response: Response, request: Request, name: str, value: str) -> 
 
 async def _check_token(request: Request, session: Session | None) -> None:
     """A form of another site has no way to know the token, whatever cookies the browser adds."""
-    expected = session.csrf if session is not None else request.cookies.get(FORM_COOKIE, "")
+    signing_in = request.url.path == "/console/login"
+    expected = session.csrf if session is not None and not signing_in else request.cookies.get(FORM_COOKIE, "")
     given: object = request.headers.get(TOKEN_HEADER)
     if given is None:
         given = (await request.form()).get("csrf")
     fits = isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
     if not expected or not fits:
-        if session is None and request.url.path != "/console/login":
+        if session is None and not signing_in:
             raise SignInNeeded("/console/login")
         raise Refused(403, "This page is out of date", "Load it again and repeat what you did.")
 

@@ -68,4 +68,4 @@ def _pairs(conversation: str, said: tuple[Entry, ...], replies: list[AgentMessag
 
 
 def _only_wants_person(turn: Turn | None) -> bool:
-    return turn is not None and reason_of(turn) == "asked"
+    return turn is not None and turn.reply.status == "handed_over" and reason_of(turn) == "asked"
