@@ -1,4 +1,4 @@
-"""Puts the channels into one web application and runs it until it is told to stop.
+"""Puts the channels and the console into one web application and runs it until it is told to stop.
 
 Owns the order of middleware, start and drain. Knows no model and no database: the desk and the articles come in as
 arguments, so that importing this module loads neither torch nor an index.
@@ -23,6 +23,10 @@ from bot.channels.web.guards import BodyLimit, Guard, RequestLog
 from bot.channels.web.logbook import configure_logging
 from bot.channels.web.pages import Storefront, create_pages, health
 from bot.channels.web.problems import answer_problems
+from bot.console.office import Office
+from bot.console.pages import answer_refusals
+from bot.console.routes import console
+from bot.console.story import Files
 from bot.serving import Desk
 from bot.storage.database import Database
 
@@ -53,10 +57,13 @@ def create_application(
     *,
     hosts: Collection[str] = (),
     shortcomings: Callable[[], Sequence[str]] = tuple,
+    address: str = "",
+    files: Files | None = None,
 ) -> FastAPI:
     """The whole web application. It closes neither the desk nor the database.
 
-    `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now.
+    `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now;
+    `address`: how customers reach it, for the line they paste into their pages; `files`: what customers sent.
     """
     door = Door(desk, database, articles, shortcomings)
 
@@ -75,10 +82,13 @@ def create_application(
         redirect_slashes=False,
     )
     application.state.door = door
+    application.state.office = Office(address, files)
     application.include_router(api)
     application.include_router(health)
     application.include_router(create_pages(storefront))
+    application.include_router(console)
     answer_problems(application)
+    answer_refusals(application)
     # The last one added is the first one passed.
     application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
     application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining)

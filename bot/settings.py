@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from bot import FrontdeskError
@@ -64,6 +64,62 @@ class Crawl(BaseModel):
         return _parts(value)
 
 
+class Mail(BaseModel):
+    """How your team hears by e-mail that a customer waits for a person; without `host` no mail is sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = Field(default=None, description="mail server (SMTP) that takes your mail; none: no mail is sent")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=587, description="its port")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls",
+        description="starttls, tls from the first byte (port 465), or none for a server on this machine",
+    )
+    user: str | None = Field(default=None, description="name to sign in with; none: without signing in")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="its password; better set as FRONTDESK_MAIL_PASSWORD"
+    )
+    sender: str | None = Field(default=None, description="address that mail comes from; none: `user`")
+    to: tuple[str, ...] = Field(default=(), description="addresses that hear of it")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mail:
+        if self.host and not (self.to and (self.sender or self.user)):
+            raise ValueError("mail.host needs mail.to, and mail.sender or mail.user")
+        return self
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _parts(value)
+
+
+class Webhook(BaseModel):
+    """An address of yours that is called when a customer waits for a person; without `url` none is called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(default=None, description="address that is called by POST; none: no call")
+    secret: SecretStr | None = Field(
+        default=None, description="signs each call (HMAC-SHA256); better set as FRONTDESK_WEBHOOK_SECRET"
+    )
+    private: tuple[str, ...] = Field(
+        default=(),
+        description='`host:port` that may be called although not on the public internet, e.g. ["hooks:8080"]',
+    )
+
+    @field_validator("private", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _parts(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Webhook:
+        if self.url and (self.secret is None or len(self.secret.get_secret_value()) < 16):
+            raise ValueError("webhook.url needs webhook.secret of at least 16 characters, else anybody could call it")
+        return self
+
+
 def _parts(value: object) -> object:
     """A list, in the environment written with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -93,8 +149,13 @@ class Settings(BaseModel):
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
     train_on_slack: bool = Field(False, description="train on chats from Slack too; Slack's terms restrict it")
+    url: str | None = Field(
+        None, description="address that browsers reach the service by, e.g. https://chat.example.com"
+    )
     crawl: Crawl = Field(Crawl(), description="the table of how sites are read")
     gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
+    mail: Mail = Field(Mail(), description="the table of how mail is sent")
+    webhook: Webhook = Field(Webhook(), description="the table of what is called when a customer waits for a person")
 
     @field_validator("knowledge", "sites", "examples", "allowed_hosts", mode="before")
     @classmethod
@@ -170,4 +231,8 @@ def _problem(error: Mapping[str, object], origin: Mapping[str, str]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown setting '{name}'; the settings are: {', '.join(sorted(known))}"
     meaning = (known.get(name) or Settings.model_fields[parts[0]]).description
-    return f"{place}: {name} = {error['input']!r}: {str(error['msg']).lower()}; {meaning}"
+    said = str(error["msg"]).removeprefix("Value error, ")
+    # A table as a whole, or a secret, is not repeated: it may hold a password.
+    secret = isinstance(error["input"], dict) or (name in known and "Secret" in str(known[name].annotation))
+    shown = name if secret else f"{name} = {error['input']!r}"
+    return f"{place}: {shown}: {said[:1].lower()}{said[1:]}; {meaning}"

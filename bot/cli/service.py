@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,9 @@ from bot.settings import Settings, load_settings
 if TYPE_CHECKING:
     from bot.cli.assembly import Parts
     from bot.conversation.messages import Turn
+    from bot.delivery import Deliver
+    from bot.storage.database import Database
+    from bot.storage.outbox import Kind
 
 
 def register(commands: typer.Typer) -> None:
@@ -48,6 +53,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
     from bot.server import create_application, listen
     from bot.serving import Desk
     from bot.storage.database import Database
+    from bot.storage.people import all_people
 
     home = settings.home_folder
     service = running_service(home.folder)
@@ -61,7 +67,9 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         note(f"degraded: {shortcoming}")
     home.folder.mkdir(parents=True, exist_ok=True)
     with Database(home.database) as database:
-        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight)
+        address = settings.url or f"http://{host}:{listener.getsockname()[1]}"
+        ways = notifications(settings, address)
+        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight, notify=tuple(ways))
         try:
             application = create_application(
                 desk,
@@ -70,6 +78,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
                 Storefront(parts.playbook.company, assembly.starters_of(parts.playbook)),
                 hosts=settings.allowed_hosts,
                 shortcomings=live.shortcomings,
+                address=settings.url or "",
             )
             web = WebService(application, listener)
             _announce(home, web.url)
@@ -77,12 +86,45 @@ def run_service(settings: Settings, host: str, port: int) -> None:
             if owed:
                 note(f"answering {owed} messages that were accepted before the last stop")
             note(f"serving {parts.playbook.company} at {web.url}")
-            with followed(live, desk):
+            if not all_people(database):
+                note("nobody can sign in to /console yet: frontdesk people add NAME --role lead")
+            with followed(live, desk), _delivering(database, ways):
                 web.run()
         finally:
             desk.close()
             with suppress(OSError):
                 home.service.unlink()
+
+
+def notifications(settings: Settings, address: str) -> dict[Kind, Deliver]:
+    """How the team hears that a customer waits, as far as it is set up."""
+    from bot.delivery import MailServer, caller, mailer
+
+    ways: dict[Kind, Deliver] = {}
+    mail, webhook = settings.mail, settings.webhook
+    if mail.host:
+        password = mail.password.get_secret_value() if mail.password is not None else ""
+        sender = mail.sender or mail.user or ""
+        server = MailServer(mail.host, mail.port, mail.security, mail.user or "", password, sender, mail.to)
+        ways["email"] = mailer(server, address)
+    if webhook.url and webhook.secret is not None:
+        ways["webhook"] = caller(webhook.url, webhook.secret.get_secret_value(), webhook.private)
+    return ways
+
+
+@contextmanager
+def _delivering(database: Database, ways: Mapping[Kind, Deliver]) -> Iterator[None]:
+    """While this lasts, what the outbox owes is delivered."""
+    from bot.delivery import Courier
+
+    courier = Courier(database, ways)
+    thread = threading.Thread(target=courier.run, name="courier", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        courier.stop()
+        thread.join(30)
 
 
 def worker(config: ConfigOption = None) -> None:

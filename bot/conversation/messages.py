@@ -196,8 +196,13 @@ class Turn:
     versions: Versions
     thresholds: Thresholds
     milliseconds: tuple[tuple[str, float], ...] = field(default=())
+    behind: tuple[Line, ...] = ()
+    """What an agent said after it and before the next message; known when the history is read, not when it is made."""
+    returned: bool = False
+    """Whether the bot has the conversation again, should this turn have handed it over; known like `behind`."""
 
     @property
-    def lines(self) -> tuple[Line, Line]:
-        """The turn as two lines of conversation, for the history of the next one."""
-        return Line("customer", self.message.text), Line("bot", self.reply.text)
+    def lines(self) -> tuple[Line, ...]:
+        """The turn as lines of conversation, for the history of the next one."""
+        said = (Line("bot", self.reply.text),) if self.reply.text else ()
+        return Line("customer", self.message.text), *said, *self.behind

@@ -1,6 +1,6 @@
-"""Conversations in the record: start one, change its status, rate it, forget it, count them.
+"""Conversations in the record: start one, rate it, forget it, count them.
 
-Owns its life from open to resolved or forgotten. Knows nothing about what is said in it: see `turns`.
+Owns who may read it. Knows nothing about what is said in it, see `turns`, nor how its status changes, see `handover`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from bot import FrontdeskError
@@ -117,20 +117,6 @@ def token_opens(database: Database, conversation: str, token: str) -> bool:
     with database.read() as connection:
         stored = connection.scalar(_TOKEN_HASH, {"conversation": conversation})
     return hmac.compare_digest(stored or "", _hash(token))
-
-
-def set_status(database: Database, conversation: str, status: ConversationStatus, *, actor: str) -> None:
-    """Changes the status and says so in the audit, in one transaction. Raises UnknownConversation."""
-
-    def change(connection: Connection) -> None:
-        changed = connection.execute(
-            update(ConversationRow).where(ConversationRow.id == conversation).values(status=status)
-        )
-        if not changed.rowcount:
-            raise UnknownConversation(f"there is no conversation {conversation!r}")
-        note(connection, actor=actor, action="status", subject=conversation, detail=status)
-
-    database.write(change)
 
 
 def rate(database: Database, conversation: str, *, stars: int, comment: str = "") -> None:

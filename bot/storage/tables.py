@@ -220,6 +220,129 @@ class JobRow(Table):
     created_at: Mapped[datetime]
 
 
+class StaffRow(Table):
+    """Who works here. Nobody is deleted: what they wrote keeps its author."""
+
+    __tablename__ = "staff"
+    __table_args__ = (UniqueConstraint("name"), CheckConstraint("role IN ('lead', 'reviewer', 'agent')", name="role"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    password_hash: Mapped[str]
+    """argon2id, with its parameters and salt."""
+    temporary: Mapped[bool]
+    """Whether the password was made by us: it must be changed at the first sign-in."""
+    disabled: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class SessionRow(Table):
+    """A signed-in browser of the staff."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "staff_id"),)
+
+    token_hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the cookie's token, in hex; the token itself is never stored."""
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id", ondelete="CASCADE"))
+    csrf: Mapped[str]
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class AgentMessageRow(Table):
+    """What an agent wrote: a reply to the customer, or a note for colleagues."""
+
+    __tablename__ = "agent_messages"
+    __table_args__ = (CheckConstraint("kind IN ('reply', 'note')", name="kind"), Index(None, "conversation_id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The page's own id: a form that is sent twice is one message."""
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    after: Mapped[int]
+    """Place of the customer's message that it comes behind; 0 before the first."""
+    event: Mapped[int | None]
+    """The id of its event; null for a note, which no customer hears of."""
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id"))
+    name: Mapped[str]
+    """As shown to the customer when it was written."""
+    kind: Mapped[str]
+    text: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class StatusChangeRow(Table):
+    """When a conversation changed its status, so that a client that was away hears of it."""
+
+    __tablename__ = "status_changes"
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    event: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    name: Mapped[str]
+    """Of the agent who did it, as shown to the customer; empty where nobody of the staff did."""
+    at: Mapped[datetime]
+
+
+class HandoverRow(Table):
+    """One time that a person was wanted, from the asking to the end of it."""
+
+    __tablename__ = "handovers"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('returned', 'resolved', 'withdrawn')", name="outcome"),
+        Index(None, "conversation_id"),
+        Index(None, "ended_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    reason: Mapped[str]
+    """Empty when nobody asked and an agent stepped in."""
+    asked_at: Mapped[datetime]
+    taken_by: Mapped[str | None] = mapped_column(ForeignKey("staff.id"))
+    taken_name: Mapped[str]
+    taken_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+
+
+class CannedRow(Table):
+    """A reply that agents use often."""
+
+    __tablename__ = "canned"
+    __table_args__ = (UniqueConstraint("title"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    text: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class OutboxRow(Table):
+    """A notification that is owed, written together with what it tells of."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        CheckConstraint("kind IN ('email', 'webhook')", name="kind"),
+        CheckConstraint("state IN ('waiting', 'sent', 'dead')", name="state"),
+        Index(None, "state", "due_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Goes with the notification: it may come twice, and this tells."""
+    kind: Mapped[str]
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    payload: Mapped[str]
+    """JSON. Holds no text of a customer."""
+    state: Mapped[str]
+    attempts: Mapped[int]
+    due_at: Mapped[datetime]
+    problem: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class AuditRow(Table):
     """Who did what to what, append-only by trigger. Holds no text of a customer."""
 

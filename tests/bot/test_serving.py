@@ -23,7 +23,7 @@ from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
 from bot.storage.turns import accept_message, entries, history, owed, store_turn
 from tests.bot.storage.faulty_disk import IOERR_FSYNC, faulty_disk
-from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
+from tests.bot.storage.sample import ANNA, hire, message, open_conversation, open_record, turn_for
 
 SOON = 10.0
 """Seconds after which a test gives up waiting for what should come at once."""
@@ -439,14 +439,15 @@ def test_a_client_that_was_cut_off_anywhere_ends_with_the_same_turns(
     desk.attach(conversation, 0, live.append)
     for number in range(3):
         desk.answer(message(conversation, str(number), "a b c"))
-    desk.set_status(conversation, "person", actor="agent-1")
+    hire(database)
+    desk.take(conversation, ANNA)
     assert isinstance(live[-1], StatusEvent)
     everything = [event for event in live if not isinstance(event, TokenEvent)]
     for cut in (0, *(event.id for event in live)):
         missed = [event for event in everything if event.id > cut]
         assert collected(desk, conversation, cut) == missed
-        # A new process knows the turns; where a conversation stands it tells when asked.
-        assert collected(open_desk(Echo()), conversation, cut) == [e for e in missed if isinstance(e, TurnEvent)]
+        # A new process knows what is stored.
+        assert collected(open_desk(Echo()), conversation, cut) == missed
 
 
 def test_a_client_that_comes_in_the_middle_gets_the_rest_of_the_text(
@@ -481,16 +482,18 @@ def test_ids_go_on_behind_what_a_client_heard_before_a_restart(
 
 def test_a_made_up_event_id_hides_nothing_that_comes(database: Database, open_desk: Callable[..., Desk]) -> None:
     desk, conversation = open_desk(Echo()), open_conversation(database)
+    hire(database)
     heard: list[list[Event]] = [[], [], []]
     for number, events in zip((0, 10**18, -5), heard, strict=True):
         desk.attach(conversation, number, events.append)
     turns = []
     for number in range(3):
         turns.append(desk.answer(message(conversation, str(number))))
-        desk.set_status(conversation, "waiting", actor="customer")
+        desk.ask_for_person(conversation, "asked")
+        desk.give_back(conversation, ANNA)
     for events in heard:
         assert [event.turn for event in events if isinstance(event, TurnEvent)] == turns
-        assert sum(isinstance(event, StatusEvent) for event in events) == 3
+        assert sum(isinstance(event, StatusEvent) for event in events) == 6
         assert [event.id for event in events] == sorted({event.id for event in events})
 
 

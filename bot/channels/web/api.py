@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from bot.channels.web.access import OwnConversation, OwnTurn
 from bot.channels.web.bodies import (
     Accepted,
+    Asking,
     Click,
     ConversationBody,
     Feedback,
@@ -32,6 +33,7 @@ from bot.channels.web.problems import Problem, ProblemBody
 from bot.conversation.messages import Message, Turn
 from bot.storage.conversations import Conversation, find_conversation, rate, start_conversation
 from bot.storage.feedback import give_feedback, record_click
+from bot.storage.happenings import told
 from bot.storage.turns import entries
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -87,7 +89,10 @@ async def send_message(
 @api.get("/conversations/{conversation_id}")
 def read_conversation(door: TheDoor, conversation: OwnConversation) -> ConversationBody:
     """Everything said so far, and where its events go on."""
-    return ConversationBody.of(conversation.status, entries(door.database, conversation.id))
+    # What happened is read first: it may come behind a turn that is stored meanwhile, never before one.
+    happened = told(door.database, conversation.id)
+    said = entries(door.database, conversation.id)
+    return ConversationBody.of(find_conversation(door.database, conversation.id).status, said, happened)
 
 
 @api.get("/conversations/{conversation_id}/events", response_class=Response)
@@ -125,10 +130,9 @@ def note_click(door: TheDoor, turn: OwnTurn, body: Click) -> None:
 
 
 @api.post("/conversations/{conversation_id}/handover")
-def ask_for_person(door: TheDoor, conversation: OwnConversation) -> StatusBody:
-    """Ask for a person."""
-    if conversation.status in ("open", "resolved"):
-        door.desk.set_status(conversation.id, "waiting", actor=CUSTOMER)
+def ask_for_person(door: TheDoor, conversation: OwnConversation, body: Asking | None = None) -> StatusBody:
+    """Ask for a person. Asking again changes nothing."""
+    door.desk.ask_for_person(conversation.id, (body or Asking()).reason)
     return StatusBody(status=find_conversation(door.database, conversation.id).status)
 
 
@@ -141,7 +145,7 @@ def rate_conversation(door: TheDoor, conversation: OwnConversation, body: Rating
 @api.post("/conversations/{conversation_id}/end")
 def end_conversation(door: TheDoor, conversation: OwnConversation) -> StatusBody:
     """Say that the matter is settled. A later message opens it again."""
-    door.desk.set_status(conversation.id, "resolved", actor=CUSTOMER)
+    door.desk.end(conversation.id)
     return StatusBody(status="resolved")
 
 

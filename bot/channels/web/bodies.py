@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bot.conversation.messages import Status, Turn, readable
-from bot.events import BLOCK, turn_event
+from bot.events import stored_events, turn_event
 from bot.storage.conversations import ConversationStatus
+from bot.storage.happenings import BLOCK, AgentMessage, Happening
 from bot.storage.turns import Entry
 
 LONGEST_TEXT = 4_000
@@ -72,6 +73,12 @@ class Click(Body):
     citation: Note | None = None
 
 
+class Asking(Body):
+    """Why a person is wanted: the customer asked, or asked while nobody is there."""
+
+    reason: Literal["asked", "hours"] = "asked"
+
+
 class Rating(Body):
     stars: Annotated[int, Field(ge=1, le=5, strict=True)]
     comment: Note = ""
@@ -84,7 +91,8 @@ class CitationBody(BaseModel):
 
 
 class TurnBody(BaseModel):
-    """A message answered. `intent` and `confidence` are those of the first question in it; `ms` is all of its steps."""
+    """A message answered. While a person has the conversation its `status` is waiting and its `text` empty: nothing is
+    shown for it. `intent` and `confidence` are those of the first question in it; `ms` is all of its steps."""
 
     id: str
     status: Status
@@ -136,6 +144,19 @@ class MessageBody(BaseModel):
     text: str
     at: datetime
     turn: MaybeTurn = None
+    name: Annotated[str | None, Field(exclude_if=lambda name: name is None)] = None
+    """Of the agent, as they are shown to the customer."""
+
+
+class AgentMessageBody(BaseModel):
+    id: str
+    text: str
+    name: str
+    at: datetime
+
+
+def agent_body(message: AgentMessage) -> AgentMessageBody:
+    return AgentMessageBody(id=message.id, text=message.text, name=message.name, at=message.at)
 
 
 class ConversationBody(BaseModel):
@@ -146,24 +167,36 @@ class ConversationBody(BaseModel):
     last_event_id: int
 
     @classmethod
-    def of(cls, status: ConversationStatus, entries: Sequence[Entry]) -> ConversationBody:
-        answered = [turn_event(entry).id for entry in entries if entry.turn is not None]
+    def of(
+        cls, status: ConversationStatus, entries: Sequence[Entry], happenings: Sequence[Happening]
+    ) -> ConversationBody:
         owed = [entry.sequence * BLOCK for entry in entries if entry.turn is None]
-        return cls(
-            status=status,
-            messages=[line for entry in entries for line in _lines(entry)],
-            # An answer still under way is read from its first word.
-            last_event_id=min(owed, default=max(answered, default=0)),
-        )
+        # An answer still under way is read from its first word, and what happened behind its message after it.
+        last = min(owed, default=max((event.id for event in stored_events(entries, happenings)), default=0))
+        lines = [line for entry in entries for line in _lines(entry)]
+        lines += [(one.event, _agent_line(one)) for one in happenings if isinstance(one, AgentMessage) and one.event]
+        heard = sorted((line for line in lines if line[0] <= last or line[1].from_ == "customer"), key=_number)
+        return cls(status=status, messages=[line for _, line in heard], last_event_id=last)
 
 
-def _lines(entry: Entry) -> list[MessageBody]:
+def _lines(entry: Entry) -> list[tuple[int, MessageBody]]:
+    """What was said at one place, each with where its event stands."""
     message, turn = entry.message, entry.turn
-    lines = [MessageBody(id=message.id, from_="customer", text=message.text, at=message.received_at)]
+    place = entry.sequence * BLOCK
+    lines = [(place, MessageBody(id=message.id, from_="customer", text=message.text, at=message.received_at))]
     if turn is not None:
         at = entry.answered_at or message.received_at
-        lines.append(MessageBody(id=turn.id, from_="bot", text=turn.reply.text, at=at, turn=turn_body(turn)))
+        said = MessageBody(id=turn.id, from_="bot", text=turn.reply.text, at=at, turn=turn_body(turn))
+        lines.append((turn_event(entry).id, said))
     return lines
+
+
+def _number(line: tuple[int, MessageBody]) -> int:
+    return line[0]
+
+
+def _agent_line(message: AgentMessage) -> MessageBody:
+    return MessageBody(id=message.id, from_="agent", text=message.text, at=message.at, name=message.name)
 
 
 class StatusBody(BaseModel):

@@ -15,12 +15,13 @@ from typing import assert_never
 from anyio import to_thread
 from starlette.responses import Response
 
-from bot.channels.web.bodies import turn_body
+from bot.channels.web.bodies import agent_body, turn_body
 from bot.channels.web.problems import Problem, not_stored, problem_of
 from bot.conversation.messages import Message, Turn
-from bot.events import BLOCK, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent, turn_event
+from bot.events import AgentEvent, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent, turn_event
 from bot.serving import Desk
 from bot.storage.database import Database
+from bot.storage.happenings import BLOCK
 from bot.storage.turns import find_entry, last_sequence
 
 PING_SECONDS = 15
@@ -170,8 +171,10 @@ def encode(event: Event) -> bytes:
             return _sse("token", {"message_id": message_id, "text": text}, event.id)
         case TurnEvent(turn=turn):
             return _sse("turn", turn_body(turn).model_dump(), event.id)
-        case StatusEvent(status=status):
-            return _sse("status", {"status": status}, event.id)
+        case StatusEvent(status=status, name=name):
+            return _sse("status", {"status": status} | ({"name": name} if name else {}), event.id)
+        case AgentEvent(message=message):
+            return _sse("agent_message", agent_body(message).model_dump(mode="json"), event.id)
         case ErrorEvent(message_id=message_id):
             return _sse("error", {"message_id": message_id} | not_stored().body.model_dump(), event.id)
         case _:

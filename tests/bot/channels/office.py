@@ -21,6 +21,7 @@ from bot.channels.web.pages import Storefront
 from bot.conversation.messages import (
     Approved,
     Citation,
+    HandOverReason,
     Message,
     Part,
     Reply,
@@ -63,7 +64,13 @@ def turn_to(
 class Scripted:
     """Answers at once, by a few rules; says the text itself back when no rule fits. `fail` raises."""
 
-    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+    def respond(
+        self, message: Message, history: tuple[Turn, ...], *, waiting: HandOverReason | None = None
+    ) -> Iterator[str | Turn]:
+        if waiting is not None:
+            yield "A colleague is on the way."
+            yield turn_to(message, "A colleague is on the way.", status="waiting")
+            return
         text = message.text.lower()
         if "refund" in text or "退款" in text:
             said = ["We inspect it within 5 business days. [1]\n\n", "Credit cards take 3 to 7 business days. [2]"]

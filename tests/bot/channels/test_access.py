@@ -64,7 +64,8 @@ def live_routes(application: FastAPI) -> set[tuple[str, str]]:
 
 
 def undecided(application: FastAPI) -> set[tuple[str, str]]:
-    return live_routes(application) - set(RULES)
+    """The console has a table of its own, held against the live routes in tests/bot/console/test_access.py."""
+    return {route for route in live_routes(application) if not route[1].startswith("/console")} - set(RULES)
 
 
 def test_every_live_route_has_a_rule_and_every_rule_a_route(office: Office) -> None:

@@ -15,7 +15,6 @@ from bot.storage.conversations import (
     find_conversation,
     forget,
     rate,
-    set_status,
     start_conversation,
     token_opens,
 )
@@ -71,16 +70,6 @@ def test_a_conversation_reads_back(database: Database) -> None:
     assert found.created_at.tzinfo is not None
 
 
-def test_a_change_of_status_is_audited(database: Database) -> None:
-    conversation = start_conversation(database, channel="web").id
-    set_status(database, conversation, "person", actor="agent-1")
-    assert find_conversation(database, conversation).status == "person"
-    assert [row[2:] for row in table(database, "audit")] == [("agent-1", "status", conversation, "person")]
-    with pytest.raises(IntegrityError, match="ck_conversations_status"):
-        set_status(database, conversation, "asleep", actor="agent-1")  # type: ignore[arg-type]
-    assert len(table(database, "audit")) == 1
-
-
 def test_stars_are_given_once_and_may_change(database: Database) -> None:
     conversation = start_conversation(database, channel="web").id
     rate(database, conversation, stars=2, comment="slow")
@@ -93,7 +82,6 @@ def test_stars_are_given_once_and_may_change(database: Database) -> None:
 def test_an_unknown_conversation_is_named(database: Database) -> None:
     for act in (
         lambda: find_conversation(database, "nowhere"),
-        lambda: set_status(database, "nowhere", "open", actor="a"),
         lambda: rate(database, "nowhere", stars=5),
     ):
         with pytest.raises(UnknownConversation, match="no conversation 'nowhere'"):
