@@ -11,23 +11,31 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from bot import FrontdeskError
+from bot.channels.web.addresses import networks
 from bot.channels.web.api import api
-from bot.channels.web.door import Articles, Door
+from bot.channels.web.door import Articles, Door, Storefront
 from bot.channels.web.guards import BodyLimit, Guard, RequestLog
+from bot.channels.web.limits import Allowance, Limits, Turnstile
 from bot.channels.web.logbook import configure_logging
-from bot.channels.web.pages import Storefront, create_pages, health
+from bot.channels.web.pages import create_pages, health
 from bot.channels.web.problems import answer_problems
+from bot.channels.web.uploads import uploads
 from bot.serving import Desk
 from bot.storage.database import Database
+from bot.storage.files import LARGEST_FILE, Files
 
 LARGEST_BODY = 64 * 1024
 """Bytes. The longest message is 4,000 characters, at most 12 bytes each once JSON escapes them."""
+
+LARGEST_UPLOAD = LARGEST_FILE + 64 * 1024
+"""Bytes of a form with one file in it."""
 
 SILENT: TelemetryConfig = {
     # a provider that somebody configures in the environment must not receive what customers write
@@ -53,12 +61,19 @@ def create_application(
     *,
     hosts: Collection[str] = (),
     shortcomings: Callable[[], Sequence[str]] = tuple,
+    files: Path | None = None,
+    allowance: Allowance | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> FastAPI:
     """The whole web application. It closes neither the desk nor the database.
 
-    `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now.
+    `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now;
+    `files`: the folder for what customers upload, beside the record when not given; `allowance`: how much anybody may
+    ask for; `trusted_proxies`: addresses and ranges whose X-Forwarded-For is believed.
     """
-    door = Door(desk, database, articles, shortcomings)
+    limits = Limits(allowance)
+    kept = Files(database, files or database.path.with_name("files"))
+    door = Door(desk, database, articles, storefront, files=kept, limits=limits, shortcomings=shortcomings)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -76,12 +91,14 @@ def create_application(
     )
     application.state.door = door
     application.include_router(api)
+    application.include_router(uploads)
     application.include_router(health)
     application.include_router(create_pages(storefront))
     answer_problems(application)
     # The last one added is the first one passed.
-    application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
-    application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining)
+    application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY, upload_allowed=LARGEST_UPLOAD)
+    application.add_middleware(Turnstile, limits=limits, trusted=networks(trusted_proxies))
+    application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining, sites=door.sites)
     application.add_middleware(RequestLog)
     return application
 

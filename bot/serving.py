@@ -82,6 +82,8 @@ class Desk:
         workers: int = 16,
     ) -> None:
         self.events = EventLog()
+        self.answered: Callable[[str, float], None] = lambda conversation, milliseconds: None
+        """Called behind each answer with its conversation and the milliseconds of work in it; must return at once."""
         self._database = database
         self._assistant = assistant
         self._most_in_hand = most_in_hand
@@ -239,6 +241,7 @@ class Desk:
                 del self._lanes[answer.message.conversation]
         if stored is not None:
             answer.finish(stored.turn)
+            self.answered(answer.message.conversation, sum(ms for _, ms in stored.turn.milliseconds))
         elif problem is not None:
             self._report(answer, problem)
             answer.fail(problem)
