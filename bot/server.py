@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -48,6 +49,9 @@ SILENT: TelemetryConfig = {
 
 DRAIN_SECONDS = 3.0
 """How long a stopping service still takes requests, closing each connection, so that none is cut at a bad moment."""
+
+SECONDS_FOR_A_HEAD = 15.0
+"""How long a connection may stay without a whole request: one that drips its head only holds a place."""
 
 QUIET_SECONDS = 0.4
 LAST_ANSWERS_SECONDS = 20.0
@@ -135,6 +139,7 @@ class Service:
         self._door: Door = application.state.door
         self._listener = listener
         self._drain_seconds = drain_seconds
+        self.head_seconds = SECONDS_FOR_A_HEAD
         import uvicorn  # costs a tenth of a second that only a running service needs
 
         self._server = uvicorn.Server(
@@ -179,7 +184,27 @@ class Service:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        await self._server.serve(sockets=[self._listener])
+        sweep = self._loop.create_task(self._close_the_silent())
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            sweep.cancel()
+
+    async def _close_the_silent(self) -> None:
+        """Closes connections on which nothing is under way and no whole request came for too long.
+
+        uvicorn ends a connection that is idle after an answer, but waits for ever for a head that never ends.
+        """
+        silent: dict[tuple[Any, Any], float] = {}
+        while True:
+            now = self._loop.time()
+            # With its last request, so that one which asks again and again is never taken for silent.
+            idle = {(each, each.cycle) for each in self._server.server_state.connections if _is_idle(each)}
+            silent = {each: silent.get(each, now) for each in idle}
+            for (connection, _), since in silent.items():
+                if now - since > self.head_seconds:
+                    connection.transport.close()
+            await asyncio.sleep(self.head_seconds / 10)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop()
@@ -197,6 +222,11 @@ class Service:
                 quiet_since = self._loop.time()
             await asyncio.sleep(0.02)
         self._server.should_exit = True
+
+
+def _is_idle(connection: Any) -> bool:
+    """No request is being answered on this connection of uvicorn."""
+    return connection.cycle is None or bool(connection.cycle.response_complete)
 
 
 def serve(application: FastAPI, host: str, port: int, on_listening: Callable[[str], None] | None = None) -> None:

@@ -42,12 +42,15 @@ def serve(
 
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
+    from bot.channels.web.limits import Allowance
     from bot.channels.web.pages import Storefront
     from bot.cli.live import Live, followed
     from bot.server import Service as WebService
     from bot.server import create_application, listen
     from bot.serving import Desk
     from bot.storage.database import Database
+    from bot.storage.files import Files
+    from bot.storage.next_questions import NextQuestions
 
     home = settings.home_folder
     service = running_service(home.folder)
@@ -61,7 +64,9 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         note(f"degraded: {shortcoming}")
     home.folder.mkdir(parents=True, exist_ok=True)
     with Database(home.database) as database:
-        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight)
+        live.also_asked = NextQuestions(database)
+        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight)
+        Files(database, home.files).sweep()
         try:
             application = create_application(
                 desk,
@@ -70,6 +75,9 @@ def run_service(settings: Settings, host: str, port: int) -> None:
                 Storefront(parts.playbook.company, assembly.starters_of(parts.playbook)),
                 hosts=settings.allowed_hosts,
                 shortcomings=live.shortcomings,
+                files=home.files,
+                allowance=Allowance(**settings.limits.model_dump()),
+                trusted_proxies=settings.trusted_proxies,
             )
             web = WebService(application, listener)
             _announce(home, web.url)

@@ -34,6 +34,7 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _IPV6 = re.compile(r"[0-9a-f:.]{2,45}")
+_AMBIGUOUS = set("ß\u1e9eς\u200c\u200d")
 _PORTS = {"http": 80, "https": 443}
 _LONGEST = 200
 _MOST = 50
@@ -211,7 +212,12 @@ def origin_of(text: str) -> str | None:
 
 
 def host_of(text: str) -> str | None:
-    """A host name in the ASCII form that browsers compare (punycode); None for what is none, wildcards too."""
+    """A host name in the ASCII form that browsers compare (punycode); None for what is none, wildcards too.
+
+    Letters that browsers and the older standard of Python's codec turn into different names are to be given as `xn--`.
+    """
+    if set(text) & _AMBIGUOUS:
+        return None
     try:
         host = text.strip().lower().encode("idna").decode("ascii").rstrip(".")
     except UnicodeError:
