@@ -197,6 +197,8 @@ def origin_of(text: str) -> str | None:
 
     None for what is no origin of a web page: `null`, a path or user name behind or before it, another scheme.
     """
+    if not text.isprintable():  # the parser below drops line ends
+        return None
     try:
         parts = urlsplit(text.strip().rstrip("/"))
         port = parts.port
@@ -216,7 +218,7 @@ def host_of(text: str) -> str | None:
 
     Letters that browsers and the older standard of Python's codec turn into different names are to be given as `xn--`.
     """
-    if set(text) & _AMBIGUOUS:
+    if set(text) & _AMBIGUOUS or not text.isprintable():
         return None
     try:
         host = text.strip().lower().encode("idna").decode("ascii").rstrip(".")
@@ -263,7 +265,7 @@ def _all_good(given: Sequence[str], normal: Any, what: str, example: str, proble
         problems.append(f"{what}s: {len(given)} are too many, at most {_MOST} fit")
     found = []
     for text in given:
-        one = normal(text) if text.isprintable() else None
+        one = normal(text)
         if one is None:
             problems.append(f"{what}: {text!r} is none; write one such as {example}")
         elif one not in found:

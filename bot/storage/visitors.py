@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import cast
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy.orm import aliased
 
 from bot.conversation.messages import Channel
 from bot.storage.conversations import (
@@ -64,7 +65,16 @@ class Listed:
     """What was said to the customer since they last looked."""
 
 
-_ANSWERS = select(TurnRow).where(TurnRow.conversation_id == ConversationRow.id)
+_Said = aliased(MessageRow)
+_Answer = aliased(TurnRow)
+_LAST = (
+    select(func.max(_Said.sequence)).where(_Said.conversation_id == ConversationRow.id).correlate(ConversationRow)
+).scalar_subquery()
+_UNREAD = (
+    select(func.count())
+    .where(_Answer.conversation_id == ConversationRow.id, _Answer.stored_at > ConversationRow.seen_at)
+    .correlate(ConversationRow)
+).scalar_subquery()
 _LISTED = (
     select(
         ConversationRow.id,
@@ -74,22 +84,10 @@ _LISTED = (
         MessageRow.received_at,
         TurnRow.reply,
         TurnRow.stored_at,
-        _ANSWERS.with_only_columns(func.count())
-        .where(TurnRow.stored_at > ConversationRow.seen_at)
-        .scalar_subquery()
-        .label("unread"),
+        _UNREAD.label("unread"),
     )
-    .outerjoin(
-        MessageRow,
-        (MessageRow.conversation_id == ConversationRow.id)
-        & (
-            MessageRow.sequence
-            == select(func.max(MessageRow.sequence))
-            .where(MessageRow.conversation_id == ConversationRow.id)
-            .correlate(ConversationRow)
-            .scalar_subquery()
-        ),
-    )
+    .select_from(ConversationRow)
+    .outerjoin(MessageRow, (MessageRow.conversation_id == ConversationRow.id) & (MessageRow.sequence == _LAST))
     .outerjoin(TurnRow, (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id))
     .where(ConversationRow.visitor == bindparam("visitor"))
     .order_by(ConversationRow.created_at.desc(), ConversationRow.id)

@@ -25,7 +25,6 @@ from bot.channels.web.bodies import (
     Click,
     ConversationBody,
     Feedback,
-    HandOverRequest,
     ListBody,
     NewConversation,
     NewMessage,
@@ -227,8 +226,8 @@ def note_click(door: TheDoor, turn: OwnTurn, body: Click) -> None:
 
 
 @api.post("/conversations/{conversation_id}/handover")
-def ask_for_person(door: TheDoor, conversation: OwnConversation, body: HandOverRequest | None = None) -> StatusBody:
-    """Ask for a person; `reason` says why the client thinks one is needed."""
+def ask_for_person(door: TheDoor, conversation: OwnConversation) -> StatusBody:
+    """Ask for a person."""
     if conversation.status in ("open", "resolved"):
         door.desk.set_status(conversation.id, "waiting", actor=CUSTOMER)
     return StatusBody(status=find_conversation(door.database, conversation.id).status)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from bot.conversation.messages import HandOverReason, Status, Turn, readable
+from bot.conversation.messages import Status, Turn, readable
 from bot.events import BLOCK, turn_event
 from bot.storage.conversations import ConversationStatus
 from bot.storage.files import LARGEST_FILE, TYPES, StoredFile
@@ -103,12 +103,6 @@ class NewConversation(Body):
         if self.identity is not None and self.user_id is not None:
             raise ValueError("send `identity`, or `user_id` with `identity_hash`, not both")
         return self
-
-
-class HandOverRequest(Body):
-    """Why a person is wanted; who asks for one has `asked`."""
-
-    reason: HandOverReason = "asked"
 
 
 class Feedback(Body):

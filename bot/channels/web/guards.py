@@ -96,7 +96,7 @@ class Guard:
         if not origins or (len(origins) == 1 and self._same_site(origins[0], host)):
             return None
         if scope["path"].startswith(API):
-            if not self.sites.fresh:
+            if not self.sites.fresh or not self.sites.allow_somewhere(origins[0]):
                 await run_in_threadpool(self.sites.refresh)
             if len(origins) == 1 and self.sites.allow_somewhere(origins[0]):
                 mark_foreign(scope, origins[0])

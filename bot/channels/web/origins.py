@@ -40,10 +40,8 @@ class KnownSites:
         return time.monotonic() - self._read_at < FRESH_SECONDS
 
     def refresh(self) -> None:
-        """Reads the sites if they are not fresh. While the record cannot be read, what was known stays known."""
+        """Reads the sites now. While the record cannot be read, what was known stays known."""
         with self._reading:
-            if self.fresh:
-                return
             try:
                 sites = all_sites(self._database)
             except RecordUnavailable:
@@ -53,8 +51,9 @@ class KnownSites:
             self._read_at = time.monotonic()
 
     def find(self, site: str) -> Site | None:
-        """The site of that id; "" is the default one."""
-        self.refresh()
+        """The site of that id; "" is the default one. One that was made a moment ago is found."""
+        if not self.fresh or (site or DEFAULT) not in self._sites:
+            self.refresh()
         return self._sites.get(site or DEFAULT)
 
     def allow_somewhere(self, origin: str) -> bool:
