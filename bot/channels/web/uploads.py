@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 
 from bot.channels.web.access import OwnConversation, OwnFile
 from bot.channels.web.bodies import FileBody
@@ -58,7 +58,9 @@ async def send_file(door: TheDoor, conversation: OwnConversation, request: Reque
             if not isinstance(file, UploadFile):
                 raise Problem(422, "The request does not fit", "file: is missing; send it as a field of the form")
             name, content = file.filename or "file", await file.read(LARGEST_FILE + 1)
-    except MultiPartException:
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
         raise Problem(400, "The form cannot be read", "Send one file as 'multipart/form-data'.") from None
     stored = await run_in_threadpool(door.files.keep, conversation.id, name, content)
     return FileBody.of(stored)
