@@ -55,6 +55,10 @@ class Streams:
         """How many streams follow a conversation."""
         return len(self._followers)
 
+    def open_of(self, visitor: str) -> int:
+        """How many of them are a visitor's."""
+        return self._visitors[visitor]
+
     def close(self, conversation: str | None = None) -> None:
         """End the streams that follow this conversation; without one all of them, and those still to come.
 

@@ -155,7 +155,6 @@ class BodyLimit:
         self.app = app
         self.bytes_allowed = bytes_allowed
         self.upload_allowed = upload_allowed
-        self.seconds = SECONDS_FOR_ANY_BODY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -167,7 +166,7 @@ class BodyLimit:
         if not declared.isdigit() or len(declared) > 12 or int(declared) > allowed:
             await too_large().response()(scope, receive, send)
             return
-        until = asyncio.get_running_loop().time() + self.seconds + allowed / SLOWEST_BYTES_PER_SECOND
+        until = asyncio.get_running_loop().time() + SECONDS_FOR_ANY_BODY + allowed / SLOWEST_BYTES_PER_SECOND
         came, whole = 0, False
 
         async def counting_receive() -> Message:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,15 @@ def office(tmp_path: Path) -> Iterator[Office]:
         yield office
 
 
-def failures(office: Office, application: FastAPI, cases: int) -> tuple[int, list[str]]:
-    """How many requests were made, and those that were answered with a fault of ours.
+def failures(office: Office, application: FastAPI, cases: int, only: str = "") -> tuple[int, list[str]]:
+    """How many requests were made, and those that were answered with a fault of ours; with `only` on that path alone.
 
     Half of them with the token and ids of a conversation that exists, so that they get past the door.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tool's own imports
         import schemathesis
-    schema = schemathesis.openapi.from_asgi("/openapi.json", application, base_url="http://localhost")
+    schema = schemathesis.openapi.from_asgi("/openapi.json", application, headers={"Host": "localhost"})
     http = office.client()
     create_site(office.database, "Shop", actor="test")
     made, found = 0, []
@@ -53,7 +54,11 @@ def failures(office: Office, application: FastAPI, cases: int) -> tuple[int, lis
             if "turn_id" in case.path_parameters:
                 case.path_parameters["turn_id"] = str(who.ask("refund?")["id"])
         made += 1
-        answer = case.call(headers={"Host": "localhost"})
+        try:
+            answer = case.call(headers={"Host": "localhost"})
+        except Exception as error:  # the tool's client raises again what the application answered with a 500
+            found.append(f"{case.method} {case.path}: {type(error).__name__}")
+            return
         # 503 is an answer of ours too: the desk says that it cannot take more just now
         if answer.status_code >= 500 and answer.status_code != 503:
             found.append(f"{case.method} {case.path} {answer.status_code}: {answer.text[:200]}")
@@ -61,22 +66,25 @@ def failures(office: Office, application: FastAPI, cases: int) -> tuple[int, lis
     for result in schema.get_all_operations():
         operation = result.ok()
         for signed in (False, True):
-            if signed and operation.path == ENDLESS:
-                continue  # with a token that opens it, it never ends: tests of events read it
-
-            @settings(
-                max_examples=cases,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate],
-            )
-            @given(case=operation.as_strategy())
-            def run(case: Any, signed: bool = signed) -> None:
-                attempt(case, signed)
-
-            run()
+            # With a token that opens it a stream never ends: tests of events read it.
+            if not (signed and operation.path == ENDLESS) and only in ("", operation.path):
+                generate(operation, cases, partial(attempt, signed=signed))
     return made, found
+
+
+def generate(operation: Any, cases: int, attempt: Callable[[Any], None]) -> None:
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(case=operation.as_strategy())
+    def run(case: Any) -> None:
+        attempt(case)
+
+    run()
 
 
 @pytest.mark.slow
@@ -92,8 +100,8 @@ def test_a_planted_fault_is_found(office: Office) -> None:
     def planted(number: int) -> float:
         return 1 / (number % 2)
 
-    _, found = failures(office, office.application, CASES)
-    assert found and all("/api/v1/planted 500" in line for line in found)
+    _, found = failures(office, office.application, CASES, only="/api/v1/planted")
+    assert "GET /api/v1/planted: ZeroDivisionError" in found
 
 
 @pytest.mark.campaign
