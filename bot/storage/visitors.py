@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import aliased
 
 from bot.conversation.messages import Channel
@@ -65,36 +66,6 @@ class Listed:
     """What was said to the customer since they last looked."""
 
 
-_Said = aliased(MessageRow)
-_Answer = aliased(TurnRow)
-_LAST = (
-    select(func.max(_Said.sequence)).where(_Said.conversation_id == ConversationRow.id).correlate(ConversationRow)
-).scalar_subquery()
-_UNREAD = (
-    select(func.count())
-    .where(_Answer.conversation_id == ConversationRow.id, _Answer.stored_at > ConversationRow.seen_at)
-    .correlate(ConversationRow)
-).scalar_subquery()
-_LISTED = (
-    select(
-        ConversationRow.id,
-        ConversationRow.status,
-        ConversationRow.created_at,
-        MessageRow.text,
-        MessageRow.received_at,
-        TurnRow.reply,
-        TurnRow.stored_at,
-        _UNREAD.label("unread"),
-    )
-    .select_from(ConversationRow)
-    .outerjoin(MessageRow, (MessageRow.conversation_id == ConversationRow.id) & (MessageRow.sequence == _LAST))
-    .outerjoin(TurnRow, (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id))
-    .where(ConversationRow.visitor == bindparam("visitor"))
-    .order_by(ConversationRow.created_at.desc(), ConversationRow.id)
-    .limit(MOST_LISTED)
-)
-
-
 def open_conversation(
     database: Database,
     *,
@@ -117,10 +88,12 @@ def open_conversation(
 
     def open_it(connection: Connection) -> tuple[StartedConversation, bool]:
         before = earlier.visitor if earlier is not None and earlier.site == site else None
+        anonymous = before is None or _is_anonymous(connection, before)
         if identity is not None:
             visitor = _known(connection, site, identity.user_id)
-            if before is not None and _is_anonymous(connection, before):
+            if before is not None and anonymous:
                 _merge(connection, before, visitor)
+            anonymous = False
         else:
             visitor = before or add_visitor(connection, site)
         _tell(
@@ -129,7 +102,7 @@ def open_conversation(
             (identity.name if identity else "") or name,
             (identity.email if identity else "") or email,
         )
-        life = ANONYMOUS_LIFE if _is_anonymous(connection, visitor) else KNOWN_LIFE
+        life = ANONYMOUS_LIFE if anonymous else KNOWN_LIFE
         if resume and (found := _latest_unresolved(connection, visitor)) is not None:
             make_room(connection, found)
             token = give_token(connection, found, visitor, life)
@@ -163,7 +136,7 @@ def renewed_token(database: Database, holder: Conversation, conversation: str) -
 def conversations_of(database: Database, visitor: str) -> tuple[Listed, ...]:
     """The conversations of a visitor, the newest first, at most 50."""
     with database.read() as connection:
-        rows = connection.execute(_LISTED, {"visitor": visitor}).all()
+        rows = connection.execute(_listed(), {"visitor": visitor}).all()
     return tuple(
         Listed(
             row.id,
@@ -174,6 +147,39 @@ def conversations_of(database: Database, visitor: str) -> tuple[Listed, ...]:
             row.unread,
         )
         for row in rows
+    )
+
+
+@cache
+def _listed() -> Select[*tuple[Any, ...]]:
+    """The statement of the list: built when somebody first asks for one, for it costs a start of the service."""
+    said, answer = aliased(MessageRow), aliased(TurnRow)
+    last = (
+        select(func.max(said.sequence)).where(said.conversation_id == ConversationRow.id).correlate(ConversationRow)
+    ).scalar_subquery()
+    unread = (
+        select(func.count())
+        .where(answer.conversation_id == ConversationRow.id, answer.stored_at > ConversationRow.seen_at)
+        .correlate(ConversationRow)
+    ).scalar_subquery()
+    in_message = (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id)
+    return (
+        select(
+            ConversationRow.id,
+            ConversationRow.status,
+            ConversationRow.created_at,
+            MessageRow.text,
+            MessageRow.received_at,
+            TurnRow.reply,
+            TurnRow.stored_at,
+            unread.label("unread"),
+        )
+        .select_from(ConversationRow)
+        .outerjoin(MessageRow, (MessageRow.conversation_id == ConversationRow.id) & (MessageRow.sequence == last))
+        .outerjoin(TurnRow, in_message)
+        .where(ConversationRow.visitor == bindparam("visitor"))
+        .order_by(ConversationRow.created_at.desc(), ConversationRow.id)
+        .limit(MOST_LISTED)
     )
 
 

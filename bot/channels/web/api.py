@@ -95,13 +95,10 @@ async def start_conversation(
     asked = body or NewConversation()
     started, resumed = await run_in_threadpool(_open, door, request, asked, authorization)
     response.status_code = 200 if resumed else 201
-    conversation = await run_in_threadpool(find_conversation, door.database, started.id)
-    opened = Opened(
-        conversation_id=started.id,
-        token=started.token,
-        expires_at=started.expires_at,
-        status=conversation.status,
-    )
+    opened = Opened(conversation_id=started.id, token=started.token, expires_at=started.expires_at, status="open")
+    if resumed or asked.message is not None:
+        conversation = await run_in_threadpool(find_conversation, door.database, started.id)
+        opened.status = conversation.status
     if asked.message is not None:
         message = _said(door, request, conversation, asked.message)
         opened.turn = turn_body(await door.streams.turn(message))
