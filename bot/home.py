@@ -51,6 +51,10 @@ class Home:
         return self.folder / "proposals"
 
     @property
+    def files(self) -> Path:
+        return self.folder / "files"
+
+    @property
     def backups(self) -> Path:
         return self.folder / "backups"
 

@@ -93,6 +93,8 @@ class Desk:
         self.events = EventLog()
         self.bell = Bell()
         self._notify = tuple(notify)
+        self.answered: Callable[[str, float], None] = lambda conversation, milliseconds: None
+        """Called behind each answer with its conversation and the milliseconds of work in it; must return at once."""
         self._database = database
         self._assistant = assistant
         self._most_in_hand = most_in_hand
@@ -299,6 +301,7 @@ class Desk:
                     del self._lanes[answer.message.conversation]
         if isinstance(outcome, Turn):
             answer.finish(outcome)
+            self.answered(answer.message.conversation, sum(ms for _, ms in outcome.milliseconds))
         else:
             self._report(answer, outcome)
             answer.fail(outcome)

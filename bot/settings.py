@@ -5,6 +5,7 @@ Only the command line imports this module; values are passed down from there.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from bot import FrontdeskError
 from bot.home import Home, find_settings, read_settings_file, resolve
 
 PREFIX = "FRONTDESK_"
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Gate(BaseModel):
@@ -120,6 +122,29 @@ class Webhook(BaseModel):
         return self
 
 
+class Limits(BaseModel):
+    """How much is taken from outside, per minute and that much at once after a quiet minute; the rest gets a 429."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_address: Positive = Field(default=900, description="requests of one address, of any kind")
+    conversations_per_address: Positive = Field(default=30, description="conversations that one address may open")
+    conversations_per_site: Positive = Field(default=600, description="conversations that may be opened at one site")
+    messages_per_address: Positive = Field(default=120, description="messages from one address; an office shares one")
+    messages_per_visitor: Positive = Field(default=30, description="messages of one visitor")
+    messages_per_conversation: Positive = Field(default=20, description="messages in one conversation")
+    messages_per_site: Positive = Field(default=3_000, description="messages at one site")
+    work_per_address: Positive = Field(default=20_000, description="milliseconds of answering for one address")
+    work_per_visitor: Positive = Field(default=10_000, description="milliseconds of answering for one visitor")
+    work_per_conversation: Positive = Field(default=10_000, description="milliseconds of answering in one conversation")
+    work_per_site: Positive = Field(default=90_000, description="milliseconds of answering for one site")
+    files_per_visitor: Positive = Field(default=10, description="files that one visitor may send")
+    streams_per_visitor: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="open event streams of one visitor at a time"
+    )
+    streams: Annotated[int, Field(ge=1)] = Field(default=2_000, description="open event streams of everybody at a time")
+
+
 def _parts(value: object) -> object:
     """A list, in the environment written with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -145,6 +170,9 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port the service listens on")
     allowed_hosts: tuple[str, ...] = Field((), description="further names the service may be reached by")
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="addresses and ranges of your own proxies, whose X-Forwarded-For is believed"
+    )
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
@@ -156,11 +184,22 @@ class Settings(BaseModel):
     gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
     mail: Mail = Field(Mail(), description="the table of how mail is sent")
     webhook: Webhook = Field(Webhook(), description="the table of what is called when a customer waits for a person")
+    limits: Limits = Field(Limits(), description="the table of how much is taken from outside")
 
-    @field_validator("knowledge", "sites", "examples", "allowed_hosts", mode="before")
+    @field_validator("knowledge", "sites", "examples", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return _parts(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                ipaddress.ip_network(one, strict=False)
+            except ValueError:
+                raise ValueError(f"{one} is no address and no range; write one such as 10.0.0.0/8") from None
+        return value
 
     @property
     def home_folder(self) -> Home:

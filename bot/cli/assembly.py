@@ -21,6 +21,7 @@ from retriever.passages import RetrieverError
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from bot.conversation.answers import AlsoAsked
     from bot.conversation.assistant import Assistant
     from bot.conversation.phrases import PhraseBook
     from bot.conversation.playbook import Playbook
@@ -151,8 +152,8 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 
-def assistant_of(parts: Parts) -> Assistant:
-    """The assistant of the parts that are there."""
+def assistant_of(parts: Parts, also_asked: AlsoAsked = lambda topic: ()) -> Assistant:
+    """The assistant of the parts that are there; `also_asked` tells it what customers ask next."""
     from bot.conversation.assistant import Assistant
     from bot.readers import Absent, BatchingReader, KnowledgeSearcher, ModelReader
 
@@ -161,7 +162,8 @@ def assistant_of(parts: Parts) -> Assistant:
     if parts.model is not None and parts.manifest is not None:
         reader = BatchingReader(ModelReader(parts.model, parts.manifest.version))
     searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
-    return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds_of(parts.manifest))
+    thresholds = thresholds_of(parts.manifest)
+    return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds, also_asked=also_asked)
 
 
 STARTERS = 4

@@ -18,6 +18,7 @@ from bot.cli.output import note
 from bot.conversation.assistant import Assistant
 from bot.serving import Desk
 from bot.settings import Settings
+from bot.storage.next_questions import NextQuestions
 from retriever.passages import Document, Passage
 
 EVERY = 0.5
@@ -34,6 +35,12 @@ class Live:
         # Before loading: what changes meanwhile is noticed at the next look.
         self._marks = _marks(settings)
         self.parts: Parts = assembly.open_parts(settings)
+        self.also_asked: NextQuestions | None = None
+        """Set once the record is open."""
+
+    def assistant(self) -> Assistant:
+        """Of the parts as they are now."""
+        return assembly.assistant_of(self.parts, self.also_asked.after if self.also_asked else lambda topic: ())
 
     def refreshed(self) -> Assistant | None:
         """The assistant of parts of which one is newer than what serves; None when nothing has changed."""
@@ -47,7 +54,7 @@ class Live:
         self.parts = assembly.reopened(self._settings, self.parts, names)
         for name in sorted(changed):
             note(f"degraded: {problem}" if (problem := self.parts.problems.get(name)) else f"taken up: new {name}")
-        return assembly.assistant_of(self.parts)
+        return self.assistant()
 
     def shortcomings(self) -> Sequence[str]:
         return self.parts.shortcomings
@@ -67,6 +74,8 @@ def followed(live: Live, desk: Desk, every: float = EVERY) -> Iterator[None]:
     def look() -> None:
         while not over.wait(every):
             try:
+                if live.also_asked is not None:
+                    live.also_asked.learn_if_due()
                 if (assistant := live.refreshed()) is not None:
                     desk.swap(assistant)
             except Exception:

@@ -47,12 +47,15 @@ def serve(
 
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
+    from bot.channels.web.limits import Allowance
     from bot.channels.web.pages import Storefront
     from bot.cli.live import Live, followed
     from bot.server import Service as WebService
     from bot.server import create_application, listen
     from bot.serving import Desk
     from bot.storage.database import Database
+    from bot.storage.files import Files
+    from bot.storage.next_questions import NextQuestions
     from bot.storage.people import all_people
 
     home = settings.home_folder
@@ -69,7 +72,9 @@ def run_service(settings: Settings, host: str, port: int) -> None:
     with Database(home.database) as database:
         address = settings.url or f"http://{host}:{listener.getsockname()[1]}"
         ways = notifications(settings, address)
-        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight, notify=tuple(ways))
+        live.also_asked = NextQuestions(database)
+        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight, notify=tuple(ways))
+        Files(database, home.files).sweep()
         try:
             application = create_application(
                 desk,
@@ -79,6 +84,9 @@ def run_service(settings: Settings, host: str, port: int) -> None:
                 hosts=settings.allowed_hosts,
                 shortcomings=live.shortcomings,
                 address=settings.url or "",
+                files=home.files,
+                allowance=Allowance(**settings.limits.model_dump()),
+                trusted_proxies=settings.trusted_proxies,
             )
             web = WebService(application, listener)
             _announce(home, web.url)

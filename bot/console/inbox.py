@@ -11,19 +11,19 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 
 from bot import FrontdeskError
 from bot.channels.web.access import ID
 from bot.channels.web.door import Door, TheDoor
 from bot.channels.web.events import respond
+from bot.channels.web.uploads import as_attachment
 from bot.console.access import COOKIE, Refused, Who, agent_of
-from bot.console.office import TheOffice
 from bot.console.pages import go, is_part, page
-from bot.console.story import Files, reply_of, story_of
+from bot.console.story import reply_of, story_of
 from bot.storage.canned import all_canned
 from bot.storage.conversations import Conversation, UnknownConversation, find_conversation
 from bot.storage.handover import HandOverRecord, Taken, current
@@ -39,7 +39,6 @@ LOOK_SECONDS = 1.0
 """How soon a stream notices that the service stops."""
 CHECK_EVERY = 20
 """Looks after which a stream asks whether its session is still good."""
-SAFE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "text/plain")
 
 
 router = APIRouter(prefix="/console", include_in_schema=False)
@@ -47,7 +46,7 @@ router = APIRouter(prefix="/console", include_in_schema=False)
 
 @router.get("/inbox")
 def inbox(door: TheDoor, who: Who, view: str = "queue") -> Response:
-    return _page(door, who, _view(view), None, None)
+    return _page(door, who, _view(view), None)
 
 
 @router.get("/inbox/list")
@@ -56,15 +55,13 @@ def inbox_list(door: TheDoor, who: Who, view: str = "queue", selected: str = "")
 
 
 @router.get("/inbox/{conversation_id}")
-def inbox_conversation(
-    door: TheDoor, who: Who, office: TheOffice, conversation_id: str, view: str = "queue"
-) -> Response:
-    return _page(door, who, _view(view), _found(door, conversation_id), office.files)
+def inbox_conversation(door: TheDoor, who: Who, conversation_id: str, view: str = "queue") -> Response:
+    return _page(door, who, _view(view), _found(door, conversation_id))
 
 
 @router.get("/inbox/{conversation_id}/story")
-def inbox_story(door: TheDoor, who: Who, office: TheOffice, conversation_id: str, view: str = "queue") -> Response:
-    return _part(door, who, conversation_id, _view(view), office.files)
+def inbox_story(door: TheDoor, who: Who, conversation_id: str, view: str = "queue") -> Response:
+    return _part(door, who, conversation_id, _view(view))
 
 
 @router.get("/inbox/{conversation_id}/draft")
@@ -83,32 +80,27 @@ def take(
     request: Request,
     door: TheDoor,
     who: Who,
-    office: TheOffice,
     conversation_id: str,
     instead_of: Id = "",
     view: Id = "queue",
 ) -> Response:
     _found(door, conversation_id)
     said = _tried(lambda: door.desk.take(conversation_id, agent_of(who), instead_of=instead_of))
-    return _done(request, door, who, conversation_id, view, office.files, said)
+    return _done(request, door, who, conversation_id, view, said)
 
 
 @router.post("/inbox/{conversation_id}/return")
-def give_back(
-    request: Request, door: TheDoor, who: Who, office: TheOffice, conversation_id: str, view: Id = "queue"
-) -> Response:
+def give_back(request: Request, door: TheDoor, who: Who, conversation_id: str, view: Id = "queue") -> Response:
     _found(door, conversation_id)
     said = _tried(lambda: door.desk.give_back(conversation_id, agent_of(who)))
-    return _done(request, door, who, conversation_id, view, office.files, said)
+    return _done(request, door, who, conversation_id, view, said)
 
 
 @router.post("/inbox/{conversation_id}/resolve")
-def resolve(
-    request: Request, door: TheDoor, who: Who, office: TheOffice, conversation_id: str, view: Id = "queue"
-) -> Response:
+def resolve(request: Request, door: TheDoor, who: Who, conversation_id: str, view: Id = "queue") -> Response:
     _found(door, conversation_id)
     said = _tried(lambda: door.desk.resolve(conversation_id, agent_of(who)))
-    return _done(request, door, who, conversation_id, view, office.files, said)
+    return _done(request, door, who, conversation_id, view, said)
 
 
 @router.post("/inbox/{conversation_id}/reply")
@@ -116,7 +108,6 @@ def reply(
     request: Request,
     door: TheDoor,
     who: Who,
-    office: TheOffice,
     conversation_id: str,
     text: Text = "",
     id: Id = "",
@@ -125,7 +116,7 @@ def reply(
     _found(door, conversation_id)
     name = _message_id(id)
     said = _tried(lambda: door.desk.reply(conversation_id, agent_of(who), name, text))
-    return _done(request, door, who, conversation_id, view, office.files, said)
+    return _done(request, door, who, conversation_id, view, said)
 
 
 @router.post("/inbox/{conversation_id}/note")
@@ -133,7 +124,6 @@ def note(
     request: Request,
     door: TheDoor,
     who: Who,
-    office: TheOffice,
     conversation_id: str,
     text: Text = "",
     id: Id = "",
@@ -142,7 +132,7 @@ def note(
     _found(door, conversation_id)
     name = _message_id(id)
     said = _tried(lambda: door.desk.leave_note(conversation_id, agent_of(who), name, text))
-    return _done(request, door, who, conversation_id, view, office.files, said)
+    return _done(request, door, who, conversation_id, view, said)
 
 
 @router.get("/events")
@@ -151,38 +141,30 @@ def events(request: Request, door: TheDoor) -> Response:
     return respond(_changes(door, request.cookies.get(COOKIE, "")))
 
 
-@router.get("/files/{file_id}")
-def file(office: TheOffice, file_id: str) -> Response:
-    found = office.files.content(file_id) if office.files is not None and ID.fullmatch(file_id) else None
-    if found is None:
+@router.get("/files/{file_id}", response_class=Response)
+def file(door: TheDoor, file_id: str) -> FileResponse:
+    found = door.files.find(file_id) if ID.fullmatch(file_id) else None
+    if found is None or not door.files.path(found).is_file():
         raise Refused(404, "Not found", "There is no such file, or it was deleted with its conversation.")
-    attachment, content = found
-    kind = attachment.type if attachment.type in SAFE_TYPES else "application/octet-stream"
-    headers = {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(attachment.name, safe='')}",
-        "Content-Security-Policy": "sandbox",
-    }
-    return Response(content, media_type=kind, headers=headers)
+    return as_attachment(door.files, found)
 
 
-def _page(door: Door, who: Session, view: View, conversation: Conversation | None, files: Files | None) -> Response:
-    values = _pane(door, who, conversation, files) if conversation is not None else {"conversation": None}
+def _page(door: Door, who: Session, view: View, conversation: Conversation | None) -> Response:
+    values = _pane(door, who, conversation) if conversation is not None else {"conversation": None}
     selected = conversation.id if conversation is not None else ""
     shown = {**_lists(door, who, view), **values, "selected": selected, "dead": _dead(door, who)}
     return page("inbox.html", who, shown)
 
 
-def _part(door: Door, who: Session, conversation_id: str, view: View, files: Files | None, said: str = "") -> Response:
+def _part(door: Door, who: Session, conversation_id: str, view: View, said: str = "") -> Response:
     """The conversation anew, but for what the agent is writing."""
-    values = _pane(door, who, _found(door, conversation_id), files)
+    values = _pane(door, who, _found(door, conversation_id))
     return page("story.html", who, {**values, "view": view, "said": said})
 
 
-def _done(
-    request: Request, door: Door, who: Session, conversation_id: str, view: str, files: Files | None, said: str
-) -> Response:
+def _done(request: Request, door: Door, who: Session, conversation_id: str, view: str, said: str) -> Response:
     if is_part(request):
-        return _part(door, who, conversation_id, _view(view), files, said)
+        return _part(door, who, conversation_id, _view(view), said)
     if said:
         raise Refused(409, "That did not work", said)
     return go(f"/console/inbox/{conversation_id}?view={_view(view)}")
@@ -197,7 +179,7 @@ def _lists(door: Door, who: Session, view: View) -> dict[str, object]:
     }
 
 
-def _pane(door: Door, who: Session, conversation: Conversation, files: Files | None) -> dict[str, object]:
+def _pane(door: Door, who: Session, conversation: Conversation) -> dict[str, object]:
     with door.database.read() as connection:
         held: HandOverRecord | None = current(connection, conversation.id)
     holder = held.taken_by if held is not None and conversation.status == "person" else None
@@ -206,7 +188,7 @@ def _pane(door: Door, who: Session, conversation: Conversation, files: Files | N
         "held": held,
         "is_mine": holder == who.person.id,
         "colleague": held.taken_name if held is not None and holder not in (None, who.person.id) else "",
-        "story": story_of(door.database, conversation.id, files),
+        "story": story_of(door.database, conversation.id, door.files.of(conversation.id)),
         "canned": all_canned(door.database),
         "message_id": secrets.token_urlsafe(12),
         "said": "",

@@ -1,4 +1,4 @@
-"""What the console works with besides the door: its public address, customers' files, and the count of tries.
+"""What the console works with besides the door: its public address and the count of tries.
 
 Made once by the application and handed to every route that needs it.
 """
@@ -10,17 +10,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from bot.console.story import Files
 from bot.console.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """`address` is how customers' browsers reach the service; empty: as the lead's does. `files` is None where the
-    service takes none."""
+    """`address` is how customers' browsers reach the service; empty: as the lead's does."""
 
     address: str = ""
-    files: Files | None = None
     throttle: Throttle = field(default_factory=Throttle)
 
 

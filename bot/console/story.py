@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, assert_never
+from typing import Literal, assert_never
 from urllib.parse import urlsplit
 
 from bot.conversation.messages import (
@@ -25,6 +25,7 @@ from bot.conversation.messages import (
     Turn,
 )
 from bot.storage.database import Database
+from bot.storage.files import StoredFile
 from bot.storage.happenings import AgentMessage, StatusChange, changes, written
 from bot.storage.turns import Entry, entries
 
@@ -42,26 +43,6 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that the customer sent behind the message at place `after`."""
-
-    id: str
-    name: str
-    bytes: int
-    type: str
-    after: int
-    at: datetime
-
-
-class Files(Protocol):
-    """The files of conversations, wherever they are kept."""
-
-    def of(self, conversation: str) -> Sequence[Attachment]: ...
-
-    def content(self, file_id: str) -> tuple[Attachment, bytes] | None: ...
-
-
-@dataclass(frozen=True, slots=True)
 class Said:
     """One line: who said it, and of the bot's lines why."""
 
@@ -74,7 +55,7 @@ class Said:
     confidence: float | None = None
     sources: tuple[Source, ...] = ()
     language: str = ""
-    file: Attachment | None = None
+    file: StoredFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +81,7 @@ class Story:
     """What the customer told about themselves: order number, address."""
 
 
-def story_of(database: Database, conversation: str, files: Files | None = None) -> Story:
+def story_of(database: Database, conversation: str, files: Sequence[StoredFile] = ()) -> Story:
     """Reads the conversation. Empty if nothing was said or there is none."""
     with database.read() as connection:
         wrote = written(connection, conversation)
@@ -109,8 +90,7 @@ def story_of(database: Database, conversation: str, files: Files | None = None) 
     lines = [line for entry in said for line in _lines_of(entry)]
     lines += [(one.after, 3, _of_agent(one)) for one in wrote]
     lines += [(one.after, 3, _of_change(one)) for one in changed]
-    if files is not None:
-        lines += [(one.after, 3, _of_file(one)) for one in files.of(conversation)]
+    lines += [(one.after, 3, _of_file(one)) for one in files]
     # Behind a message things stand in the order of time; the answer to it comes first.
     lines.sort(key=lambda line: (line[0], line[1], line[2].at))
     exchanges = tuple(exchange for entry in said if entry.turn is not None for exchange in _exchanges(entry.turn))
@@ -201,8 +181,8 @@ def _of_change(one: StatusChange) -> Said:
     return Said("status", said, one.at, id=f"status-{one.event}")
 
 
-def _of_file(one: Attachment) -> Said:
-    return Said("file", one.name, one.at, id=one.id, file=one)
+def _of_file(one: StoredFile) -> Said:
+    return Said("file", one.name, one.created_at, id=one.id, file=one)
 
 
 def _exchanges(turn: Turn) -> list[Exchange]:

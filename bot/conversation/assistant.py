@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bot import FrontdeskError
-from bot.conversation.answers import Answer, Link, Writer, article_link
+from bot.conversation.answers import AlsoAsked, Answer, Link, Writer, article_link
 from bot.conversation.dialogue import Matter, decide_all
 from bot.conversation.entities import find_entities
 from bot.conversation.language import language_of
@@ -46,13 +46,14 @@ class Assistant:
         *,
         link: Link = article_link,
         scorer: SentenceScorer | None = None,
+        also_asked: AlsoAsked = lambda topic: (),
     ) -> None:
         self._reader = reader
         self._searcher = searcher
         self._playbook = playbook
         self._phrases = phrases
         self._thresholds = thresholds
-        self._writer = Writer(playbook, link, _forgiving(scorer))
+        self._writer = Writer(playbook, link, _forgiving(scorer), also_asked)
 
     def respond(
         self,

@@ -72,20 +72,88 @@ class Table(DeclarativeBase):
     type_annotation_map = {str: Text(), datetime: Moment()}  # noqa: RUF012 (SQLAlchemy reads this very attribute)
 
 
+class SiteRow(Table):
+    """A website that may show the widget. The JSON columns are written and read by `encoding`."""
+
+    __tablename__ = "sites"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    origins: Mapped[str]
+    link_hosts: Mapped[str]
+    theme: Mapped[str]
+    hours: Mapped[str]
+    time_zone: Mapped[str]
+    pre_chat: Mapped[str]
+    identity_required: Mapped[bool]
+    identity_secret: Mapped[str]
+    """The key that the company's own server signs identities with, as it is: no hash can check a signature."""
+    created_at: Mapped[datetime]
+
+
+class VisitorRow(Table):
+    """Somebody who talks to us from a site: anonymous, or known there by `user_id`, which the site's server proved."""
+
+    __tablename__ = "visitors"
+    __table_args__ = (Index(None, "user_id", "site"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str | None]
+    user_id: Mapped[str | None]
+    name: Mapped[str]
+    email: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class ConversationRow(Table):
     __tablename__ = "conversations"
     __table_args__ = (
         CheckConstraint("status IN ('open', 'waiting', 'person', 'resolved')", name="status"),
         Index(None, "status"),
+        Index(None, "visitor"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    token_hash: Mapped[str]
-    """SHA-256 of the bearer token, in hex; the token itself is never stored."""
     channel: Mapped[str]
     sender: Mapped[str]
     site: Mapped[str | None]
+    """Null is the default site: our own origin."""
+    visitor: Mapped[str] = mapped_column(ForeignKey("visitors.id"))
     status: Mapped[str]
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    """When the customer is known to have seen everything that was said until then."""
+
+
+class TokenRow(Table):
+    """A bearer token of a visitor for one conversation, and for nothing else."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (Index(None, "conversation_id"),)
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the token, in hex; the token itself is never stored."""
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    visitor: Mapped[str]
+    """Whom it was given to: it opens nothing once the conversation is somebody else's."""
+    life: Mapped[int]
+    """Seconds that it lives on from each use."""
+    expires_at: Mapped[datetime]
+
+
+class FileRow(Table):
+    """A file that a customer sent to a person; the content lies beside the record under this id."""
+
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "conversation_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    after: Mapped[int]
+    """Place of the message that it comes behind."""
+    name: Mapped[str]
+    bytes: Mapped[int]
+    type: Mapped[str]
     created_at: Mapped[datetime]
 
 

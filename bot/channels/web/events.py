@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
 from typing import assert_never
 
 from anyio import to_thread
 from starlette.responses import Response
 
 from bot.channels.web.bodies import agent_body, turn_body
+from bot.channels.web.limits import Allowance, too_many
 from bot.channels.web.problems import Problem, not_stored, problem_of
 from bot.conversation.messages import Message, Turn
 from bot.events import AgentEvent, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent, turn_event
 from bot.serving import Desk
+from bot.storage.conversations import Conversation, note_seen
 from bot.storage.database import Database
 from bot.storage.happenings import BLOCK
 from bot.storage.turns import find_entry, last_sequence
@@ -39,16 +43,22 @@ Leave = Callable[[], None]
 class Streams:
     """What flows from the desk to the open requests of this process. Belongs to the event loop's thread."""
 
-    def __init__(self, desk: Desk, database: Database) -> None:
+    def __init__(self, desk: Desk, database: Database, allowance: Allowance | None = None) -> None:
         self._desk = desk
         self._database = database
+        self._allowance = allowance or Allowance()
         self._followers: dict[asyncio.Queue[Item], str] = {}
+        self._visitors: Counter[str] = Counter()
         self._closed = False
 
     @property
     def followers(self) -> int:
         """How many streams follow a conversation."""
         return len(self._followers)
+
+    def open_of(self, visitor: str) -> int:
+        """How many of them are a visitor's."""
+        return self._visitors[visitor]
 
     def close(self, conversation: str | None = None) -> None:
         """End the streams that follow this conversation; without one all of them, and those still to come.
@@ -60,20 +70,37 @@ class Streams:
             if conversation in (None, followed):
                 queue.put_nowait(None)
 
-    async def follow(self, conversation: str, after: int) -> AsyncIterator[bytes]:
+    def admit(self, visitor: str) -> None:
+        """Raises Problem (429) if the visitor, or all together, have as many streams open as they may."""
+        if (
+            self._visitors[visitor] >= self._allowance.streams_per_visitor
+            or len(self._followers) >= self._allowance.streams
+        ):
+            raise too_many(5)
+
+    async def follow(self, conversation: Conversation, after: int) -> AsyncIterator[bytes]:
         """Everything that happened above `after`, then what happens, for as long as the client listens."""
 
         def attach(deliver: Deliver) -> Leave:
-            return self._desk.attach(conversation, after, deliver)
+            return self._desk.attach(conversation.id, after, deliver)
 
         yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
         async with _listening(attach) as queue:
-            self._followers[queue] = conversation
+            self._followers[queue] = conversation.id
+            self._visitors[conversation.visitor] += 1
+            told: datetime | None = None
             try:
                 while not self._closed and (event := await queue.get()) is not None:
                     yield encode(event)
+                    if isinstance(event, TurnEvent):
+                        told = datetime.now(UTC)
             finally:
                 del self._followers[queue]
+                self._visitors[conversation.visitor] -= 1
+                if not self._visitors[conversation.visitor]:
+                    del self._visitors[conversation.visitor]
+                if told is not None:
+                    note_seen(self._database, conversation.id, told)
 
     async def answer(self, message: Message) -> AsyncGenerator[TokenEvent | TurnEvent]:
         """Have the message answered; its text as it comes and last its turn. Raises Problem.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from bot.channels.web.articles import render
 from bot.channels.web.bodies import LiveBody, ReadyBody
+from bot.channels.web.door import Storefront as Storefront  # part of what callers of the pages meet
 from bot.channels.web.door import TheDoor
 from bot.channels.web.problems import Problem
 
@@ -30,14 +31,6 @@ ASSETS: Mapping[str, str] = {
     "mark.svg": "image/svg+xml",
 }
 FOREVER = "public, max-age=31536000, immutable"
-
-
-@dataclass(frozen=True, slots=True)
-class Storefront:
-    """What the chat page says before anybody asked: the company's name, and questions to begin with by language."""
-
-    company: str
-    starters: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)

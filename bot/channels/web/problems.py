@@ -22,6 +22,7 @@ from bot.channels.web.logbook import place_of, write
 from bot.serving import Overloaded
 from bot.storage.conversations import UnknownConversation
 from bot.storage.database import RecordUnavailable
+from bot.storage.files import FileRefused
 from bot.storage.turns import UnknownTurn
 
 MEDIA_TYPE = "application/problem+json"
@@ -82,6 +83,7 @@ def too_large() -> Problem:
 
 
 CURES: Mapping[int, str] = {
+    408: "The body did not arrive in time; send it again.",
     404: "There is no such page; the addresses are listed in /openapi.json.",
     405: "This address does not take that method; /openapi.json lists those it takes.",
 }
@@ -133,6 +135,8 @@ def problem_of(error: BaseException) -> Problem:
             )
         case RecordUnavailable():
             return not_stored()
+        case FileRefused():
+            return Problem(415, "File not taken", f"{error}.")
         case _:
             return fault(error)
 

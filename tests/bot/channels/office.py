@@ -17,6 +17,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from bot.channels.web.limits import Allowance
 from bot.channels.web.pages import Storefront
 from bot.conversation.messages import (
     Approved,
@@ -180,6 +181,10 @@ STOREFRONT = Storefront(
 )
 
 
+PLENTY = Allowance(*[1e9] * 12, streams_per_visitor=100, streams=10_000)
+"""For tests that are not about limits: one address is everybody here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
     desk: Desk
@@ -197,7 +202,8 @@ def open_office(folder: Path, assistant: Scripted | SlowSource, **limits: int) -
         desk = Desk(database, assistant, **limits)
         shelf = Shelf()
         try:
-            yield Office(desk, database, shelf, create_application(desk, database, shelf, STOREFRONT))
+            application = create_application(desk, database, shelf, STOREFRONT, allowance=PLENTY)
+            yield Office(desk, database, shelf, application)
         finally:
             desk.close()
 

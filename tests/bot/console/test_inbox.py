@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 import uuid
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bot.console.story import Attachment, reply_of, safe_address, story_of
+from bot.console.story import reply_of, safe_address, story_of
 from bot.conversation.messages import (
     Approved,
     Citation,
@@ -31,6 +30,7 @@ from bot.storage.inbox import listed
 from bot.storage.staff_answers import staff_answers
 from bot.storage.turns import store_turn
 from tests.bot.channels.office import Office, Visitor, turn_to, visitor
+from tests.bot.channels.test_uploads import PNG
 from tests.bot.console.staff import Member, at_work
 
 
@@ -261,20 +261,6 @@ class Tags(HTMLParser):
         self.texts.append(data)
 
 
-class Shelf:
-    """Files with a nasty name."""
-
-    def __init__(self, conversation: str) -> None:
-        self.file = Attachment("file-00000001", NASTY, 2_000, "text/html", 1, datetime.now(UTC))
-        self.conversation = conversation
-
-    def of(self, conversation: str) -> Sequence[Attachment]:
-        return [self.file] if conversation == self.conversation else []
-
-    def content(self, file_id: str) -> tuple[Attachment, bytes] | None:
-        return (self.file, b"<script>alert(1)</script>") if file_id == self.file.id else None
-
-
 def test_whatever_is_written_is_shown_as_text(office: Office, anna: Member) -> None:
     customer = waiting(office, NASTY)
     place = f"/inbox/{customer.conversation}"
@@ -285,24 +271,20 @@ def test_whatever_is_written_is_shown_as_text(office: Office, anna: Member) -> N
     anna.part(f"{place}/reply", text=NASTY, id=uuid.uuid4().hex)
     anna.part(f"{place}/note", text=NASTY, id=uuid.uuid4().hex)
     keep_canned(office.database, NASTY[:80], NASTY)
-    shelf = Shelf(customer.conversation)
-    console = office.application.state.office
-    office.application.state.office = replace(console, files=shelf)
-    try:
-        pages = [anna.get(place).text, anna.get(f"{place}/draft").text, anna.get(f"{place}/story").text]
-        pages += [anna.get("/inbox/list?view=mine").text, anna.get("/replies").text]
-        file = anna.get("/files/file-00000001")
-    finally:
-        office.application.state.office = console
+    file = customer.http.post(customer.at("/files"), files={"file": (NASTY, PNG)}, headers=customer.headers).json()
+    pages = [anna.get(place).text, anna.get(f"{place}/draft").text, anna.get(f"{place}/story").text]
+    pages += [anna.get("/inbox/list?view=mine").text, anna.get("/replies").text]
+    sent = anna.get(f"/files/{file['id']}")
     for page in pages:
         tags = Tags(page)
         assert tags.names <= OURS, tags.names - OURS
         assert not [name for name in tags.attributes if name.startswith("on") or name == "style"]
         assert all(address.startswith(("/", "#", "https://")) for address in tags.addresses)
         assert NASTY in tags.texts or any(NASTY in text for text in tags.texts)
-    assert file.headers["content-disposition"].startswith("attachment; filename*=UTF-8''%22%3E%3Cimg")
-    assert file.headers["content-type"] == "application/octet-stream"
-    assert (file.headers["content-security-policy"], file.headers["x-content-type-options"]) == ("sandbox", "nosniff")
+    assert sent.headers["content-disposition"].startswith("attachment; ") and "<" not in str(sent.headers)
+    assert (sent.headers["content-type"], sent.content) == ("image/png", PNG)
+    assert "sandbox" in sent.headers["content-security-policy"] and sent.headers["x-content-type-options"] == "nosniff"
+    assert anna.get("/files/" + "a" * 22).status_code == 404
 
 
 @pytest.mark.parametrize("place", ["nowhere-at-all", "../people", "%00", "x" * 80])

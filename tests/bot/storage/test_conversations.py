@@ -14,9 +14,9 @@ from bot.storage.conversations import (
     count,
     find_conversation,
     forget,
+    opened_conversation,
     rate,
     start_conversation,
-    token_opens,
 )
 from bot.storage.database import Database
 from bot.storage.feedback import give_feedback, record_click
@@ -47,18 +47,11 @@ def test_ids_and_tokens_cannot_be_guessed_and_only_the_hash_is_kept(database: Da
 
 def test_a_token_opens_its_own_conversation_and_no_other(database: Database) -> None:
     mine, other = (start_conversation(database, channel="web") for _ in range(2))
-    assert token_opens(database, mine.id, mine.token)
-    for conversation, token in (
-        (mine.id, other.token),
-        (other.id, mine.token),
-        (mine.id, ""),
-        ("unknown", mine.token),
-        ("unknown", ""),
-        ("", ""),
-        (mine.id, mine.token[:-1]),
-        (mine.id, mine.token + "\ud800"),
-    ):
-        assert not token_opens(database, conversation, token)
+    for each in (mine, other):
+        found = opened_conversation(database, each.token)
+        assert found is not None and found == find_conversation(database, each.id)
+    for token in ("", mine.id, mine.visitor, mine.token[:-1], mine.token + "\ud800", mine.token + mine.token):
+        assert opened_conversation(database, token) is None
 
 
 def test_a_conversation_reads_back(database: Database) -> None:

@@ -18,9 +18,12 @@ from sqlalchemy import Column, Connection, Engine, MetaData, Text, create_engine
 
 import bot.storage.migrations as migrations
 from bot import FrontdeskError
+from bot.storage.conversations import forget, opened_conversation
 from bot.storage.database import Database
 from bot.storage.tables import Table, append_only_triggers
-from bot.storage.turns import history, store_turn
+from bot.storage.tokens import hash_of
+from bot.storage.turns import entries, history, store_turn
+from bot.storage.visitors import find_visitor
 from tests.bot.storage.sample import fresh_record, message, open_conversation, turn_for
 
 _SPACE = re.compile(r"\s+")
@@ -93,6 +96,31 @@ def test_opening_a_current_record_does_not_load_alembic(tmp_path: Path) -> None:
         [sys.executable, "-c", reopen, str(tmp_path / "frontdesk.sqlite3")], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_conversations_of_the_first_tables_keep_their_messages_tokens_and_turns(tmp_path: Path) -> None:
+    """A record as the first revision wrote it, brought up to date: nothing in it is lost, and its token still opens."""
+    path = tmp_path / "frontdesk.sqlite3"
+    with create_engine(f"sqlite:///{path}", module=sqlite).begin() as connection:
+        migrations.upgrade(connection, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO conversations VALUES ('c1', ?, 'web', 'c1', 'shop', 'waiting', '2026-01-01 10:00:00.000000')",
+            (hash_of("a-token-of-then"),),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO messages VALUES ('c1', 'm1', 1, 'c1', 'web', 'hello', '2026-01-01T10:00:00+00:00')"
+        )
+        connection.exec_driver_sql("INSERT INTO ratings VALUES ('c1', 5, 'fine', '2026-01-01', '2026-01-01')")
+    with fresh_record(tmp_path) as database:
+        found = opened_conversation(database, "a-token-of-then")
+        assert found is not None
+        assert (found.id, found.site, found.status, found.visitor) == ("c1", "shop", "waiting", "c1")
+        assert [entry.message.text for entry in entries(database, "c1")] == ["hello"]
+        assert find_visitor(database, "c1") is not None
+        assert forget(database, "c1", actor="test"), "what refers to the table follows it still"
+        with database.read() as connection:
+            for table in ("messages", "ratings", "tokens", "visitors"):
+                assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0, table
 
 
 DIE_AT = """
