@@ -123,7 +123,7 @@ def test_signed_identities_are_refused_and_not_ignored(client: TestClient, ident
 
 def test_an_unknown_page_and_a_wrong_method_are_problems_too(client: TestClient) -> None:
     check(client.get("/nothing/here"), 404, "/openapi.json")
-    check(client.get("/console"), 404)
+    check(client.get("/consoles"), 404)
     check(client.put(f"{API}/conversations", json={}), 405, "method")
     check(client.get("/articles/none.md"), 404, "article")
     check(client.get("/assets/v1/../../bodies.py"), 404)

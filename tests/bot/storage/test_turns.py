@@ -127,7 +127,7 @@ def test_looking_up_tells_the_place_and_the_message(database: Database, conversa
 
 
 def test_a_hand_over_leaves_the_conversation_waiting(database: Database, conversation: str) -> None:
-    assert store_turn(database, turn_for(message(conversation, "1"))).status is None
+    assert store_turn(database, turn_for(message(conversation, "1"))).change is None
     handed = store_turn(database, turn_for(message(conversation, "2"), status="handed_over"))
     assert handed.change is not None and handed.change.status == "waiting"
     assert find_conversation(database, conversation).status == "waiting"
