@@ -24,13 +24,14 @@ from bot.channels.web.uploads import as_attachment
 from bot.console.access import COOKIE, Refused, Who, agent_of
 from bot.console.pages import go, is_part, page
 from bot.console.story import reply_of, story_of
+from bot.conversation.messages import Turn
 from bot.storage.canned import all_canned
 from bot.storage.conversations import Conversation, UnknownConversation, find_conversation
 from bot.storage.handover import HandOverRecord, Taken, current
 from bot.storage.inbox import VIEWS, View, count_taken, count_waiting, listed
 from bot.storage.outbox import count_dead
 from bot.storage.people import Session, find_session
-from bot.storage.turns import past
+from bot.storage.turns import past, reason_of
 
 Text = Annotated[str, Form(max_length=20_000)]
 Id = Annotated[str, Form(max_length=64)]
@@ -70,9 +71,10 @@ def inbox_draft(door: TheDoor, who: Who, conversation_id: str) -> Response:
     before = past(door.database, conversation_id).turns
     if not before:
         return page("draft.html", who, {"draft": None, "asked": ""})
-    asked = before[-1].message
-    turn = door.desk.draft(asked, before[:-1])
-    return page("draft.html", who, {"draft": reply_of(turn), "asked": asked.text})
+    # Who only asked for a person wants an answer to the question before.
+    place = next((n for n in reversed(range(len(before))) if not _only_wants_person(before[n])), len(before) - 1)
+    turn = door.desk.draft(before[place].message, before[:place])
+    return page("draft.html", who, {"draft": reply_of(turn), "asked": turn.message.text})
 
 
 @router.post("/inbox/{conversation_id}/take")
@@ -217,6 +219,10 @@ def _tried(act: Callable[[], object]) -> str:
     except FrontdeskError as error:
         return f"{str(error)[:1].upper()}{str(error)[1:]}."
     return ""
+
+
+def _only_wants_person(turn: Turn) -> bool:
+    return turn.reply.status == "handed_over" and reason_of(turn) == "asked"
 
 
 def _view(name: str) -> View:

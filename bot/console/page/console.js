@@ -79,6 +79,8 @@ function settle() {
     if (last !== null && last !== bar.dataset.last) freshDraft();
     last = bar.dataset.last;
   }
+  const about = at("about");
+  if (about) about.ariaExpanded = String(document.querySelector(".desk").classList.contains("telling"));
   const waiting = document.querySelector(".tabs")?.dataset.waiting;
   if (waiting !== undefined) document.title = document.title.replace(/^Inbox( \(\d+\))?/, Number(waiting) ? `Inbox (${waiting})` : "Inbox");
 }
@@ -224,6 +226,13 @@ document.addEventListener("DOMContentLoaded", () => {
 document.addEventListener("click", async (event) => {
   for (const open of document.querySelectorAll("details[open]")) {
     if (!open.contains(event.target)) open.open = false;
+  }
+  if (event.target.closest("#about")) {
+    document.querySelector(".desk").classList.toggle("telling");
+    settle();
+  } else if (event.target.closest("[data-insert]")) {
+    document.querySelector(".desk").classList.remove("telling");
+    settle();
   }
   const inserting = event.target.closest("[data-insert]");
   if (inserting) insert(inserting.dataset.insert);

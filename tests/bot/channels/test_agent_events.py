@@ -128,6 +128,28 @@ def test_a_step_in_the_middle_of_an_answer_is_told_behind_it(
     assert [event.id for event in events] == [19_000, 19_001, 19_002, 19_003]
 
 
+def test_who_comes_in_the_middle_hears_no_step_before_its_turn(
+    http: httpx.Client, slow: SlowSource, office: Office
+) -> None:
+    """Ids rise: a step that is told too early would hide the turn it comes behind."""
+    who = visitor(http)
+    slow.say(who, "Let me ")
+    send(who, "m1")
+    wait_until(lambda: http.get(who.at(), headers=who.headers).json()["messages"])
+    office.desk.take(who.conversation, ANNA)
+    office.desk.reply(who.conversation, ANNA, "words-of-anna-3", "I am here.")
+    opened = http.get(who.at(), headers=who.headers).json()
+    assert ([m["from"] for m in opened["messages"]], opened["last_event_id"]) == (["customer"], 10_000)
+    for after in (0, opened["last_event_id"]):
+        with listening(who, after) as heard:
+            first = next(heard)
+            assert (first.name, first.data["text"]) == ("token", "Let me ")
+    with listening(who, 0) as heard:
+        slow.finish(who)
+        events = list(islice((event for event in heard if event.name != "token"), 3))
+    assert told(events) == [("turn", ""), ("status", "person"), ("agent_message", "I am here.")]
+
+
 STEPS = st.lists(
     st.sampled_from(["message", "slow message", "ask", "take", "reply", "return", "resolve", "note"]),
     min_size=3,

@@ -125,7 +125,7 @@ def test_an_identity_that_proves_nothing_is_refused_and_not_ignored(
 
 def test_an_unknown_page_and_a_wrong_method_are_problems_too(client: TestClient) -> None:
     check(client.get("/nothing/here"), 404, "/openapi.json")
-    check(client.get("/console.php"), 404)
+    check(client.get("/consoles"), 404)
     check(client.put(f"{API}/conversations", json={}), 405, "method")
     check(client.get("/articles/none.md"), 404, "article")
     check(client.get("/assets/v1/../../bodies.py"), 404)

@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 from bot.server import LARGEST_UPLOAD, create_application
 from bot.storage.files import LARGEST_FILE
 from tests.bot.channels.office import API, PLENTY, STOREFRONT, Office, Scripted, Visitor, open_office, visitor
+from tests.bot.storage.sample import ANNA, hire
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
-from tests.bot.storage.sample import ANNA, hire
 
 
 @pytest.fixture(scope="module")
