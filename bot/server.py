@@ -201,7 +201,8 @@ class Service:
     async def _close_the_silent(self) -> None:
         """Closes connections on which nothing is under way and no whole request came for too long.
 
-        uvicorn ends a connection that is idle after an answer, but waits for ever for a head that never ends.
+        uvicorn ends a connection that is idle after an answer, by its own timer, but waits for ever for a head that
+        never ends.
         """
         silent: dict[tuple[Any, Any], float] = {}
         while True:
@@ -233,8 +234,9 @@ class Service:
 
 
 def _is_idle(connection: Any) -> bool:
-    """No request is being answered on this connection of uvicorn."""
-    return connection.cycle is None or bool(connection.cycle.response_complete)
+    """No request is being answered on this connection of uvicorn, nor does its own timer for a next one run."""
+    answered = connection.cycle is None or bool(connection.cycle.response_complete)
+    return answered and connection.timeout_keep_alive_task is None
 
 
 def serve(application: FastAPI, host: str, port: int, on_listening: Callable[[str], None] | None = None) -> None:

@@ -42,6 +42,15 @@ def client_of(scope: Scope, trusted: Sequence[Network]) -> str:
     return _counted(seen)
 
 
+def comes_through_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Whether a proxy of our own network that nobody named hands the request on: then all customers look like one."""
+    peer = scope.get("client")
+    seen = _address(peer[0]) if peer else None
+    return (
+        seen is not None and seen.is_private and not _is_in(seen, trusted) and "x-forwarded-for" in Headers(scope=scope)
+    )
+
+
 def _address(text: str) -> Address | None:
     try:
         found = ipaddress.ip_address(_without_port(text))

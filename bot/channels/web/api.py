@@ -6,7 +6,7 @@ Owns the routes under /api/v1. Translation only: what to say is decided elsewher
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -41,7 +41,7 @@ from bot.channels.web.door import Door, TheDoor
 from bot.channels.web.events import respond
 from bot.channels.web.identity import identity_by_hash, identity_by_token
 from bot.channels.web.origins import require_origin
-from bot.channels.web.problems import Problem, ProblemBody, not_found
+from bot.channels.web.problems import Problem, not_found, problem_responses
 from bot.conversation.messages import Message, Turn
 from bot.storage.conversations import Conversation, StartedConversation, find_conversation, note_seen, rate
 from bot.storage.feedback import give_feedback, record_click
@@ -50,9 +50,7 @@ from bot.storage.sites import DEFAULT, Site, identity_secret, is_open
 from bot.storage.turns import entries
 from bot.storage.visitors import Identity, conversations_of, open_conversation, renewed_token
 
-PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ProblemBody} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
-}
+PROBLEMS: Final = problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 CUSTOMER = "customer"
 
 

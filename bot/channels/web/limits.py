@@ -6,6 +6,7 @@ itself, and a restart forgives. Knows nothing about what is asked.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bot.channels.web.addresses import Network, client_of
+from bot.channels.web.addresses import Network, client_of, comes_through_a_stranger
+from bot.channels.web.logbook import write
 from bot.channels.web.problems import Problem
 
 API = "/api/v1/"
@@ -159,10 +161,16 @@ class Turnstile:
         self.app = app
         self.limits = limits
         self.trusted = trusted
+        self.warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             address = client_of(scope, self.trusted)
+            if not self.warned and comes_through_a_stranger(scope, self.trusted):
+                self.warned = True
+                write(
+                    "untrusted_proxy", level=logging.WARNING, cure="name it in `trusted_proxies`; till then all is one"
+                )
             scope.setdefault("state", {})["address"] = address
             if scope["path"].startswith(API) and scope["method"] != "OPTIONS":
                 try:

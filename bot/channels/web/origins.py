@@ -90,7 +90,7 @@ def wrong_origin() -> Problem:
 def allow(headers: MutableHeaders, origin: str) -> None:
     """Let the page of that origin read the answer."""
     headers["Access-Control-Allow-Origin"] = origin
-    headers["Access-Control-Expose-Headers"] = "Retry-After"
+    headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
 
 
 def answer_preflight(headers: MutableHeaders) -> None:

@@ -18,12 +18,10 @@ from starlette.exceptions import HTTPException
 from bot.channels.web.access import OwnConversation, OwnFile
 from bot.channels.web.bodies import FileBody
 from bot.channels.web.door import TheDoor
-from bot.channels.web.problems import Problem, ProblemBody, not_found
+from bot.channels.web.problems import Problem, not_found, problem_responses
 from bot.storage.files import LARGEST_FILE, Files, StoredFile, safe_name
 
-PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ProblemBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
-}
+PROBLEMS: Final = problem_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 FORM: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,

@@ -18,8 +18,13 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from bot.channels.web.access import OpenedConversation
+from bot.channels.web.problems import Problem
+from bot.server import create_application
+from bot.storage.conversations import find_conversation
 from bot.storage.sites import create_site
-from tests.bot.channels.office import API, Office, Visitor, visitor
+from bot.storage.turns import history
+from tests.bot.channels.office import API, PLENTY, STOREFRONT, Office, Visitor, visitor
 
 Rule = Literal["anyone", "visitor", "conversation", "sibling", "turn", "file"]
 """anyone: public. visitor: whoever holds a living token, about themselves. conversation, turn, file: whoever holds a
@@ -221,14 +226,12 @@ def cells(rule: Rule, world: World) -> Iterator[tuple[str, Things | str]]:
         yield from ((principal, strange) for strange in STRANGE.values())
 
 
-@pytest.mark.parametrize(("method", "path"), PRIVATE)
-def test_foreign_forgotten_unknown_and_malformed_things_get_the_same_answer(
-    world: World, method: str, path: str
-) -> None:
+def check_cells(world: World, http: TestClient, method: str, path: str, rule: Rule) -> None:
+    """Everybody tries everything that the rule does not let them use, and learns nothing from it."""
     seen: dict[tuple[int, bytes], list[str]] = {}
     tried = 0
-    for principal, thing in cells(RULES[method, path], world):
-        answer = call(world.http, method, address(path, thing), world.headers(principal))
+    for principal, thing in cells(rule, world):
+        answer = call(http, method, address(path, thing), world.headers(principal))
         seen.setdefault(answer, []).append(principal)
         tried += 1
     assert tried >= len(PRINCIPALS) * (len(STRANGE) + len(OWNERS) + 1) - len(OWNERS)
@@ -237,6 +240,32 @@ def test_foreign_forgotten_unknown_and_malformed_things_get_the_same_answer(
     for (status, body), principals in seen.items():
         assert (set(principals) == {"anonymous"}) == (status == 401)
         assert not any(thing.canary.encode() in body for thing in world.things.values())
+
+
+@pytest.mark.parametrize(("method", "path"), PRIVATE)
+def test_foreign_forgotten_unknown_and_malformed_things_get_the_same_answer(
+    world: World, method: str, path: str
+) -> None:
+    check_cells(world, world.http, method, path, RULES[method, path])
+
+
+def test_a_route_that_asks_for_any_token_or_tells_ids_apart_is_found(office: Office, world: World) -> None:
+    """The planted faults: one that forgets whose it is, one that says "forbidden" where it should know nothing."""
+    application = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY)
+
+    @application.get(f"{CONVERSATION}/forgetful")
+    def forgetful(conversation_id: str, caller: OpenedConversation) -> list[str]:
+        return [turn.message.text for turn in history(office.database, conversation_id)]
+
+    @application.get(f"{CONVERSATION}/telling")
+    def telling(conversation_id: str, caller: OpenedConversation) -> None:
+        find_conversation(office.database, conversation_id)
+        raise Problem(403, "Forbidden", "That is somebody else's conversation.")
+
+    with TestClient(application, base_url="http://localhost", raise_server_exceptions=False) as http:
+        for name in ("forgetful", "telling"):
+            with pytest.raises(AssertionError, match="two things can be told apart"):
+                check_cells(world, http, "GET", f"{CONVERSATION}/{name}", "conversation")
 
 
 def test_the_list_holds_a_visitors_own_conversations_and_nothing_else(world: World) -> None:

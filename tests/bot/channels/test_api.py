@@ -233,6 +233,17 @@ def test_openapi_names_every_address_of_the_contract(client: TestClient) -> None
     }
 
 
+def test_openapi_tells_what_a_problem_looks_like(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(schema["components"]["schemas"]["ProblemBody"]["properties"]) == {"type", "title", "status", "detail"}
+    for path, methods in schema["paths"].items():
+        for method, told in methods.items():
+            if path.startswith(API):
+                assert set(told["responses"]) >= {"401", "404", "422", "429", "503"}, (method, path)
+                content = told["responses"]["404"]["content"]
+                assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+
+
 def test_too_many_messages_are_refused_at_once_with_a_time_to_come_back(tmp_path: Path) -> None:
     slow = SlowSource()
     with open_office(tmp_path, slow, most_in_one_conversation=2) as office, office.client() as http:

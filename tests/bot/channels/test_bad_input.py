@@ -168,6 +168,18 @@ def test_a_client_that_asks_again_and_again_is_not_taken_for_silent(impatient: S
             assert http.get(who.at(), headers=who.headers).status_code == 200
 
 
+def test_a_connection_that_waits_for_its_next_request_is_left_to_its_own_timer(impatient: Service) -> None:
+    with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:
+
+        def port() -> object:
+            return http.get("/health/live").extensions["network_stream"].get_extra_info("client_addr")
+
+        first = port()
+        with dripping(impatient, b"GET /") as silent:
+            assert closed(silent) == b"", "the sweep went by"
+        assert port() == first
+
+
 def test_a_stream_may_be_silent_for_as_long_as_it_likes(office: Office, impatient: Service) -> None:
     door = office.application.state.door
     with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from bot.channels.web import limits
 from bot.channels.web.limits import Allowance, Limits
@@ -154,6 +155,7 @@ def own_office(tmp_path: Path) -> Iterator[Office]:
         yield office
 
 
+@pytest.mark.slow
 def test_a_thousand_conversations_from_one_address_are_refused_before_anything_is_read(own_office: Office) -> None:
     with limited(own_office, conversations_per_address=30) as http:
         let_in = [http.post(f"{API}/conversations", json={}) for _ in range(30)]
@@ -218,3 +220,13 @@ def test_health_and_pages_are_not_counted(own_office: Office) -> None:
         assert [http.get(f"{API}/sites/default").status_code for _ in range(2)] == [200, 429]
         assert http.get("/health/ready").status_code == 200
         assert http.get("/").status_code == 200
+
+
+def test_a_proxy_that_nobody_named_is_told_of_once(own_office: Office) -> None:
+    forwarded = {"X-Forwarded-For": "198.51.100.1"}
+    for peer, trusted, told in (("10.0.0.1", (), 1), ("10.0.0.1", ("10.0.0.0/8",), 0), ("8.8.8.8", (), 0)):
+        with limited(own_office, trusted) as plain, capture_logs() as lines:
+            http = TestClient(plain.app, base_url="http://localhost", client=(peer, 5000))
+            for _ in range(3):
+                http.get("/health/live", headers=forwarded)
+        assert [line["event"] for line in lines].count("untrusted_proxy") == told
