@@ -23,6 +23,7 @@ from bot.channels.web.guards import BodyLimit, Guard, RequestLog
 from bot.channels.web.logbook import configure_logging
 from bot.channels.web.pages import Storefront, create_pages, health
 from bot.channels.web.problems import answer_problems
+from bot.channels.web.widget_files import create_widget_files
 from bot.serving import Desk
 from bot.storage.database import Database
 
@@ -78,6 +79,7 @@ def create_application(
     application.include_router(api)
     application.include_router(health)
     application.include_router(create_pages(storefront))
+    application.include_router(create_widget_files())
     answer_problems(application)
     # The last one added is the first one passed.
     application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
