@@ -133,9 +133,9 @@ class WidgetShim:
             fresh = self._fresh_token(conversation, token)
             await JSONResponse(fresh or {"detail": "no"}, status_code=200 if fresh else 404)(scope, receive, send)
         elif tail == "/files" and method == "POST":
-            form = await request.form()
-            upload: Any = form["file"]
-            content = await upload.read()
+            async with request.form() as form:
+                upload: Any = form["file"]
+                content = await upload.read()
             described = {
                 "id": uuid.uuid4().hex, "name": upload.filename, "bytes": len(content), "type": upload.content_type,
             }  # fmt: skip

@@ -96,6 +96,7 @@ export function start(given: Start): App {
     else button.removeAttribute("aria-controls");
     const title = given.theme.title || site?.title || site?.name || words.bot;
     const greeting = given.theme.greeting || site?.greeting || "";
+    const held = root.activeElement;
     render(
       <Fragment>
         {open && <Panel view={view} state={state as State} title={title} greeting={greeting} full={full} unreachable={asked && !site ? ask : null} close={close} />}
@@ -103,6 +104,8 @@ export function start(given: Start): App {
       </Fragment>,
       place,
     );
+    // what had the focus may be gone, a button that did its work for one: the focus stays in the panel
+    if (open && held && !root.activeElement) root.getElementById("frontdesk-panel")?.focus(bare({ preventScroll: true }));
   }
 
   function look(): void {

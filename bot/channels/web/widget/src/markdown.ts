@@ -32,10 +32,10 @@ export function blocks(text: string): Block[] {
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
   for (let at = 0; at < lines.length; at++) {
     const line = lines[at]!;
-    if (/^ {0,3}```/.test(line)) {
+    if (/^ {0,3}```[\w+-]*\s*$/.test(line)) {
       close();
       const code: string[] = [];
-      while (++at < lines.length && !/^ {0,3}```/.test(lines[at]!)) code.push(lines[at]!);
+      while (++at < lines.length && !/^ {0,3}```\s*$/.test(lines[at]!)) code.push(lines[at]!);
       found.push({ kind: "pre", text: code.join("\n") });
     } else if (line.trim() === "") {
       close();
@@ -87,7 +87,7 @@ const SPANS: readonly [RegExp, (match: RegExpExecArray, depth: number) => Inline
   [/`([^`\n]+)`/y, (m) => ({ kind: "code", text: m[1]! })],
   [/ ?\[(\d{1,2})\](?!\()/y, (m) => ({ kind: "mark", number: Number(m[1]) })],
   [/\[([^[\]\n]{1,300})\]\(\s*([^\s()<>]{1,2000}(?:\([^\s()<>]*\)[^\s()<>]*)?)(?:\s+"[^"\n]*")?\s*\)/y, (m, d) => ({ kind: "link", address: m[2]!, inside: inline(m[1]!, d + 1) })],
-  [/\*\*(?=\S)([^\n]*?\S)\*\*/y, (m, d) => ({ kind: "strong", inside: inline(m[1]!, d + 1) })],
+  [/\*\*(?=\S)([^\n]*?\S)\*\*(?!\*)/y, (m, d) => ({ kind: "strong", inside: inline(m[1]!, d + 1) })],
   [/\*(?=[^\s*])([^*\n]*[^\s*])\*(?![\w*])/y, (m, d) => ({ kind: "em", inside: inline(m[1]!, d + 1) })],
   [/_(?=[^\s_])([^_\n]*[^\s_])_(?![\w_])/y, (m, d) => ({ kind: "em", inside: inline(m[1]!, d + 1) })],
   [/https:\/\/[^\s<>"'`\])]*[^\s<>"'`\]).,;:!?。，；：！？、]/y, (m) => ({ kind: "link", address: m[0], inside: [m[0]] })],
@@ -124,5 +124,5 @@ export function settled(text: string): string {
       if (/^\d*$/.test(label)) return rest === "]" ? whole : "";
       return rest === "]" ? whole : (whole.startsWith(" ") ? " " : "") + label;
     })
-    .replace(/(^|[\s(])(\*\*?|_|`)([^*_`\n]*)$/, "$1$3");
+    .replace(/(^|[\s(])(\*\*?|_|`)(?!\s)([^*_`\n]*)$/, "$1$3");
 }
