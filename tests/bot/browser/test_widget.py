@@ -298,7 +298,7 @@ def test_text_appears_as_it_is_written_and_is_spoken_once(open_widget: Open, tmp
             ("page](https://larkmoor.example/x).", "Let me see. See our page (opens in a new tab)."),
         ):
             slow.say(who, part)
-            wait_until(lambda whole=whole: shown.inner_text().strip() == whole)
+            wait_until(lambda whole=whole: (shown.text_content() or "").strip() == whole)
         assert page.locator(".typing").count() == 0
         slow.finish(who)
         page.locator(".bot[data-turn]").wait_for()
