@@ -121,11 +121,6 @@ def test_the_widget_changes_nothing_on_the_page_and_takes_itself_back(open_widge
     assert page.evaluate("document.body.children.length + document.head.children.length") == without.evaluate(
         "document.body.children.length + document.head.children.length"
     ) + 1, "the tag itself, and nothing beside it"
-    shift = (
-        "new Promise((done) => { new PerformanceObserver((list) => done(list.getEntries().length))"
-        ".observe({type: 'layout-shift', buffered: true}); setTimeout(() => done(0), 300); })"
-    )
-    assert page.evaluate(shift) == 0
     page.evaluate("Frontdesk('destroy')")
     assert page.evaluate("document.documentElement.children.length") == 2
     assert page.evaluate("typeof Frontdesk") == "undefined"
@@ -169,6 +164,11 @@ def test_the_app_is_fetched_only_when_somebody_comes_near(open_widget: Open, sta
     page.on("request", lambda request: fetched.append(request.url))
     names = "performance.getEntriesByType('resource').map((each) => each.name.split('/').pop().split('?')[0])"
     assert sorted(set(page.evaluate(names)) - {"favicon.ico"}) == ["shop", "widget.js"]
+    shift = (
+        "new Promise((done) => { new PerformanceObserver((list) => done(list.getEntries().length))"
+        ".observe({type: 'layout-shift', buffered: true}); setTimeout(() => done(0), 300); })"
+    )
+    assert page.evaluate(shift) == 0
     page.locator(".launcher").hover()
     wait_until(lambda: page.evaluate("document.querySelector('frontdesk-chat').shadowRoot.querySelector('.root') !== null"))
     assert page.locator(".panel").count() == 0

@@ -12,8 +12,8 @@ process.chdir(here);
 const { build } = await import("vite");
 
 /**
- * preact without its one way from text to HTML, and without what it hands to `createElementNS` beside the name: an element,
- * whose `is` would come from a polluted Object.prototype. The build stops when preact no longer looks like this.
+ * preact without its one way from text to HTML, and without what a polluted Object.prototype would reach: its empty object,
+ * and the element that it hands to `createElementNS` beside the name. The build stops when preact no longer looks like this.
  */
 const withoutSinks = {
   name: "without-sinks",
@@ -24,6 +24,7 @@ const withoutSinks = {
       code = code.replace(pattern, instead);
     };
     once(/createElementNS\((\w+),(\w+),\w+\.is\?\w+:\w+\)/, "createElementNS($1,$2)");
+    once(/(\w)=\{\},(?=\w=\[\],\w=\/\^m\()/, "$1=Object.create(null),");
     once(/\w+\.__html==\w+\.innerHTML/, "1");
     once(/\w+\.innerHTML=\w+\.__html/, "0");
     return code;

@@ -11,7 +11,13 @@ export function h(
   properties: Record<string, unknown> | null,
   ...children: ComponentChildren[]
 ): VNode<any> {
-  return create(type as string, properties && bare(properties), ...children);
+  const own = properties && bare(properties);
+  if (own && typeof type === "string" && own.class !== undefined) {
+    // `class` is no property of elements, and where a polluted prototype makes it look like one, none would be styled
+    own.className = own.class;
+    delete own.class;
+  }
+  return create(type as string, own, ...children);
 }
 
 export declare namespace h {
