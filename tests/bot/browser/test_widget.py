@@ -143,7 +143,7 @@ def test_what_is_said_while_the_panel_is_closed_shows_as_unread(open_widget: Ope
     page.goto(f"{stand.shop.url}/other")
     page.locator(".badge", has_text="1").wait_for()
     open_panel(page)
-    page.get_by_text("Are you there?").wait_for()
+    page.locator(".agent", has_text="Are you there?").wait_for()
     wait_until(lambda: page.locator(".badge").inner_text() == "")
     wait_until(lambda: kept(page)["unread"] == 0)
 

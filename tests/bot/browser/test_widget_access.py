@@ -71,7 +71,7 @@ def test_axe_finds_nothing_in_any_state(open_widget: Open, stand: Stand, scheme:
     page.get_by_role("button", name="Talk to a person").click()
     stand.site.takes(stand.conversation, "person", "Ada")
     stand.site.agent_says(stand.conversation, "Hello, this is Ada.")
-    page.get_by_text("Hello, this is Ada.").wait_for()
+    page.locator(".agent", has_text="Hello, this is Ada.").wait_for()
     clean("5-person")
     page.get_by_role("button", name="More").click()
     clean("6-menu")

@@ -140,7 +140,7 @@ def test_a_proxy_that_holds_the_stream_back_is_noticed(open_widget: Open, tmp_pa
         page.get_by_role("button", name="Talk to a person").click()
         page.locator(".standing", has_text="Waiting for a person").wait_for()
         stand.site.agent_says(stand.conversation, "Also without a stream.")
-        page.get_by_text("Also without a stream.").wait_for()
+        page.locator(".agent", has_text="Also without a stream.").wait_for()
         assert page.locator(".strip").count() == 0, "polling is nothing that a customer must know of"
         page.close()
 
@@ -177,8 +177,9 @@ def test_an_app_that_did_not_load_is_fetched_again(open_page: Open, stand: Stand
     page.locator(".launcher").click()
     wait_until(lambda: page.locator(".launcher").get_attribute("aria-busy") == "false")
     page.unroute("**/app.js*")
-    page.locator(".launcher").hover()
     page.locator(".launcher").click()
     page.locator(".panel").wait_for()
+    page.locator(".launcher").click()
+    page.locator(".panel").wait_for(state="detached")
 
 

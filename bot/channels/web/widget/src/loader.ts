@@ -127,7 +127,7 @@ function begin(tag: HTMLScriptElement): void {
   window.Frontdesk = api;
 
   for (const kind of ["pointerenter", "focus"]) button.addEventListener(kind, load);
-  button.addEventListener("click", () => api("toggle"));
+  button.addEventListener("click", () => api(app ? "toggle" : "open"));
 
   // the button shows once it is known what it looks like, or after a moment without an answer
   const config: Promise<Site | null> = fetch(`${origin}/api/v1/sites/${site}`, bare({ credentials: "omit" as const }))
