@@ -1,16 +1,17 @@
-"""The files of the chat widget, for the pages of companies: the loader `/widget.js`, and the app it fetches when wanted.
+"""The files of the chat widget, for the pages of companies: the loader `/widget.js` and the app it fetches when wanted.
 
-Owns their addresses and headers. The files are built from `widget/src` and committed in `widget/dist`. They are public and
-the same for everybody, so any origin may load them; what a page may do with them is decided by the API.
+Owns their addresses and headers. The files are built from `widget/src` and committed in `widget/dist`. They are public
+and the same for everybody, so any origin may load them; what a page may do with them is decided by the API.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from bot.channels.web.problems import Problem
 
@@ -24,15 +25,17 @@ PUBLIC = {
     "Cross-Origin-Resource-Policy": "cross-origin",
     # a module of another origin is only run where this allows it; sent without credentials it tells nothing to anybody
     "Access-Control-Allow-Origin": "*",
+    "Vary": "Accept-Encoding",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class WidgetFiles:
-    """The loader knows `version`, a hash over `modules`: a new build is a new address, so browsers keep each for ever."""
+    """The loader knows `version`, a hash over `modules`: a new build has a new address, so browsers keep it."""
 
     loader: bytes
     modules: dict[str, bytes]
+    """By file name."""
     version: str
 
 
@@ -50,18 +53,24 @@ def create_widget_files() -> APIRouter:
     """`/widget.js`, and `/widget/<hash>/<file>` for what it fetches."""
     router = APIRouter(include_in_schema=False)
     files = load_widget()
+    small = {content: gzip.compress(content, 9, mtime=0) for content in (files.loader, *files.modules.values())}
+
+    def script(request: Request, content: bytes, keep: str) -> Response:
+        headers = PUBLIC | {"Cache-Control": keep}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(small[content], media_type=SCRIPT, headers=headers | {"Content-Encoding": "gzip"})
+        return Response(content, media_type=SCRIPT, headers=headers)
 
     @router.get("/widget.js")
-    def loader() -> Response:
-        return Response(files.loader, media_type=SCRIPT, headers=PUBLIC | {"Cache-Control": FIVE_MINUTES})
+    def loader(request: Request) -> Response:
+        return script(request, files.loader, FIVE_MINUTES)
 
     @router.get("/widget/{version}/{name}")
-    def module(version: str, name: str) -> Response:
+    def module(request: Request, version: str, name: str) -> Response:
         found = files.modules.get(name)
         if found is None:
             raise Problem(404, "Not found", "There is no such file.")
         # a page that still has the loader of an older version gets today's file, but only for today
-        keep = FOREVER if version == files.version else "no-cache"
-        return Response(found, media_type=SCRIPT, headers=PUBLIC | {"Cache-Control": keep})
+        return script(request, found, FOREVER if version == files.version else "no-cache")
 
     return router

@@ -34,7 +34,9 @@ def test_a_question_is_answered_with_sources_that_open_at_the_right_place(open_w
     assert popup.value.url == f"{stand.service.url}/articles/returns/refunds.md#p-money"
     assert popup.value.evaluate("opener") is None
     wait_until(lambda: clicks_on(stand.office.database, last_turn(page)))
-    assert [c.target for c in clicks_on(stand.office.database, last_turn(page))] == ["/articles/returns/refunds.md#p-money"]
+    assert [c.target for c in clicks_on(stand.office.database, last_turn(page))] == [
+        "/articles/returns/refunds.md#p-money"
+    ]
 
 
 def test_lists_and_tables_of_an_answer_are_set_out(open_widget: Open) -> None:
@@ -124,7 +126,10 @@ def test_a_person_is_asked_comes_and_leaves_and_everything_is_announced(open_wid
     page.get_by_text("It leaves today.", exact=True).wait_for()
     page.reload()
     page.locator(".standing", has_text="You are talking to Ada").wait_for()
-    assert page.locator(".agent .text").all_inner_texts() == ["Good morning! I am Ada.\nI see your order.", "It leaves today."]
+    assert page.locator(".agent .text").all_inner_texts() == [
+        "Good morning! I am Ada.\nI see your order.",
+        "It leaves today.",
+    ]
     stand.site.takes(stand.conversation, "open")
     page.locator(".standing", has_text="Automated assistant").wait_for()
     ask(page, "and the bot?")
@@ -335,7 +340,12 @@ def test_the_widget_speaks_the_language_of_the_browser(
     page = open_widget(locale=locale, viewport={"width": 360, "height": 700})
     page.get_by_text(greeting).wait_for()
     assert page.get_by_role("button", name=person).is_visible()
-    assert page.evaluate("getComputedStyle(document.querySelector('frontdesk-chat').shadowRoot.querySelector('.root')).direction") == direction
+    assert (
+        page.evaluate(
+            "getComputedStyle(document.querySelector('frontdesk-chat').shadowRoot.querySelector('.root')).direction"
+        )
+        == direction
+    )
     ask(page, "refund?")
     sticking = page.evaluate(
         "[...document.querySelector('frontdesk-chat').shadowRoot.querySelectorAll('.top, .scroll, footer, .body')]"
@@ -349,7 +359,8 @@ def test_the_composer_counts_and_leaves_compositions_alone(open_widget: Open) ->
     field = page.locator(".field")
     field.fill("退款")
     field.evaluate(
-        "node => node.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, cancelable: true, bubbles: true}))"
+        "node => node.dispatchEvent(new KeyboardEvent('keydown',"
+        " {key: 'Enter', isComposing: true, cancelable: true, bubbles: true}))"
     )
     assert field.input_value() == "退款"
     field.fill("x" * 3_700)

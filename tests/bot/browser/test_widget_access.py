@@ -30,7 +30,11 @@ def axe(page: Page) -> list[str]:
         page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("axe.run(document)")
     assert len(found["passes"]) > 10, "axe must have looked"
-    return [f"{each['id']}: {node['html'][:120]} {node['failureSummary']}" for each in found["violations"] for node in each["nodes"]]
+    return [
+        f"{each['id']}: {node['html'][:120]} {node['failureSummary']}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
 
 
 def picture(page: Page, name: str) -> None:
@@ -69,6 +73,7 @@ def test_axe_finds_nothing_in_any_state(open_widget: Open, stand: Stand, scheme:
     clean("4-conversation")
     page.get_by_role("button", name="Not helpful").last.click()
     page.get_by_role("button", name="Talk to a person").click()
+    page.locator(".standing", has_text="Waiting for a person").wait_for()
     stand.site.takes(stand.conversation, "person", "Ada")
     stand.site.agent_says(stand.conversation, "Hello, this is Ada.")
     page.locator(".agent", has_text="Hello, this is Ada.").wait_for()
@@ -93,7 +98,9 @@ def test_axe_does_see_into_the_widget(open_widget: Open) -> None:
 
 
 def focused(page: Page) -> str:
-    script = f"(() => {{ const node = {ROOTED}.activeElement; return node ? node.ariaLabel || node.textContent : ''; }})()"
+    script = (
+        f"(() => {{ const node = {ROOTED}.activeElement; return node ? node.ariaLabel || node.textContent : ''; }})()"
+    )
     return str(page.evaluate(script))
 
 
@@ -138,7 +145,9 @@ def test_a_full_screen_panel_is_modal_and_the_back_button_closes_it(open_widget:
     assert page.locator(".launcher").is_hidden()
     for _ in range(25):
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.tagName") in ("FRONTDESK-CHAT", "BODY"), "nothing behind gets the focus"
+        assert page.evaluate("document.activeElement.tagName") in ("FRONTDESK-CHAT", "BODY"), (
+            "nothing behind gets the focus"
+        )
     page.go_back()
     page.locator(".panel").wait_for(state="detached")
     assert page.url.rstrip("/") == stand.shop.url

@@ -13,7 +13,8 @@ from tests.bot.channels.office import SlowSource, wait_until
 
 VIOLATIONS = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective + " " + event.blockedURI));
+document.addEventListener("securitypolicyviolation", (event) =>
+  violations.push(event.violatedDirective + " " + event.blockedURI));
 """
 
 
@@ -39,7 +40,10 @@ def test_a_page_that_allows_only_our_origin_gets_the_whole_widget(open_widget: O
         page.get_by_role("menuitem", name="Download transcript").click()
     # the styles are in force, not only not refused
     assert page.locator(".panel").evaluate("node => getComputedStyle(node).position") == "fixed"
-    assert page.locator(".customer .text").first.evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(20, 88, 76)"
+    assert (
+        page.locator(".customer .text").first.evaluate("node => getComputedStyle(node).backgroundColor")
+        == "rgb(20, 88, 76)"
+    )
     assert page.evaluate("violations") == []
 
 
@@ -53,20 +57,24 @@ def test_the_policy_of_that_page_does_refuse_what_it_should(open_page: Open, sta
 
 HOSTILE = """
 * { all: unset !important; }
-div, section, button, form, textarea, p, span { display: none !important; color: red !important; font-size: 60px !important;
-  position: static !important; opacity: 0.1 !important; }
-frontdesk-chat { display: none !important; visibility: hidden !important; transform: rotate(40deg) !important; width: 1px !important;
-  z-index: -1 !important; opacity: 0 !important; pointer-events: none !important; direction: rtl !important; clip-path: inset(50%) !important; }
+div, section, button, form, textarea, p, span { display: none !important; color: red !important;
+  font-size: 60px !important; position: static !important; opacity: 0.1 !important; }
+frontdesk-chat { display: none !important; visibility: hidden !important; transform: rotate(40deg) !important;
+  width: 1px !important; z-index: -1 !important; opacity: 0 !important; pointer-events: none !important;
+  direction: rtl !important; clip-path: inset(50%) !important; }
 html { font-size: 3px !important; }
 body { transform: scale(0.5) !important; filter: blur(3px) !important; overflow: hidden !important; }
-.over { position: fixed !important; inset: 0 !important; z-index: 2147483647 !important; display: block !important; background: #fff !important; }
+.over { position: fixed !important; inset: 0 !important; z-index: 2147483647 !important; display: block !important;
+  background: #fff !important; }
 """
 POLLUTION = """
-for (const name of ["dangerouslySetInnerHTML", "innerHTML", "outerHTML", "href", "src", "srcdoc", "onclick", "onerror", "style",
-  "class", "children", "key", "ref", "is", "body", "method", "headers", "signal", "mode", "credentials", "once", "passive",
-  "capture", "turn", "file", "name", "text", "status", "sending", "site", "locale", "origin", "colour", "citations", "nonce",
-  "slotAssignment", "delegatesFocus", "preventScroll", "steal", "ifAvailable", "integrity", "referrer", "window", "unsent"]) {
-  Object.prototype[name] = name === "dangerouslySetInnerHTML" ? {__html: "<img src=x onerror='window.ran = 1'>"} : "window.ran=1";
+for (const name of ["dangerouslySetInnerHTML", "innerHTML", "outerHTML", "href", "src", "srcdoc", "onclick", "onerror",
+  "style", "class", "children", "key", "ref", "is", "body", "method", "headers", "signal", "mode", "credentials",
+  "once", "passive", "capture", "turn", "file", "name", "text", "status", "sending", "site", "locale", "origin", "colour",
+  "citations", "nonce", "slotAssignment", "delegatesFocus", "preventScroll", "steal", "ifAvailable",
+  "integrity", "referrer", "window", "unsent"]) {
+  Object.prototype[name] =
+    name === "dangerouslySetInnerHTML" ? {__html: "<img src=x onerror='window.ran = 1'>"} : "window.ran=1";
 }
 Array.prototype.last = function () { return this[this.length - 1]; };
 String.prototype.extra = 1;
@@ -75,7 +83,9 @@ window.ran = 0;
 
 
 def test_a_page_of_hostile_styles_and_polluted_prototypes_is_no_obstacle(open_widget: Open, stand: Stand) -> None:
-    html = PLAIN.replace("</head>", f"<style>{HOSTILE}</style></head>").replace('<html lang="en">', '<html lang="en" dir="rtl">')
+    html = PLAIN.replace("</head>", f"<style>{HOSTILE}</style></head>").replace(
+        '<html lang="en">', '<html lang="en" dir="rtl">'
+    )
     stand.shop.put("/pollution.js", POLLUTION, {"Content-Type": "text/javascript"})
     html = html.replace("TAG", f'<script src="/pollution.js"></script><div class="over"></div>{tag(stand.service.url)}')
     stand.shop.put("/hostile", html)
@@ -98,7 +108,8 @@ def test_a_page_of_hostile_styles_and_polluted_prototypes_is_no_obstacle(open_wi
     page.get_by_role("button", name="Close chat").first.click()
     page.locator(".panel").wait_for(state="detached")
     assert page.evaluate("window.ran") == 0
-    inside = "document.querySelector('frontdesk-chat').shadowRoot.querySelectorAll('img, script, iframe, object, style, link').length"
+    strange = "img, script, iframe, object, style, link"
+    inside = f"document.querySelector('frontdesk-chat').shadowRoot.querySelectorAll('{strange}').length"
     assert page.evaluate(inside) == 0
 
 
@@ -111,7 +122,9 @@ STYLES = """
 GLOBALS = "Object.getOwnPropertyNames(window).filter((name) => !/^\\d+$/.test(name)).sort()"
 
 
-def test_the_widget_changes_nothing_on_the_page_and_takes_itself_back(open_widget: Open, open_page: Open, stand: Stand) -> None:
+def test_the_widget_changes_nothing_on_the_page_and_takes_itself_back(
+    open_widget: Open, open_page: Open, stand: Stand
+) -> None:
     stand.shop.put("/without", PLAIN.replace("TAG", ""))
     without = open_page("/without", url=stand.shop.url)
     expected, names = without.evaluate(STYLES), without.evaluate(GLOBALS)
@@ -119,16 +132,19 @@ def test_the_widget_changes_nothing_on_the_page_and_takes_itself_back(open_widge
     ask(page, "refund?")
     assert [style for style in page.evaluate(STYLES) if not style.startswith("SCRIPT")] == expected
     assert set(page.evaluate(GLOBALS)) - set(names) == {"Frontdesk"}
-    assert page.evaluate("document.body.children.length + document.head.children.length") == without.evaluate(
-        "document.body.children.length + document.head.children.length"
-    ) + 1, "the tag itself, and nothing beside it"
+    assert (
+        page.evaluate("document.body.children.length + document.head.children.length")
+        == without.evaluate("document.body.children.length + document.head.children.length") + 1
+    ), "the tag itself, and nothing beside it"
     page.evaluate("Frontdesk('destroy')")
     assert page.evaluate("document.documentElement.children.length") == 2
     assert page.evaluate("typeof Frontdesk") == "undefined"
     assert page.evaluate("document.body.inert") is False
 
 
-def test_calls_made_before_it_is_there_are_kept_in_order_and_a_second_tag_is_harmless(open_page: Open, stand: Stand) -> None:
+def test_calls_made_before_it_is_there_are_kept_in_order_and_a_second_tag_is_harmless(
+    open_page: Open, stand: Stand
+) -> None:
     script = """
     window.heard = [];
     window.Frontdesk = window.Frontdesk || function () { (Frontdesk.q = Frontdesk.q || []).push(arguments); };
@@ -171,7 +187,9 @@ def test_the_app_is_fetched_only_when_somebody_comes_near(open_widget: Open, sta
     )
     assert page.evaluate(shift) == 0
     page.locator(".launcher").hover()
-    wait_until(lambda: page.evaluate("document.querySelector('frontdesk-chat').shadowRoot.querySelector('.root') !== null"))
+    wait_until(
+        lambda: page.evaluate("document.querySelector('frontdesk-chat').shadowRoot.querySelector('.root') !== null")
+    )
     assert page.locator(".panel").count() == 0
     assert [url for url in fetched if "/conversations" in url] == [], "nothing is opened before something is said"
     assert page.context.cookies() == []
@@ -275,7 +293,9 @@ def test_many_tabs_leave_the_browser_its_connections(open_widget: Open, stand: S
     tabs[0].locator(".bot[data-turn]").nth(1).wait_for()
 
 
-@pytest.mark.parametrize("swap", ["document.body.replaceWith(document.body.cloneNode(true))", "history.pushState({}, '', '/other')"])
+@pytest.mark.parametrize(
+    "swap", ["document.body.replaceWith(document.body.cloneNode(true))", "history.pushState({}, '', '/other')"]
+)
 def test_a_page_that_swaps_its_body_or_its_address_keeps_the_widget(open_widget: Open, swap: str) -> None:
     page = open_widget()
     ask(page, "hello")

@@ -1,4 +1,4 @@
-"""Hostile text wherever text can stand in the widget, in a real browser: it is shown, and never runs, loads or leaks."""
+"""Hostile text wherever text can stand in the widget, in a real browser: shown, and never run, loaded or leaked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-
 
 from bot.conversation.messages import Citation, Message, Turn, readable
 from tests.bot.browser.conftest import Open, Watch
@@ -24,8 +23,9 @@ __all__ = ["payloads"]  # the fixture of the chat page's test: the same sample, 
 ROOTED = "document.querySelector('frontdesk-chat').shadowRoot"
 PROVOKE = f"""
 () => {{
-  const names = [...Object.keys(HTMLElement.prototype), ...Object.keys(window)].filter((name) => /^on[a-z]+$/.test(name));
-  const events = names.map((name) => name.slice(2)).filter((name) => !/^(click|submit|input|change|drop|keydown|pagehide)$/.test(name));
+  const names = [...Object.keys(HTMLElement.prototype), ...Object.keys(window)];
+  const ours = /^on(click|submit|input|change|drop|keydown|pagehide)$/;
+  const events = names.filter((name) => /^on[a-z]+$/.test(name) && !ours.test(name)).map((name) => name.slice(2));
   for (const node of {ROOTED}.querySelectorAll(".log *, .earlier *, .welcome *, h2, .upload")) {{
     for (const name of node.getAttributeNames()) if (name.startsWith("on")) window.__ran = (window.__ran || 0) + 1;
     for (const name of events) node.dispatchEvent(new Event(name));
@@ -35,11 +35,14 @@ PROVOKE = f"""
 }}
 """
 OURS = (
-    "section, header, footer, div, h2, h3, p, span, button, svg, path, circle, a, ul, ol, li, i, textarea, form, input, "
-    "time, code, pre, strong, em, table, thead, tbody, tr, th, td, label, fieldset, legend"
+    "section, header, footer, div, h2, bdi, h3, p, span, button, svg, path, circle, a, ul, ol, li, i, textarea, form, "
+    "input, time, code, pre, strong, em, table, thead, tbody, tr, th, td, label, fieldset, legend"
 )
 FOREIGN = f"[...{ROOTED}.querySelectorAll('.panel *:not({OURS})')].map((node) => node.outerHTML)"
-LINKS = f"[...{ROOTED}.querySelectorAll('.log a')].map((link) => [link.className, link.href])"
+LINKS = (
+    f"[...{ROOTED}.querySelectorAll('.log a')]"
+    ".map((link) => [link.closest('.sources') ? 'source' : link.className, link.href])"
+)
 
 
 class Hostile:
@@ -47,7 +50,8 @@ class Hostile:
 
     def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
         attack = message.text
-        said = f"{attack}\n\n- {attack}\n\n{attack} | {attack}\n{attack} | {attack}\n\n[{attack}]({attack}) **{attack}** [1]"
+        said = f"{attack}\n\n- {attack}\n\n{attack} | {attack}\n{attack} | {attack}\n\n"
+        said += f"[{attack}]({attack}) **{attack}** [1]"
         size = 1 + len(attack) % 7
         pieces = [said[start : start + size] for start in range(0, min(len(said), 400), size)]
         yield from pieces
@@ -57,7 +61,9 @@ class Hostile:
         yield turn_to(message, said, status="grounded", citations=citations, suggestions=(attack,))
 
 
-def test_attacks_in_a_conversation_are_shown_as_text(open_widget: Open, payloads: Sequence[str], tmp_path: Path) -> None:
+def test_attacks_in_a_conversation_are_shown_as_text(
+    open_widget: Open, payloads: Sequence[str], tmp_path: Path
+) -> None:
     """Whole: as visitor message, bot text, title, suggestion, agent's words and name, and file name."""
     assert len(payloads) >= SAMPLE
     with open_stand(tmp_path, Hostile()) as stand:  # type: ignore[arg-type]
@@ -76,14 +82,20 @@ def test_attacks_in_a_conversation_are_shown_as_text(open_widget: Open, payloads
             open_panel(page)
             page.locator(".agent").nth(len(batch) - 1).wait_for()
             assert page.evaluate(PROVOKE) == 0
-            shown = page.evaluate(f"[...{ROOTED}.querySelectorAll('.customer > .text')].map((node) => node.textContent)")
+            shown = page.evaluate(
+                f"[...{ROOTED}.querySelectorAll('.customer > .text')].map((node) => node.textContent)"
+            )
             assert shown == [readable(text) for text in batch]
             names = page.evaluate(f"[...{ROOTED}.querySelectorAll('.file .title')].map((node) => node.textContent)")
             assert names == list(batch)
             assert page.evaluate(FOREIGN) == []
             for place, link in page.evaluate(LINKS):
                 ours = link.startswith(stand.service.url)
-                assert ours or (link.startswith("https://") and place != "") or link.startswith(("https://larkmoor.example", "mailto:"))
+                assert (
+                    ours
+                    or (link.startswith("https://") and place != "")
+                    or link.startswith(("https://larkmoor.example", "mailto:"))
+                )
         page.close()
 
 
@@ -115,7 +127,9 @@ def test_attacks_are_text_while_they_are_written(open_widget: Open, payloads: Se
         page.close()
 
 
-def test_attacks_in_what_the_site_says_of_itself_are_text(open_widget: Open, payloads: Sequence[str], stand: Stand) -> None:
+def test_attacks_in_what_the_site_says_of_itself_are_text(
+    open_widget: Open, payloads: Sequence[str], stand: Stand
+) -> None:
     """Title, greeting, hours and starters come from the console, which other staff write."""
     before = dict(stand.site.description)
     page = open_widget(closed=True)
@@ -123,7 +137,12 @@ def test_attacks_in_what_the_site_says_of_itself_are_text(open_widget: Open, pay
     try:
         for text in payloads[:: max(1, len(payloads) // 12)]:
             stand.site.description |= {"title": text, "greeting": text, "open": False, "hours_text": text}
-            stand.site.description |= {"suggestions": {"en": [text]}, "colour": text, "link_hosts": [text], "mode": text}
+            stand.site.description |= {
+                "suggestions": {"en": [text]},
+                "colour": text,
+                "link_hosts": [text],
+                "mode": text,
+            }
             page.reload()
             open_panel(page)
             page.locator(".starters .card").wait_for()
@@ -135,9 +154,7 @@ def test_attacks_in_what_the_site_says_of_itself_are_text(open_widget: Open, pay
         stand.site.description.update(before)
 
 
-def test_the_same_attacks_do_run_where_nothing_stops_them(
-    browser: Browser, payloads: Sequence[str]
-) -> None:
+def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:
     """The control: a sample that ran nowhere would prove nothing about the widget."""
     context = browser.new_context()
     watch = Watch(context)
@@ -145,8 +162,8 @@ def test_the_same_attacks_do_run_where_nothing_stops_them(
     page = context.new_page()
     assert not run_raw(page, "harmless")
     everything = len(payloads) > SAMPLE
-    ran = sum(run_raw(page, text) for text in (payloads if everything else payloads[::6]))
+    ran = sum(run_raw(page, text) for text in (payloads if everything else payloads[::10]))
     run_raw(page, "<img src=https://evil.example/pixel>")
     context.close()
-    assert ran >= (2_500 if everything else len(payloads) // 6 // 3)
+    assert ran >= (2_500 if everything else len(payloads) // 10 // 4)
     assert "https://evil.example/pixel" in watch.foreign

@@ -16,7 +16,7 @@ from tests.bot.browser.widget_shim import Site, WidgetShim
 from tests.bot.channels.office import STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    pass
 
 SLOW_3G = {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
 
@@ -38,14 +38,12 @@ def test_a_restart_at_any_point_of_an_answer_loses_no_word(open_widget: Open, tm
     slow = SlowSource()
     with open_office(tmp_path, slow) as office, open_shop() as shop:
         site = Site(office.desk, {shop.url})
-        page: Page | None = None
-        port = 0
+        with running(office, site) as port:
+            shop.put("/", PLAIN.replace("TAG", tag(f"http://127.0.0.1:{port}")))
+            page = open_widget(url=shop.url, calm=False)
         who: Visitor | None = None
         for cut in range(len(chunks) + 1):
-            with running(office, site, port) as port:
-                if page is None:
-                    shop.put("/", PLAIN.replace("TAG", tag(f"http://127.0.0.1:{port}")))
-                    page = open_widget(url=shop.url, calm=False)
+            with running(office, site, port):
                 write(page, f"question {cut}")
                 wait_until(lambda: site.tokens)
                 who = who or Visitor(None, *next(iter(site.tokens.items())))  # type: ignore[arg-type]
@@ -60,12 +58,13 @@ def test_a_restart_at_any_point_of_an_answer_loses_no_word(open_widget: Open, tm
                 slow.finish(who)
                 page.locator(".bot[data-turn]").nth(cut).wait_for()
                 assert page.locator(".writing").count() == 0
-        assert page is not None
         assert who is not None
         assert [turn.reply.text for turn in history(office.database, who.conversation)] == [whole] * (len(chunks) + 1)
         shown = page.locator(".bot .text").evaluate_all("nodes => nodes.map((node) => node.textContent)")
         assert shown == ["The parcel left us. see (opens in a new tab) itonetwo 😀"] * (len(chunks) + 1)
-        assert page.locator(".customer .text").all_inner_texts() == [f"question {cut}" for cut in range(len(chunks) + 1)]
+        assert page.locator(".customer .text").all_inner_texts() == [
+            f"question {cut}" for cut in range(len(chunks) + 1)
+        ]
         page.close()
 
 
@@ -181,5 +180,3 @@ def test_an_app_that_did_not_load_is_fetched_again(open_page: Open, stand: Stand
     page.locator(".panel").wait_for()
     page.locator(".launcher").click()
     page.locator(".panel").wait_for(state="detached")
-
-

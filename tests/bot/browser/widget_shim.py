@@ -75,7 +75,9 @@ class Site:
         self._tell(conversation, "status", {"status": status} | ({"name": name} if name else {}))
 
     def _tell(self, conversation: str, event: str, data: dict[str, Any]) -> None:
-        number = last_sequence(self.desk._database, conversation) * 10_000 + 9_100 + len(self.lines.get(conversation, ()))
+        number = (
+            last_sequence(self.desk._database, conversation) * 10_000 + 9_100 + len(self.lines.get(conversation, ()))
+        )
         body = f"id: {number}\r\nevent: {event}\r\ndata: {json.dumps(data)}\r\n\r\n".encode()
         for loop, send in self.streams.get(conversation, []):
             message = {"type": "http.response.body", "body": body, "more_body": True}
@@ -222,7 +224,8 @@ class WidgetShim:
         if start["status"] == 200:
             said = json.loads(body)
             said["messages"] = sorted(
-                said["messages"] + self.site.lines.get(conversation, []), key=lambda line: datetime.fromisoformat(line["at"])
+                said["messages"] + self.site.lines.get(conversation, []),
+                key=lambda line: datetime.fromisoformat(line["at"]),
             )
             body = json.dumps(said).encode()
             MutableHeaders(scope=start)["content-length"] = str(len(body))

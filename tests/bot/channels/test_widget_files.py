@@ -31,6 +31,16 @@ def test_the_loader_is_public_and_lasts_five_minutes(client: TestClient) -> None
     assert "__FRONTDESK" not in answer.text
 
 
+def test_it_comes_small_to_whoever_can_read_it_so(client: TestClient) -> None:
+    small = client.get("/widget.js", headers={"Accept-Encoding": "gzip, br"})
+    plain = client.get("/widget.js", headers={"Accept-Encoding": "identity"})
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) <= LOADER < int(plain.headers["content-length"])
+    assert "content-encoding" not in plain.headers
+    assert small.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert small.content == plain.content
+
+
 def test_what_the_loader_names_is_there_and_lasts_for_ever(client: TestClient) -> None:
     version = re.search(r"/widget/([0-9a-f]{12})/app\.js", client.get("/widget.js").text)
     assert version
@@ -50,7 +60,9 @@ def test_an_older_address_gives_todays_file_and_is_not_kept(client: TestClient) 
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
 
 
-@pytest.mark.parametrize("name", ["widget.js", "SOURCES", "package.json", "..%2Fpackage.json", "%2e%2e/package.json", "app.js.map"])
+@pytest.mark.parametrize(
+    "name", ["widget.js", "SOURCES", "package.json", "..%2Fpackage.json", "%2e%2e/package.json", "app.js.map"]
+)
 def test_nothing_else_is_given_out(client: TestClient, name: str) -> None:
     assert client.get(f"/widget/{load_widget().version}/{name}").status_code == 404
 
@@ -84,7 +96,11 @@ def test_the_files_hold_no_address_but_our_own() -> None:
 def test_what_is_committed_was_built_from_what_is_committed() -> None:
     """Without Node: the build leaves the hash of its sources."""
     names = sorted(
-        ["package-lock.json", "build.mjs", *(str(p.relative_to(SOURCE)) for p in (SOURCE / "src").rglob("*") if p.is_file())]
+        [
+            "package-lock.json",
+            "build.mjs",
+            *(str(p.relative_to(SOURCE)) for p in (SOURCE / "src").rglob("*") if p.is_file()),
+        ]
     )
     digest = hashlib.sha256()
     for name in names:

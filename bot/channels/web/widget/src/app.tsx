@@ -110,7 +110,7 @@ export function start(given: Start): App {
 
   function look(): void {
     const mode = given.theme.mode ?? site?.mode ?? "auto";
-    const scheme = mode === "auto" ? (dark.matches ? "dark" : "light") : mode;
+    const scheme = mode === "dark" || (mode !== "light" && dark.matches) ? "dark" : "light";
     place.dataset.scheme = scheme;
     const accent = parseColour(host.style.getPropertyValue("--accent")) ?? [31, 95, 191];
     // on the dark card a dark brand colour would be a hole: it is lightened until it can be read as text

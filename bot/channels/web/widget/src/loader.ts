@@ -137,7 +137,7 @@ function begin(tag: HTMLScriptElement): void {
     paint(known ? bare({ colour: known.colour, position: known.position, ...theme }) : theme);
     if (!button.parentNode) root.append(button);
   };
-  setTimeout(show, 1500);
+  setTimeout(show, 1000);
   config.then(show);
 
   for (const call of before?.q ?? []) api(...Array.from(call));

@@ -141,7 +141,7 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
       <header class="top">
         <div class="bar">
           {page === "earlier" && <button type="button" class="quiet" aria-label={words.back} onClick={() => setPage("chat")}><Icon name="back" /></button>}
-          <h2 id="frontdesk-title" dir="auto">{page === "earlier" ? words.history : title}</h2>
+          <h2 id="frontdesk-title"><bdi>{page === "earlier" ? words.history : title}</bdi></h2>
           <Menu view={view} deeds={deeds} />
           <button type="button" class="quiet" aria-label={words.closeChat} title={words.closeChat} onClick={close}><Icon name={full ? "close" : "down"} /></button>
         </div>
