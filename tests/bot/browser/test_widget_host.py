@@ -70,9 +70,9 @@ body { transform: scale(0.5) !important; filter: blur(3px) !important; overflow:
 POLLUTION = """
 for (const name of ["dangerouslySetInnerHTML", "innerHTML", "outerHTML", "href", "src", "srcdoc", "onclick", "onerror",
   "style", "class", "children", "key", "ref", "is", "body", "method", "headers", "signal", "mode", "credentials",
-  "once", "passive", "capture", "turn", "file", "name", "text", "status", "sending", "site", "locale", "origin", "colour",
+  "passive", "capture", "turn", "file", "name", "text", "status", "sending", "site", "locale", "origin", "colour",
   "citations", "nonce", "slotAssignment", "delegatesFocus", "preventScroll", "steal", "ifAvailable",
-  "integrity", "referrer", "window", "unsent"]) {
+  "integrity", "referrer", "window", "unsent", "once"]) {
   Object.prototype[name] =
     name === "dangerouslySetInnerHTML" ? {__html: "<img src=x onerror='window.ran = 1'>"} : "window.ran=1";
 }

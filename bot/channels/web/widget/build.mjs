@@ -97,5 +97,10 @@ if (process.argv[2] === "--tests") {
     entryFileNames: "app.js",
     chunkFileNames: "words-[name].js",
   });
+  // what is bundled asks that its notice goes with it
+  const notices = ["preact", "eventsource-parser"].map((part) => `${part}\n\n${readFileSync(`node_modules/${part}/LICENSE`, "utf8").trim()}\n`);
+  writeFileSync(join(folder, "NOTICES"), notices.join("\n---\n\n"));
+  const app = join(folder, "app.js");
+  writeFileSync(app, `/*! with preact and eventsource-parser, both MIT: see NOTICES of frontdesk */\n${readFileSync(app, "utf8")}`);
   writeFileSync(join(folder, "SOURCES"), `${sourcesHash()}\n`);
 }
