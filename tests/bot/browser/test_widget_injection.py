@@ -23,9 +23,8 @@ __all__ = ["payloads"]  # the fixture of the chat page's test: the same sample, 
 ROOTED = "document.querySelector('frontdesk-chat').shadowRoot"
 PROVOKE = f"""
 () => {{
-  const names = [...Object.keys(HTMLElement.prototype), ...Object.keys(window)];
-  const ours = /^on(click|submit|input|change|drop|keydown|pagehide)$/;
-  const events = names.filter((name) => /^on[a-z]+$/.test(name) && !ours.test(name)).map((name) => name.slice(2));
+  // any handler that an attack brought would be an attribute, which counts at once; these run what is bound otherwise
+  const events = ["load", "error", "focus", "mouseover", "pointerover", "animationstart", "toggle", "begin", "wheel"];
   for (const node of {ROOTED}.querySelectorAll(".log *, .earlier *, .welcome *, h2, .upload")) {{
     for (const name of node.getAttributeNames()) if (name.startsWith("on")) window.__ran = (window.__ran || 0) + 1;
     for (const name of events) node.dispatchEvent(new Event(name));
@@ -143,6 +142,7 @@ def test_attacks_in_what_the_site_says_of_itself_are_text(
                 "link_hosts": [text],
                 "mode": text,
             }
+            page.evaluate("sessionStorage.clear()")
             page.reload()
             open_panel(page)
             page.locator(".starters .card").wait_for()
