@@ -165,7 +165,7 @@ def test_files_go_to_a_person_and_come_back(open_widget: Open, stand: Stand, tmp
     page.get_by_role("button", name="Download broken strap.png").wait_for()
     assert list(stand.site.files.values())[-1] == photo.read_bytes()
     for name, content, problem in (
-        ("virus.exe", b"MZ", "virus.exe is of a kind that cannot be sent. Possible are: PNG, JPEG, PDF, PLAIN."),
+        ("virus.exe", b"MZ", "virus.exe is of a kind that cannot be sent. Possible are: PNG, JPEG, PDF, TXT."),
         ("huge.png", bytes(300_000), "huge.png is too large. At most 200 kB can be sent."),
     ):
         (tmp_path / name).write_bytes(content)

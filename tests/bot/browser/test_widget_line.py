@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bot.server import create_application
 from bot.storage.turns import history
 from tests.bot.browser.conftest import Open
@@ -126,10 +128,11 @@ def test_a_conversation_forgotten_by_the_service_begins_anew(open_widget: Open, 
     assert stand.asked() == ["again"]
 
 
-def test_a_proxy_that_holds_the_stream_back_is_noticed(open_widget: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_back", ["all", "later"])
+def test_a_proxy_that_holds_the_stream_back_is_noticed(open_widget: Open, tmp_path: Path, held_back: str) -> None:
     slow = SlowSource()
     with open_stand(tmp_path, slow) as stand:
-        stand.site.held_back = True
+        stand.site.held_back = held_back
         page = open_widget(url=stand.shop.url, calm=False)
         write(page, "hello")
         slow.say(stand.visitor, "an answer")

@@ -60,8 +60,8 @@ class Site:
     lines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     streams: dict[str, list[tuple[asyncio.AbstractEventLoop, Send]]] = field(default_factory=dict)
-    held_back: bool = False
-    """Whether a proxy holds event streams back."""
+    held_back: str = ""
+    """What a proxy holds back of event streams: "all", or with "later" all but the beginning."""
 
     def agent_says(self, conversation: str, text: str, name: str = "Ada", file: dict[str, Any] | None = None) -> None:
         line = {"id": uuid.uuid4().hex, "from": "agent", "text": text, "name": name, "at": _now()}
@@ -188,11 +188,14 @@ class WidgetShim:
 
     async def _follow(self, conversation: str, scope: Scope, receive: Receive, send: Send) -> None:
         gate = asyncio.Event()
+        passed = 0
         entry = (asyncio.get_running_loop(), send)
 
         async def noting(message: Message) -> None:
-            if self.site.held_back:
+            nonlocal passed
+            if self.site.held_back == "all" or (self.site.held_back == "later" and passed > 1):
                 await gate.wait()
+            passed += 1
             await send(message)
             if message["type"] == "http.response.body" and entry not in self.site.streams.setdefault(conversation, []):
                 self.site.streams[conversation].append(entry)

@@ -100,7 +100,7 @@ export function start(given: Start): App {
     render(
       <Fragment>
         {open && <Panel view={view} state={state as State} title={title} greeting={greeting} full={full} unreachable={asked && !site ? ask : null} close={close} />}
-        <p class="unseen" role="status">{spoken}</p>
+        <p class="unseen" role="status">{spoken || null}</p>
       </Fragment>,
       place,
     );

@@ -130,9 +130,10 @@ export function refusal(file: File, view: View): string {
   const name = file.name;
   const suffix = `.${name.split(".").pop()?.toLowerCase() ?? ""}`;
   const fits = types.some((type) => type === file.type || type.toLowerCase() === suffix || (type.endsWith("/*") && file.type.startsWith(type.slice(0, -1))));
-  if (types.length && !fits) return fill(view.words.wrongType, { name, types: types.map(shortType).join(", ") });
+  // a browser that does not know the type leaves the decision to the service
+  if (types.length && file.type && !fits) return fill(view.words.wrongType, { name, types: types.map(shortType).join(", ") });
   if (most && file.size > most) return fill(view.words.tooLarge, { name, size: sizeOf(most) });
   return "";
 }
 
-const shortType = (type: string): string => (type.split("/").pop() ?? type).replace(/^\./, "").toUpperCase();
+const shortType = (type: string): string => (type === "text/plain" ? "TXT" : (type.split("/").pop() ?? type).replace(/^\./, "").toUpperCase());
