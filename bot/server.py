@@ -28,6 +28,7 @@ from bot.channels.web.logbook import configure_logging
 from bot.channels.web.pages import create_pages, health
 from bot.channels.web.problems import answer_problems
 from bot.channels.web.uploads import uploads
+from bot.channels.web.widget_files import create_widget_files
 from bot.console.office import Office
 from bot.console.pages import answer_refusals
 from bot.console.routes import console
@@ -105,6 +106,7 @@ def create_application(
     application.include_router(health)
     application.include_router(create_pages(storefront))
     application.include_router(console)
+    application.include_router(create_widget_files())
     answer_problems(application)
     answer_refusals(application)
     # The last one added is the first one passed.

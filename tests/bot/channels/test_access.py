@@ -37,6 +37,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/"): "anyone",
     ("GET", "/articles/{source:path}"): "anyone",
     ("GET", "/assets/{version}/{name}"): "anyone",
+    ("GET", "/widget.js"): "anyone",
+    ("GET", "/widget/{version}/{name}"): "anyone",
     ("GET", "/health/live"): "anyone",
     ("GET", "/health/ready"): "anyone",
     ("GET", "/openapi.json"): "anyone",
