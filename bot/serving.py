@@ -31,7 +31,7 @@ from bot.conversation.messages import (
     readable,
 )
 from bot.conversation.understanding import UNAVAILABLE
-from bot.events import BLOCK, Deliver, Event, EventLog, follow, last_text
+from bot.events import BLOCK, Deliver, Event, EventLog, TurnEvent, follow, last_text, turn_event
 from bot.storage.conversations import ConversationStatus, UnknownConversation, forget, set_status
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
@@ -110,6 +110,17 @@ class Desk:
             if isinstance(item, Turn):
                 return item
         raise AssertionError("an answer ends with its turn or raises")
+
+    def listen(self, message: Message, deliver: Deliver) -> tuple[Callable[[], None], TurnEvent | None]:
+        """As `receive`, for who hears events: `deliver` gets what happens in the conversation from the first word of this
+        answer on (see `EventLog.attach`), until the call that comes back. With it the turn, if it is stored already:
+        then it need not be waited for."""
+        answer = self._take_in(message)
+        if answer.stored is not None:
+            return _nothing, answer.stored
+        leave = self.events.attach(message.conversation, answer.since, deliver, tuple)
+        # Stored before we attached: the event is gone by, and nothing else will come.
+        return leave, answer.stored
 
     def accept(self, message: Message) -> None:
         """Returns once `message` is durable; it is answered in the background, if need be after a restart
@@ -213,6 +224,7 @@ class Desk:
             sequence = entry.sequence if entry is not None else lane.last + 1
             lane.last = max(lane.last, sequence)
             answer = self._in_hand[key] = _Answer(message, sequence, promised=entry is not None)
+            answer.since = self.events.last(message.conversation)
             lane.answers.append(answer)
             if not waiting:
                 self._workers.submit(self._work, lane)
@@ -254,7 +266,9 @@ class Desk:
         except Exception:
             _log.exception("turn %s of conversation %s cannot be stored", turn.id, message.conversation)
             stored = store_turn(self._database, _failure(message), answer.sequence)
-        self.events.turn(Entry(stored.sequence, message, stored.turn, None))
+        entry = Entry(stored.sequence, message, stored.turn, None)
+        answer.stored = turn_event(entry)  # before it is published: who listens has either this or the event
+        self.events.turn(entry)
         if stored.status is not None:
             self.events.status(message.conversation, stored.sequence, stored.status)
         return stored
@@ -319,6 +333,9 @@ class _Answer:
         self.sequence = sequence
         self.promised = promised
         """Whether the message is durable: then it is owed an answer, whatever happens."""
+        self.since = 0
+        """The last event of the conversation before this answer began."""
+        self.stored: TurnEvent | None = None
         self._changed = threading.Condition()
         self._chunks: list[str] = []
         self._outcome: Turn | FrontdeskError | None = None
@@ -328,6 +345,7 @@ class _Answer:
         """One that was finished before."""
         answer = cls(entry.message, entry.sequence, promised=True)
         answer._outcome = entry.turn
+        answer.stored = turn_event(entry)
         return answer
 
     def add(self, chunk: str) -> None:
@@ -367,6 +385,10 @@ class _Answer:
         if isinstance(outcome, FrontdeskError):
             raise outcome
         yield outcome
+
+
+def _nothing() -> None:
+    """Ends what was never begun."""
 
 
 def _failure(message: Message) -> Turn:
