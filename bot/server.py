@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -21,8 +22,11 @@ from bot.channels.web.api import api
 from bot.channels.web.door import Articles, Door
 from bot.channels.web.guards import BodyLimit, Guard, RequestLog
 from bot.channels.web.logbook import configure_logging
-from bot.channels.web.pages import Storefront, create_pages, health
+from bot.channels.web.health import create_metrics, health, watch
+from bot.channels.web.overload import Overload
+from bot.channels.web.pages import Storefront, create_pages
 from bot.channels.web.problems import answer_problems
+from bot.meters import Meters
 from bot.serving import Desk
 from bot.storage.database import Database
 
@@ -42,6 +46,7 @@ DRAIN_SECONDS = 3.0
 """How long a stopping service still takes requests, closing each connection, so that none is cut at a bad moment."""
 
 QUIET_SECONDS = 0.4
+MOST_FILES = 16_384
 LAST_ANSWERS_SECONDS = 20.0
 
 
@@ -53,10 +58,13 @@ def create_application(
     *,
     hosts: Collection[str] = (),
     shortcomings: Callable[[], Sequence[str]] = tuple,
+    meters: Meters | None = None,
+    metrics_token: str = "",
 ) -> FastAPI:
     """The whole web application. It closes neither the desk nor the database.
 
     `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now.
+    `meters` count what happens here, shown to whoever has `metrics_token`.
     """
     door = Door(desk, database, articles, shortcomings)
 
@@ -78,11 +86,15 @@ def create_application(
     application.include_router(api)
     application.include_router(health)
     application.include_router(create_pages(storefront))
+    if meters is not None:
+        watch(meters, door)
+        application.include_router(create_metrics(meters, metrics_token))
     answer_problems(application)
     # The last one added is the first one passed.
     application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
+    application.add_middleware(Overload, desk=desk, told=meters.refused if meters is not None else None)
     application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining)
-    application.add_middleware(RequestLog)
+    application.add_middleware(RequestLog, told=meters.request if meters is not None else None)
     return application
 
 
@@ -151,6 +163,7 @@ class Service:
 
     def run(self) -> None:
         configure_logging()
+        _allow_many_connections()
         asyncio.run(self._run())
 
     def stop(self) -> None:
@@ -180,6 +193,14 @@ class Service:
                 quiet_since = self._loop.time()
             await asyncio.sleep(0.02)
         self._server.should_exit = True
+
+
+def _allow_many_connections() -> None:
+    """Usual limits are 1,024 files, and each open page is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def serve(application: FastAPI, host: str, port: int, on_listening: Callable[[str], None] | None = None) -> None:

@@ -28,6 +28,7 @@ from bot.conversation.messages import (
     Turn,
     Understanding,
     Versions,
+    pseudonym,
     readable,
 )
 from bot.conversation.understanding import UNAVAILABLE
@@ -47,6 +48,8 @@ from bot.storage.turns import (
     owed,
     store_turn,
 )
+
+Told = Callable[[Turn, float, float], None]
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
@@ -70,7 +73,7 @@ class Overloaded(FrontdeskError):
 
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
-    the database."""
+    the database. `told` gets every turn made here once it is stored, with the seconds that storing and all of it took."""
 
     def __init__(
         self,
@@ -80,12 +83,15 @@ class Desk:
         most_in_hand: int = 256,
         most_in_one_conversation: int = 8,
         workers: int = 16,
+        told: Told | None = None,
     ) -> None:
         self.events = EventLog()
         self._database = database
         self._assistant = assistant
-        self._most_in_hand = most_in_hand
+        self.most_in_hand = most_in_hand
         self._most_in_one_conversation = most_in_one_conversation
+        self._most_at_once = workers
+        self._told = told
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="desk")
         self._lock = threading.Lock()
         self._in_hand: dict[tuple[str, str], _Answer] = {}
@@ -186,6 +192,11 @@ class Desk:
         """How many messages are being answered or wait for it."""
         return len(self._in_hand)
 
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for their answer to begin."""
+        return max(0, len(self._in_hand) - min(len(self._lanes), self._most_at_once))
+
     def close(self, *, seconds: float = 30.0) -> None:
         """Refuses new messages and finishes those in hand, for at most `seconds`. Safe to call twice."""
         with self._lock:
@@ -217,7 +228,7 @@ class Desk:
                 raise RecordUnavailable("the service is stopping: try again in a moment")
             lane = self._lanes.get(message.conversation)
             waiting = len(lane.answers) if lane is not None else 0
-            if len(self._in_hand) >= self._most_in_hand or waiting >= self._most_in_one_conversation:
+            if len(self._in_hand) >= self.most_in_hand or waiting >= self._most_in_one_conversation:
                 raise Overloaded(retry_after=1.0)
             if lane is None:
                 lane = self._lanes[message.conversation] = _Lane(last)
@@ -240,7 +251,7 @@ class Desk:
         except FrontdeskError as error:
             problem = error
         except Exception as error:
-            _log.exception("message %s of conversation %s", answer.message.id, answer.message.conversation)
+            _log.exception("a message of conversation %s", pseudonym(answer.message.conversation))
             problem = FrontdeskError(f"the answer failed ({type(error).__name__}): see the log of the service")
         with self._lock:
             lane.answers.popleft()
@@ -259,13 +270,17 @@ class Desk:
         """Load history -> respond -> store -> publish."""
         message = answer.message
         turn = self._respond(answer)
+        made = time.perf_counter()
         try:
             stored = store_turn(self._database, turn, answer.sequence)
         except (RecordUnavailable, UnknownConversation):
             raise
         except Exception:
-            _log.exception("turn %s of conversation %s cannot be stored", turn.id, message.conversation)
+            _log.exception("a turn of conversation %s cannot be stored", pseudonym(message.conversation))
             stored = store_turn(self._database, _failure(message), answer.sequence)
+        if self._told is not None and stored.fresh:
+            now = time.perf_counter()
+            self._told(stored.turn, now - made, now - answer.began)
         entry = Entry(stored.sequence, message, stored.turn, None)
         answer.stored = turn_event(entry)  # before it is published: who listens has either this or the event
         self.events.turn(entry)
@@ -290,7 +305,7 @@ class Desk:
         except RecordUnavailable:
             raise
         except Exception:
-            _log.exception("the assistant failed on message %s of conversation %s", message.id, message.conversation)
+            _log.exception("the assistant failed on a message of conversation %s", pseudonym(message.conversation))
             return _failure(message)
 
     def _report(self, answer: _Answer, problem: FrontdeskError) -> None:
@@ -333,6 +348,7 @@ class _Answer:
         self.sequence = sequence
         self.promised = promised
         """Whether the message is durable: then it is owed an answer, whatever happens."""
+        self.began = time.perf_counter()
         self.since = 0
         """The last event of the conversation before this answer began."""
         self.stored: TurnEvent | None = None

@@ -6,11 +6,12 @@ Only the command line imports this module; values are passed down from there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from bot import FrontdeskError
@@ -90,11 +91,21 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port the service listens on")
     allowed_hosts: tuple[str, ...] = Field((), description="further names the service may be reached by")
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="whoever sends it may read /metrics, at least 16 letters and digits; none: nobody"
+    )
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
     train_on_slack: bool = Field(False, description="train on chats from Slack too; Slack's terms restrict it")
     crawl: Crawl = Field(Crawl(), description="the table of how sites are read")
     gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not re.fullmatch(r"[A-Za-z0-9_-]{16,128}", value.get_secret_value()):
+            raise ValueError("16 to 128 letters, digits, - and _ make a token; `openssl rand -hex 16` prints one")
+        return value
 
     @field_validator("knowledge", "sites", "examples", "allowed_hosts", mode="before")
     @classmethod
@@ -170,4 +181,6 @@ def _problem(error: Mapping[str, object], origin: Mapping[str, str]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown setting '{name}'; the settings are: {', '.join(sorted(known))}"
     meaning = (known.get(name) or Settings.model_fields[parts[0]]).description
-    return f"{place}: {name} = {error['input']!r}: {str(error['msg']).lower()}; {meaning}"
+    # What is secret is not repeated: this line may end in a log.
+    shown = "..." if "token" in name else repr(error["input"])
+    return f"{place}: {name} = {shown}: {str(error['msg']).lower()}; {meaning}"

@@ -151,15 +151,15 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 
-def assistant_of(parts: Parts) -> Assistant:
-    """The assistant of the parts that are there."""
+def assistant_of(parts: Parts, told: Callable[[int], None] | None = None) -> Assistant:
+    """The assistant of the parts that are there. `told` gets the size of each batch that its reader reads."""
     from bot.conversation.assistant import Assistant
     from bot.readers import Absent, BatchingReader, KnowledgeSearcher, ModelReader
 
     reason = "; ".join(parts.shortcomings)
     reader: Reader = Absent(reason)
     if parts.model is not None and parts.manifest is not None:
-        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version))
+        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version), told)
     searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
     return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds_of(parts.manifest))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from bot.cli import assembly
 from bot.cli.assembly import Parts
 from bot.cli.output import note
 from bot.conversation.assistant import Assistant
+from bot.conversation.understanding import UNAVAILABLE
 from bot.serving import Desk
 from bot.settings import Settings
 from retriever.passages import Document, Passage
@@ -29,8 +30,10 @@ _log = logging.getLogger(__name__)
 class Live:
     """The parts in service, and the articles that citations lead to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, told: Callable[[int], None] | None = None) -> None:
+        """`told` gets the size of each batch that the reader reads."""
         self._settings = settings
+        self._told = told
         # Before loading: what changes meanwhile is noticed at the next look.
         self._marks = _marks(settings)
         self.parts: Parts = assembly.open_parts(settings)
@@ -47,7 +50,21 @@ class Live:
         self.parts = assembly.reopened(self._settings, self.parts, names)
         for name in sorted(changed):
             note(f"degraded: {problem}" if (problem := self.parts.problems.get(name)) else f"taken up: new {name}")
-        return assembly.assistant_of(self.parts)
+        return self.assistant()
+
+    def assistant(self) -> Assistant:
+        """The assistant of the parts in service."""
+        return assembly.assistant_of(self.parts, self._told)
+
+    def versions(self) -> Mapping[tuple[str, ...], float]:
+        """Model, knowledge and playbook in service, as the meters show it."""
+        model = self.parts.manifest.version if self.parts.manifest is not None else UNAVAILABLE
+        index = self.parts.knowledge.version if self.parts.knowledge is not None else UNAVAILABLE
+        return {(model, index, self.parts.playbook.version): 1.0}
+
+    def degraded(self) -> Mapping[tuple[str, ...], float]:
+        """1 for each part that is missing, or older than it should be; 0 for the others."""
+        return {(name,): float(name in self.parts.problems) for name in assembly.PART_NAMES}
 
     def shortcomings(self) -> Sequence[str]:
         return self.parts.shortcomings

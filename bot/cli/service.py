@@ -42,8 +42,10 @@ def serve(
 
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
+    from bot.channels.web.logbook import keep_last_words
     from bot.channels.web.pages import Storefront
     from bot.cli.live import Live, followed
+    from bot.meters import Meters
     from bot.server import Service as WebService
     from bot.server import create_application, listen
     from bot.serving import Desk
@@ -55,13 +57,18 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
     listener = listen(host, port)
     note("loading model and knowledge")
-    live = Live(settings)
+    meters = Meters()
+    live = Live(settings, meters.batch)
     parts = live.parts
     for shortcoming in parts.shortcomings:
         note(f"degraded: {shortcoming}")
     home.folder.mkdir(parents=True, exist_ok=True)
     with Database(home.database) as database:
-        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight)
+        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight, told=meters.turn)
+        versions = ("model", "index", "playbook")
+        meters.watch("frontdesk_version_info", "The versions in service.", live.versions, versions)
+        meters.watch("frontdesk_part_degraded", "1 while answers come without this part.", live.degraded, ("part",))
+        keep_last_words()
         try:
             application = create_application(
                 desk,
@@ -70,6 +77,8 @@ def run_service(settings: Settings, host: str, port: int) -> None:
                 Storefront(parts.playbook.company, assembly.starters_of(parts.playbook)),
                 hosts=settings.allowed_hosts,
                 shortcomings=live.shortcomings,
+                meters=meters,
+                metrics_token=settings.metrics_token.get_secret_value(),
             )
             web = WebService(application, listener)
             _announce(home, web.url)

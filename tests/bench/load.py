@@ -288,7 +288,9 @@ class Caller:
         until = began + self._plan.seconds
         every = len(listening) / self._plan.rate
 
-        async def customer(place: int, line: Line, path: str, token: str, queue: asyncio.Queue[tuple[float, bytes]]) -> None:
+        async def customer(
+            place: int, line: Line, path: str, token: str, queue: asyncio.Queue[tuple[float, bytes]]
+        ) -> None:
             await asyncio.sleep(place / self._plan.rate)
             while time.perf_counter() < until:
                 while not queue.empty():

@@ -95,6 +95,7 @@ async def follow_events(
     door: TheDoor, conversation: OwnConversation, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
     """Server-sent events: token, turn, status, agent_message, error. `Last-Event-ID` resumes after that one."""
+    door.streams.admit()
     return respond(door.streams.follow(conversation.id, event_number(last_event_id)))
 
 

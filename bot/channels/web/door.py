@@ -34,7 +34,7 @@ class Door:
         self.database = database
         self.articles = articles
         self.shortcomings = shortcomings
-        self.streams = Streams(desk, database)
+        self.streams = Streams(desk)
         self.draining = False
 
     def close(self) -> None:

@@ -16,19 +16,22 @@ from anyio import to_thread
 from starlette.responses import Response
 
 from bot.channels.web.bodies import turn_body
-from bot.channels.web.problems import Problem, not_stored, problem_of
+from bot.channels.web.problems import Problem, busy, not_stored, problem_of
 from bot.conversation.messages import Message, Turn
 from bot.events import Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent
 from bot.serving import Desk
-from bot.storage.database import Database
 
 PING_SECONDS = 15
 DEAD_AFTER_SECONDS = 30
 """A client that takes nothing for this long is gone; its stream is closed."""
 
 RETRY_MILLISECONDS = 2000
+RETRY_SECONDS = 5.0
 BACKLOG = 2_000
 """Events a reader may lag behind. One that falls further is cut and resumes by Last-Event-ID, losing nothing."""
+
+MOST_STREAMS = 2_000
+"""Streams that may follow conversations at once."""
 
 Item = Event | None
 Wanted = tuple[type[Event], ...]
@@ -38,9 +41,9 @@ Leave = Callable[[], None]
 class Streams:
     """What flows from the desk to the open requests of this process. Belongs to the event loop's thread."""
 
-    def __init__(self, desk: Desk, database: Database) -> None:
+    def __init__(self, desk: Desk, most: int = MOST_STREAMS) -> None:
         self._desk = desk
-        self._database = database
+        self._most = most
         self._followers: dict[asyncio.Queue[Item], str] = {}
         self._closed = False
 
@@ -58,6 +61,11 @@ class Streams:
         for queue, followed in self._followers.items():
             if conversation in (None, followed):
                 queue.put_nowait(None)
+
+    def admit(self) -> None:
+        """Raises Problem when as many streams are open as may be; a client then asks again, or polls."""
+        if len(self._followers) >= self._most:
+            raise busy(RETRY_SECONDS)
 
     async def follow(self, conversation: str, after: int) -> AsyncIterator[bytes]:
         """Everything that happened above `after`, then what happens, for as long as the client listens."""
