@@ -1,8 +1,8 @@
 """What the running service counts of itself, in the form that Prometheus reads.
 
-Owns names, labels and buckets, in a registry of its own. Bounded, however long the service runs: a label is the template
-of a route, a status, a step, a reason or a version, never an id and nothing that anybody wrote. Knows neither the web nor
-the record: whoever has something to count calls, whoever has something to read is asked when somebody looks.
+Owns names, labels and buckets, in a registry of its own. Bounded, however long the service runs: a label is the
+template of a route, a status, a step, a reason or a version, never an id and nothing that anybody wrote. Knows neither
+the web nor the record: who has something to count calls, who has something to read is asked when somebody looks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Meters:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a time of birth for each row would be as many rows again
+        # A time of birth for each row would be as many rows again.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry()
         self._watched: list[_Watched] = []
         self._requests = Histogram(

@@ -21,8 +21,8 @@ from bot import FrontdeskError
 from bot.channels.web.api import api
 from bot.channels.web.door import Articles, Door
 from bot.channels.web.guards import BodyLimit, Guard, RequestLog
-from bot.channels.web.logbook import configure_logging
 from bot.channels.web.health import create_metrics, health, watch
+from bot.channels.web.logbook import configure_logging
 from bot.channels.web.overload import Overload
 from bot.channels.web.pages import Storefront, create_pages
 from bot.channels.web.problems import answer_problems

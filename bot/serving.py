@@ -73,7 +73,8 @@ class Overloaded(FrontdeskError):
 
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
-    the database. `told` gets every turn made here once it is stored, with the seconds that storing and all of it took."""
+    the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
+    """
 
     def __init__(
         self,
@@ -118,9 +119,9 @@ class Desk:
         raise AssertionError("an answer ends with its turn or raises")
 
     def listen(self, message: Message, deliver: Deliver) -> tuple[Callable[[], None], TurnEvent | None]:
-        """As `receive`, for who hears events: `deliver` gets what happens in the conversation from the first word of this
-        answer on (see `EventLog.attach`), until the call that comes back. With it the turn, if it is stored already:
-        then it need not be waited for."""
+        """As `receive`, for who hears events: `deliver` gets what happens in the conversation from the first word of
+        this answer on (see `EventLog.attach`), until the call that comes back. With it the turn, if it is stored
+        already: then it need not be waited for."""
         answer = self._take_in(message)
         if answer.stored is not None:
             return _nothing, answer.stored

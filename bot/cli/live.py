@@ -37,6 +37,7 @@ class Live:
         # Before loading: what changes meanwhile is noticed at the next look.
         self._marks = _marks(settings)
         self.parts: Parts = assembly.open_parts(settings)
+        assembly.keep_playbook(settings, self.parts)
 
     def refreshed(self) -> Assistant | None:
         """The assistant of parts of which one is newer than what serves; None when nothing has changed."""
@@ -50,6 +51,7 @@ class Live:
         self.parts = assembly.reopened(self._settings, self.parts, names)
         for name in sorted(changed):
             note(f"degraded: {problem}" if (problem := self.parts.problems.get(name)) else f"taken up: new {name}")
+        assembly.keep_playbook(self._settings, self.parts)
         return self.assistant()
 
     def assistant(self) -> Assistant:

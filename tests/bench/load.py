@@ -1,9 +1,9 @@
-"""Load on a running service, from a process of its own: customers who wait for each answer, arrivals that wait for nobody,
-and customers who listen to an open stream.
+"""Load on a running service, from a process of its own: customers who wait for each answer, arrivals that wait for
+nobody, and customers who listen to an open stream.
 
-`python -m tests.bench.load URL PLAN` reads a plan (JSON) and prints one object of figures. Everything is bounded: by the
-plan's seconds, by its number of customers, and by the connections that an arrival may find. Loopback only. HTTP is written
-and read by hand, because a client library would take more of the two cores than the service.
+`python -m tests.bench.load URL PLAN` reads a plan (JSON) and prints one object of figures. Everything is bounded: by
+the plan's seconds, by its number of customers, and by the connections that an arrival may find. Loopback only. HTTP is
+written and read by hand, because a client library would take more of the two cores than the service.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Figures:
     statuses: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     late: float = 0.0
-    """The latest that an arrival was sent, milliseconds after its time: what the generator itself could not keep up with."""
+    """The latest that an arrival was sent, milliseconds after its time: what the generator could not keep up with."""
     unsent: int = 0
     """Arrivals that found every connection taken."""
     without_retry_after: int = 0

@@ -137,8 +137,8 @@ class Streams:
 
 @asynccontextmanager
 async def _listening(attach: Callable[[Deliver], Leave], wanted: Wanted = ()) -> AsyncIterator[asyncio.Queue[Item]]:
-    """A queue that is fed by whatever `attach` attaches to, with what is `wanted` or all of it; None in it means that the
-    reader fell too far behind."""
+    """A queue that is fed by whatever `attach` attaches to, with what is `wanted` or all of it; None in it means that
+    the reader fell too far behind."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Item] = asyncio.Queue()
 

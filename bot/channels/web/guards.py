@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.channels.web.logbook import numbered, write
-from bot.channels.web.problems import Problem, too_large
+from bot.channels.web.problems import Problem, fault, too_large
 from bot.conversation.messages import pseudonym
 from bot.meters import METHODS
 
@@ -137,8 +137,8 @@ class BodyLimit:
 
 
 class RequestLog:
-    """One line a request: the route and never the address, ids hashed, no text of anybody. Its number, made here, goes back
-    to the client and into every other line that the request causes, so that a complaint can be followed.
+    """One line a request: the route and never the address, ids hashed, no text of anybody. Its number, made here, goes
+    back to the client and into every other line that the request causes, so that a complaint can be followed.
 
     `told` gets method, template of the route, status and the seconds until the answer began.
     """
@@ -164,7 +164,14 @@ class RequestLog:
 
         try:
             with numbered(number):
-                await self.app(scope, receive, noting_send)
+                try:
+                    await self.app(scope, receive, noting_send)
+                except Exception as error:
+                    if status:  # the answer is half out: the connection must end for the client to see that
+                        raise
+                    # Answered here, since the server cuts a connection behind which it finds an exception, and with it
+                    # the next request of a client that had already sent it.
+                    await fault(error).response()(scope, receive, noting_send)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in METHODS else "?"

@@ -64,8 +64,8 @@ def configure_logging(stream: TextIO | None = None) -> None:
 
 
 def keep_last_words() -> None:
-    """What Python prints of an exception that nobody caught goes to the log, without its words: they may quote a customer.
-    For the process of a service, which has nobody before the terminal."""
+    """What Python prints of an exception that nobody caught goes to the log, without its words: they may quote a
+    customer. For the process of a service, which has nobody before the terminal."""
     threading.excepthook = lambda lost: _lost("thread", lost.exc_type, lost.exc_value)
     sys.unraisablehook = lambda lost: _lost("unraisable", lost.exc_type, lost.exc_value)
 

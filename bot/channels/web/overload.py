@@ -1,7 +1,7 @@
 """What is refused at the door when there is too much to do: at once, before anything of it is read.
 
-Owns how many requests may be inside. A refusal costs a fraction of an answer, so that answers go on at the pace they had;
-it says when to come back, and the message keeps its id, so nothing is lost by sending it again.
+Owns how many requests may be inside. A refusal costs a fraction of an answer, so that answers go on at the pace they
+had; it says when to come back, and the message keeps its id, so nothing is lost by sending it again.
 """
 
 from __future__ import annotations
