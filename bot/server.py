@@ -83,6 +83,9 @@ def create_application(
         redirect_slashes=False,
     )
     application.state.door = door
+    application.state.overload = Overload(
+        application, desk, lambda: door.draining, meters.refused if meters is not None else None
+    )
     application.include_router(api)
     application.include_router(health)
     application.include_router(create_pages(storefront))
@@ -92,7 +95,6 @@ def create_application(
     answer_problems(application)
     # The last one added is the first one passed.
     application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
-    application.add_middleware(Overload, desk=desk, told=meters.refused if meters is not None else None)
     application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining)
     application.add_middleware(RequestLog, told=meters.request if meters is not None else None)
     return application
@@ -134,7 +136,7 @@ class Service:
 
         self._server = uvicorn.Server(
             uvicorn.Config(
-                application,
+                application.state.overload,
                 log_config=None,
                 access_log=False,
                 server_header=False,

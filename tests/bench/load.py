@@ -15,7 +15,6 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from urllib.parse import urlsplit
 
@@ -78,8 +77,6 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[Answer] | None = None
         self._came = bytearray()
-        self.on_chunk: asyncio.Queue[tuple[float, bytes]] | None = None
-        """Where what comes is put at once, for a stream that has no end."""
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -87,9 +84,6 @@ class Line(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self.on_chunk is not None:
-            self.on_chunk.put_nowait((time.perf_counter(), data))
-            return
         self._came += data
         end = self._came.find(b"\r\n\r\n")
         if end < 0 or self._waiting is None or self._waiting.done():
@@ -107,8 +101,6 @@ class Line(asyncio.Protocol):
         self.closed = True
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(ConnectionError(f"the connection was lost ({type(error).__name__})"))
-        if self.on_chunk is not None:
-            self.on_chunk.put_nowait((time.perf_counter(), b""))
 
     async def ask(self, request: bytes) -> Answer:
         """Raises ConnectionError, TimeoutError."""
@@ -122,17 +114,53 @@ class Line(asyncio.Protocol):
             self.close()
         return answer
 
-    def stream(self, request: bytes) -> asyncio.Queue[tuple[float, bytes]]:
-        """What comes from now on, each piece with its time; an empty one is the end."""
-        assert self._transport is not None
-        self.on_chunk = asyncio.Queue()
-        self._transport.write(request)
-        return self.on_chunk
-
     def close(self) -> None:
         self.closed = True
         if self._transport is not None:
             self._transport.close()
+
+
+class Page(asyncio.Protocol):
+    """An open stream: notes when it began, and of each message when the first of its events and its turn came."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._tail = b""
+        self._waiting_for_first = False
+        self.began: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.first = 0.0
+        self.turn: asyncio.Future[None] | None = None
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        if not self.began.done():
+            if data.startswith(b"HTTP/1.1 200"):
+                self.began.set_result(now)
+            else:
+                self.began.set_exception(ConnectionError(f"no stream: {data[9:12].decode('ascii', 'replace')}"))
+        seen = self._tail + data
+        if self._waiting_for_first and b"event:" in seen:  # a ping is no event
+            self._waiting_for_first, self.first = False, now
+        if self.turn is not None and not self.turn.done() and b"event: turn" in seen:
+            self.turn.set_result(None)
+        self._tail = seen[-10:]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        for waiting in (self.began, self.turn):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(ConnectionError("a stream was cut"))
+
+    def expect(self) -> asyncio.Future[None]:
+        """Done when the next turn has come; `first` is then when its first event came."""
+        self._waiting_for_first, self._tail = True, b""
+        self.turn = asyncio.get_running_loop().create_future()
+        return self.turn
 
 
 def _length(head: bytes) -> int | None:
@@ -171,7 +199,10 @@ class Caller:
 
     # -- one customer -----------------------------------------------------------------------------------------------
 
-    async def _line(self) -> Line:
+    async def _line(self, before: Line | None = None) -> Line:
+        """`before` if it is still open: the service closes a connection that was idle for five seconds."""
+        if before is not None and not before.closed:
+            return before
         _, line = await asyncio.get_running_loop().create_connection(Line, self._host, self._port)
         return line
 
@@ -227,9 +258,9 @@ class Caller:
                         break
                     try:
                         self._note(await line.ask(self._message(path, token)), began)
-                    except (ConnectionError, TimeoutError) as error:
+                    except (OSError, TimeoutError) as error:
                         self._errors[str(error) or "timed out"] += 1
-                        line = await self._line()
+                    line = await self._line(line)
             line.close()
 
         await asyncio.gather(*(customer() for _ in range(self._plan.people)))
@@ -247,11 +278,10 @@ class Caller:
 
         async def arrive(due: float, line: Line, path: str, token: str) -> None:
             try:
+                line = await self._line(line)
                 self._note(await line.ask(self._message(path, token)), due)
-            except (ConnectionError, TimeoutError) as error:
+            except (OSError, TimeoutError) as error:
                 self._errors[str(error) or "timed out"] += 1
-            if line.closed:
-                line = await self._line()
             free.append((line, path, token))
 
         for number in itertools.count():
@@ -272,54 +302,43 @@ class Caller:
         await asyncio.gather(*tasks)
 
     async def _streams(self, until: float) -> None:
-        listening: list[tuple[Line, str, str, asyncio.Queue[tuple[float, bytes]]]] = []
+        loop = asyncio.get_running_loop()
+        open_pages: list[tuple[Line, str, str, Page]] = []
         for _ in range(self._plan.people):
-            speaker, listener = await self._line(), await self._line()
-            path, token = await self._opened(speaker)
-            began = time.perf_counter()
-            queue = listener.stream(self._request("GET", f"{path}/events", token, accept="text/event-stream"))
-            at, piece = await asyncio.wait_for(queue.get(), PATIENCE)
-            if not piece.startswith(b"HTTP/1.1 200"):
-                self._errors[f"no stream: {piece[:12]!r}"] += 1
+            line = await self._line()
+            path, token = await self._opened(line)
+            request = self._request("GET", f"{path}/events", token, accept="text/event-stream")
+            asked = time.perf_counter()
+            _, page = await loop.create_connection(lambda request=request: Page(request), self._host, self._port)
+            try:
+                self.figures.opened.append((await page.began - asked) * 1000)
+            except ConnectionError as error:
+                self._errors[str(error)] += 1
                 continue
-            self.figures.opened.append((at - began) * 1000)
-            listening.append((speaker, path, token, queue))
-        began = time.perf_counter()
-        until = began + self._plan.seconds
-        every = len(listening) / self._plan.rate
+            open_pages.append((line, path, token, page))
+        until = time.perf_counter() + self._plan.seconds
+        every = len(open_pages) / self._plan.rate
 
-        async def customer(
-            place: int, line: Line, path: str, token: str, queue: asyncio.Queue[tuple[float, bytes]]
-        ) -> None:
+        async def customer(place: int, line: Line, path: str, token: str, page: Page) -> None:
             await asyncio.sleep(place / self._plan.rate)
-            while time.perf_counter() < until:
-                while not queue.empty():
-                    queue.get_nowait()
-                sent = time.perf_counter()
-                answer = await line.ask(self._message(path, token, wait=False))
-                self._note(answer, sent)
-                if answer.status == 202:
-                    for at, piece in await _until(queue, b"event:"):
-                        if b"event:" in piece:
-                            self.figures.first.append((at - sent) * 1000)
-                            break
-                    await _until(queue, b"event: turn")
+            while (sent := time.perf_counter()) < until:
+                turn = page.expect()
+                try:
+                    line = await self._line(line)
+                    answer = await line.ask(self._message(path, token, wait=False))
+                    self._note(answer, sent)
+                    if answer.status == 202:
+                        async with asyncio.timeout(PATIENCE):
+                            await turn
+                        self.figures.first.append((page.first - sent) * 1000)
+                except (OSError, TimeoutError) as error:
+                    self._errors[str(error) or "timed out"] += 1
+                    return
                 await asyncio.sleep(max(0.0, sent + every - time.perf_counter()))
 
-        await asyncio.gather(*(customer(n, *each) for n, each in enumerate(listening)))
-
-
-async def _until(queue: asyncio.Queue[tuple[float, bytes]], sign: bytes) -> Iterator[tuple[float, bytes]]:
-    """Pieces up to the one that holds `sign`, which stays in the queue for whoever looks for the next one."""
-    pieces = []
-    while True:
-        at, piece = await asyncio.wait_for(queue.get(), PATIENCE)
-        if not piece:
-            raise ConnectionError("the stream was cut")
-        pieces.append((at, piece))
-        if sign in piece:
-            queue._queue.appendleft((at, piece))  # type: ignore[attr-defined]
-            return iter(pieces)
+        await asyncio.gather(*(customer(place, *each) for place, each in enumerate(open_pages)))
+        self._errors["a stream was cut"] += sum(page.closed for *_, page in open_pages)
+        self._errors = +self._errors  # without what did not happen
 
 
 def main() -> None:
