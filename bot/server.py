@@ -47,6 +47,9 @@ DRAIN_SECONDS = 3.0
 
 QUIET_SECONDS = 0.4
 MOST_FILES = 16_384
+KEPT_ALIVE_SECONDS = 75
+"""Longer than a proxy keeps a connection (nginx 60): the side that closes first never cuts a request under way."""
+
 LAST_ANSWERS_SECONDS = 20.0
 
 
@@ -141,6 +144,7 @@ class Service:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=KEPT_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(LAST_ANSWERS_SECONDS),
                 lifespan="on",
             )

@@ -200,7 +200,7 @@ class Caller:
     # -- one customer -----------------------------------------------------------------------------------------------
 
     async def _line(self, before: Line | None = None) -> Line:
-        """`before` if it is still open: the service closes a connection that was idle for five seconds."""
+        """`before` if it is still open: the service closes one that was idle for a while."""
         if before is not None and not before.closed:
             return before
         _, line = await asyncio.get_running_loop().create_connection(Line, self._host, self._port)
