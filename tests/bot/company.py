@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,14 @@ from tests.finetune.saving import live
 TOKEN = "0123456789abcdef"
 START = 90.0
 """Seconds after which what should have happened has not: a start loads torch, beside whatever else runs here."""
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for a condition that another process brings about."""
+    deadline = time.monotonic() + START
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,7 @@ class Company:
         log = (self.folder / "serve.log").open("w")
         with log, subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log) as process:
             try:
-                deadline = time.monotonic() + START
-                while process.poll() is None and running_service(self.home) is None:
-                    assert time.monotonic() < deadline, "it did not start"
-                    time.sleep(0.02)
+                until(lambda: process.poll() is not None or running_service(self.home) is not None)
                 found = running_service(self.home)
                 assert found is not None, (self.folder / "serve.log").read_text()
                 with httpx.Client(base_url=found.url, trust_env=False, timeout=START) as http:
@@ -59,7 +64,7 @@ class Company:
                 process.send_signal(signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def learnt(tmp_path_factory: pytest.TempPathFactory, base_folder: Path, halved: Fitted) -> Company:
     """A company with everything: playbook, knowledge, model."""
     folder = tmp_path_factory.mktemp("learnt")

@@ -6,6 +6,7 @@ question gets an answer, which versions made it, and that a person is offered.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.bot.channels.office import visitor, wait_until
-from tests.bot.company import TOKEN, Company, company, learnt  # noqa: F401
+from tests.bot.channels.office import visitor
+from tests.bot.company import TOKEN, Company, until
 from tests.conftest import ROOT
-from tests.finetune.conftest import base_folder, halved, tiny  # noqa: F401
 
 pytestmark = pytest.mark.slow
 OF_A_PERSON = ("person", "colleague", "someone", "team", "human")
@@ -57,7 +57,7 @@ def check_answers(http: httpx.Client, *, model: bool, index: bool) -> None:
     [(), ("knowledge",), ("models",), ("knowledge", "models")],
     ids=lambda names: "+".join(names) or "nothing",
 )
-def test_what_is_left_answers(company: Company, missing: tuple[str, ...]) -> None:  # noqa: F811
+def test_what_is_left_answers(company: Company, missing: tuple[str, ...]) -> None:
     for name in missing:
         shutil.rmtree(company.home / name)
     with company.serving() as http:
@@ -66,7 +66,7 @@ def test_what_is_left_answers(company: Company, missing: tuple[str, ...]) -> Non
         check_answers(http, model="models" not in missing, index="knowledge" not in missing)
 
 
-def test_a_damaged_model_and_a_damaged_index_are_as_good_as_none(company: Company) -> None:  # noqa: F811
+def test_a_damaged_model_and_a_damaged_index_are_as_good_as_none(company: Company) -> None:
     next((company.home / "models" / "versions").glob("*/head.safetensors")).write_bytes(b"rubbish")
     next((company.home / "knowledge" / "versions").glob("*/passages.jsonl")).write_text("{}\n")
     with company.serving() as http:
@@ -75,22 +75,38 @@ def test_a_damaged_model_and_a_damaged_index_are_as_good_as_none(company: Compan
         check_answers(http, model=False, index=False)
 
 
-def test_a_playbook_broken_while_serving_and_at_the_next_start_leaves_the_voice(company: Company) -> None:  # noqa: F811
+def test_a_playbook_broken_while_serving_and_at_the_next_start_leaves_the_voice(company: Company) -> None:
     good = (company.folder / "playbook.toml").read_text("utf-8")
     with company.serving() as http:
         assert ready(http) == (200, {"status": "ready", "degraded": False})
         (company.folder / "playbook.toml").write_text("company = [", "utf-8")
-        wait_until(lambda: ready(http)[1] == {"status": "ready", "degraded": True})
+        until(lambda: ready(http)[1] == {"status": "ready", "degraded": True})
         check_answers(http, model=True, index=True)
     with company.serving() as http:
         assert ready(http) == (200, {"status": "ready", "degraded": True})
         assert degraded(http) == {"playbook"}
         check_answers(http, model=True, index=True)
         (company.folder / "playbook.toml").write_text(good, "utf-8")
-        wait_until(lambda: ready(http)[1] == {"status": "ready", "degraded": False})
+        until(lambda: ready(http)[1] == {"status": "ready", "degraded": False})
 
 
-def test_a_playbook_that_never_served_stops_the_start_with_its_cure(company: Company) -> None:  # noqa: F811
+def test_the_log_is_one_object_a_line_from_the_first_request_on(company: Company) -> None:
+    """Also what is said while it serves: a part that broke, a part that was taken up."""
+    with company.serving() as http:
+        check_answers(http, model=True, index=True)
+        good = (company.folder / "playbook.toml").read_text("utf-8")
+        for text, degraded in (("company = [", True), (good, False)):
+            (company.folder / "playbook.toml").write_text(text, "utf-8")
+            until(lambda degraded=degraded: ready(http)[1] == {"status": "ready", "degraded": degraded})
+    said = (company.folder / "serve.log").read_text().splitlines()
+    start = next(number for number, line in enumerate(said) if line.startswith("serving "))
+    lines = [json.loads(line) for line in said[start + 1 :]]
+    assert {line["event"] for line in lines} == {"request", "library"}
+    told = [line["said"] for line in lines if line["event"] == "library" and line["logger"] == "bot.cli.live"]
+    assert [each.partition(":")[0] for each in told] == ["degraded", "taken up"]
+
+
+def test_a_playbook_that_never_served_stops_the_start_with_its_cure(company: Company) -> None:
     (company.folder / "playbook.toml").write_text("company = [", "utf-8")
     (company.home / "playbook.last.toml").unlink(missing_ok=True)
     command = [sys.executable, "-m", "bot", "serve", "--port", "0"]

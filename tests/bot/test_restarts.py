@@ -25,10 +25,9 @@ from bot.home import Home
 from finetune.registry import Registry
 from finetune.train import Fitted
 from tests.bot.channels.office import STOREFRONT, Heard, Visitor, hear, visitor
-from tests.bot.company import START, Company, company, learnt  # noqa: F401
+from tests.bot.company import Company, until
 from tests.bot.storage.sample import turn_for
 from tests.bot.test_kill import NoArticles
-from tests.finetune.conftest import base_folder, halved, tiny  # noqa: F401
 from tests.finetune.saving import live
 
 RESTARTS = 20 if os.environ.get("FRONTDESK_CAMPAIGN") else 2
@@ -198,13 +197,6 @@ def talking(url: str, askers: list[Asker], listeners: list[Listener], exact: boo
         assert not page.is_alive()
 
 
-def until(what: Callable[[], bool], seconds: float = START) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_restarts_under_load_lose_no_request_and_no_word(tmp_path: Path) -> None:
@@ -267,7 +259,7 @@ def test_the_judge_of_streams_notices_what_is_missing_twice_or_changed(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_new_model_and_a_new_index_are_swapped_in_under_load(company: Company, halved: Fitted) -> None:  # noqa: F811
+def test_a_new_model_and_a_new_index_are_swapped_in_under_load(company: Company, halved: Fitted) -> None:
     """The real command, watched by customers who never stop: both versions answer, and nobody notices the change."""
     with company.serving() as http:
         askers = [Asker(visitor(http), keeps_line=bool(n % 2)) for n in range(ASKERS)]
