@@ -26,7 +26,8 @@ SAID_EVERY = 1.0
 class Overload:
     """Refuses messages while the desk has its hands full, and anything while `most_inside` requests are inside.
 
-    `told` gets what was refused. Belongs to the event loop's thread.
+    `told` gets what was refused; `may_read` says whether pages of an origin that is not ours may read the refusal.
+    Belongs to the event loop's thread.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Overload:
         desk: Desk,
         draining: Callable[[], bool],
         told: Callable[[str], None] | None = None,
+        may_read: Callable[[str], bool] | None = None,
         most_inside: int = MOST_INSIDE,
     ) -> None:
         self.app = app
         self.desk = desk
         self.draining = draining
         self.told = told
+        self.may_read = may_read
         self.most_inside = most_inside
         self._inside = 0
         self._messages = 0
@@ -63,7 +66,7 @@ class Overload:
             return
         message = scope["method"] == "POST" and path.endswith("/messages")
         if self._is_full(message):
-            await self._refuse(send, "message" if message else "request")
+            await self._refuse(scope, send, "message" if message else "request")
             return
         self._inside += 1
         self._messages += message
@@ -79,8 +82,10 @@ class Overload:
             message and max(self._messages, self.desk.in_hand) >= self.desk.most_in_hand
         )
 
-    async def _refuse(self, send: Send, what: str) -> None:
-        headers = [*self._headers, (b"connection", b"close")] if self.draining() else list(self._headers)
+    async def _refuse(self, scope: Scope, send: Send, what: str) -> None:
+        headers = [*self._headers, *self._for_foreign_pages(scope)]
+        if self.draining():
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": self._body})
         if self.told is not None:
@@ -90,3 +95,14 @@ class Overload:
         if now - self._said_at >= SAID_EVERY:
             write("refused", requests=self._refused, in_hand=self.desk.in_hand, inside=self._inside)
             self._refused, self._said_at = 0, now
+
+    def _for_foreign_pages(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Without these a page of a foreign origin could not tell a refusal from a service that is gone."""
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+        if not origin or self.may_read is None or not self.may_read(origin.decode("latin-1")):
+            return []
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"Retry-After"),
+            (b"vary", b"Origin"),
+        ]

@@ -85,7 +85,8 @@ def test_requests_of_any_kind_are_bounded_but_not_the_questions_of_those_who_run
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
 
-        await overload({"type": "http", "path": path, "method": method}, None, send)  # type: ignore[arg-type]
+        scope = {"type": "http", "path": path, "method": method, "headers": []}
+        await overload(scope, None, send)  # type: ignore[arg-type]
         return {"status": sent[0]["status"], "body": json.loads(bytes(sent[1]["body"]))}  # type: ignore[call-overload]
 
     async def crowd() -> None:
@@ -105,6 +106,33 @@ def test_requests_of_any_kind_are_bounded_but_not_the_questions_of_those_who_run
 
     asyncio.run(crowd())
     assert refused == ["request"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [(b"https://shop.example", True), (b"https://evil.example", False), (b"null", False), (b"", False)],
+)
+def test_a_refusal_can_be_read_by_the_pages_that_may_read_an_answer(office: Office, origin: bytes, told: bool) -> None:
+    async def endless(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("nothing may come in")
+
+    async def ask() -> dict[bytes, bytes]:
+        sent: list[dict[str, object]] = []
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        may_read = {"https://shop.example"}.__contains__
+        overload = Overload(endless, office.desk, lambda: True, may_read=may_read, most_inside=0)  # type: ignore[arg-type]
+        headers = [(b"host", b"x"), *([(b"origin", origin)] if origin else [])]
+        scope = {"type": "http", "path": "/x", "method": "GET", "headers": headers}
+        await overload(scope, None, send)  # type: ignore[arg-type]
+        return dict(sent[0]["headers"])  # type: ignore[call-overload]
+
+    headers = asyncio.run(ask())
+    assert headers.get(b"access-control-allow-origin") == (origin if told else None)
+    assert (headers.get(b"vary") == b"Origin") is told
+    assert headers[b"connection"] == b"close" and headers[b"retry-after"] == b"1"
 
 
 def test_open_streams_are_bounded(office: Office) -> None:
