@@ -25,7 +25,7 @@ from bot.home import Home
 from finetune.registry import Registry
 from finetune.train import Fitted
 from tests.bot.channels.office import STOREFRONT, Heard, Visitor, hear, visitor
-from tests.bot.company import Company, until
+from tests.bot.company import Company, exported, until
 from tests.bot.storage.sample import turn_for
 from tests.bot.test_kill import NoArticles
 from tests.finetune.saving import live
@@ -269,7 +269,7 @@ def test_a_new_model_and_a_new_index_are_swapped_in_under_load(company: Company,
             (company.folder / "articles" / "returns.md").write_text("# Returns\n\nReturns are free for 30 days.\n")
             company.run("ingest")
             until(lambda: all(len({index for _, index in asker.versions}) > 1 for asker in askers))
-            model = halved.lora.model
+            model = exported(halved.lora.model)
             version = live(Registry(Home(company.home).models), model, halved.rows.held_out)
             until(lambda: all(version in {model for model, _ in asker.versions} for asker in askers))
         assert [asker.failed for asker in askers] == [[] for _ in askers]
