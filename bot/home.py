@@ -59,6 +59,10 @@ class Home:
         return self.folder / "backups"
 
     @property
+    def last_playbook(self) -> Path:
+        return self.folder / "playbook.last.toml"
+
+    @property
     def service(self) -> Path:
         return self.folder / SERVICE_FILE
 

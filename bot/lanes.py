@@ -6,12 +6,14 @@ Owns how any number of readers follow one answer. Knows neither who answers nor 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bot import FrontdeskError
 from bot.conversation.messages import Message, Turn
+from bot.events import TurnEvent, turn_event
 from bot.storage.turns import Entry
 
 
@@ -32,6 +34,10 @@ class Answer:
         self.sequence = sequence
         self.promised = promised
         """Whether the message is durable: then it is owed an answer, whatever happens."""
+        self.began = time.perf_counter()
+        self.since = 0
+        """The last event of the conversation before this answer began."""
+        self.stored: TurnEvent | None = None
         self._changed = threading.Condition()
         self._chunks: list[str] = []
         self._outcome: Turn | FrontdeskError | None = None
@@ -41,6 +47,7 @@ class Answer:
         """One that was finished before."""
         answer = cls(entry.message, entry.sequence, promised=True)
         answer._outcome = entry.turn
+        answer.stored = turn_event(entry)
         return answer
 
     def add(self, chunk: str) -> None:

@@ -64,8 +64,10 @@ class BatchingReader:
     which the first of them leads. So nobody waits for a timer.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, told: Callable[[int], None] | None = None) -> None:
+        """`told` gets the number of questions of each batch."""
         self._reader = reader
+        self._told = told
         self._lock = threading.Lock()
         self._waiting: list[_Asked] = []
         self._busy = False
@@ -93,6 +95,8 @@ class BatchingReader:
         """Reads what waits, and leaves the lead to the first who came meanwhile."""
         with self._lock:
             batch, self._waiting = self._waiting[:_MOST_PER_BATCH], self._waiting[_MOST_PER_BATCH:]
+        if self._told is not None:
+            self._told(sum(len(asked.questions) for asked in batch))
         try:
             self._read(batch)
         finally:

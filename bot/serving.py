@@ -23,9 +23,10 @@ from bot.conversation.messages import (
     HandOverReason,
     Message,
     Turn,
+    pseudonym,
     readable,
 )
-from bot.events import Bell, Deliver, Event, EventLog, follow, last_text, stored_events
+from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, follow, last_text, stored_events, turn_event
 from bot.fallback import failure, silence
 from bot.lanes import Answer, Lane
 from bot.storage import handover
@@ -52,6 +53,7 @@ from bot.storage.turns import (
 )
 
 T = TypeVar("T", bound=Happening | None)
+Told = Callable[[Turn, float, float], None]
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
@@ -78,7 +80,8 @@ class Overloaded(FrontdeskError):
 
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
-    the database."""
+    the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Desk:
         most_in_one_conversation: int = 8,
         workers: int = 16,
         notify: Sequence[Kind] = (),
+        told: Told | None = None,
     ) -> None:
         self.events = EventLog()
         self.bell = Bell()
@@ -97,8 +101,10 @@ class Desk:
         """Called behind each answer with its conversation and the milliseconds of work in it; must return at once."""
         self._database = database
         self._assistant = assistant
-        self._most_in_hand = most_in_hand
+        self.most_in_hand = most_in_hand
         self._most_in_one_conversation = most_in_one_conversation
+        self._most_at_once = workers
+        self._told = told
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="desk")
         self._lock = threading.Lock()
         self._orders = [threading.Lock() for _ in range(_ORDERS)]
@@ -124,6 +130,17 @@ class Desk:
             if isinstance(item, Turn):
                 return item
         raise AssertionError("an answer ends with its turn or raises")
+
+    def listen(self, message: Message, deliver: Deliver) -> tuple[Callable[[], None], TurnEvent | None]:
+        """As `receive`, for who hears events: `deliver` gets what happens in the conversation from the first word of
+        this answer on (see `EventLog.attach`), until the call that comes back. With it the turn, if it is stored
+        already: then it need not be waited for."""
+        answer = self._take_in(message)
+        if answer.stored is not None:
+            return _nothing, answer.stored
+        leave = self.events.attach(message.conversation, answer.since, deliver, tuple)
+        # Stored before we attached: the event is gone by, and nothing else will come.
+        return leave, answer.stored
 
     def accept(self, message: Message) -> None:
         """Returns once `message` is durable; it is answered in the background, if need be after a restart
@@ -236,6 +253,11 @@ class Desk:
         """How many messages are being answered or wait for it."""
         return len(self._in_hand)
 
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for their answer to begin."""
+        return max(0, len(self._in_hand) - min(len(self._lanes), self._most_at_once))
+
     def close(self, *, seconds: float = 30.0) -> None:
         """Refuses new messages and finishes those in hand, for at most `seconds`. Safe to call twice."""
         with self._lock:
@@ -267,13 +289,14 @@ class Desk:
                 raise RecordUnavailable("the service is stopping: try again in a moment")
             lane = self._lanes.get(message.conversation)
             waiting = len(lane.answers) if lane is not None else 0
-            if len(self._in_hand) >= self._most_in_hand or waiting >= self._most_in_one_conversation:
+            if len(self._in_hand) >= self.most_in_hand or waiting >= self._most_in_one_conversation:
                 raise Overloaded(retry_after=1.0)
             if lane is None:
                 lane = self._lanes[message.conversation] = Lane(last)
             sequence = entry.sequence if entry is not None else lane.last + 1
             lane.last = max(lane.last, sequence)
             answer = self._in_hand[key] = Answer(message, sequence, promised=entry is not None)
+            answer.since = self.events.last(message.conversation)
             lane.answers.append(answer)
             if not waiting:
                 self._workers.submit(self._work, lane)
@@ -310,22 +333,28 @@ class Desk:
     def _store(self, answer: Answer, turn: Turn) -> Turn | FrontdeskError:
         """Stores and publishes the turn with what happened behind its message; what is durable now, or the problem."""
         message = answer.message
+        made = time.perf_counter()
         try:
             try:
                 stored = store_turn(self._database, turn, answer.sequence, self._notify)
             except (RecordUnavailable, UnknownConversation):
                 raise
             except Exception:
-                _log.exception("turn %s of conversation %s cannot be stored", turn.id, message.conversation)
+                _log.exception("a turn of conversation %s cannot be stored", pseudonym(message.conversation))
                 stored = store_turn(self._database, failure(message), answer.sequence, self._notify)
-            self.events.turn(Entry(stored.sequence, message, stored.turn, None))
+            if self._told is not None and stored.fresh:
+                now = time.perf_counter()
+                self._told(stored.turn, now - made, now - answer.began)
+            entry = Entry(stored.sequence, message, stored.turn, None)
+            answer.stored = turn_event(entry)  # before it is published: who listens has either this or the event
+            self.events.turn(entry)
             for happening in self._behind(answer, stored):
                 self.events.happened(message.conversation, happening)
             return stored.turn
         except FrontdeskError as error:
             return error
         except Exception as error:
-            _log.exception("message %s of conversation %s", message.id, message.conversation)
+            _log.exception("a message of conversation %s", pseudonym(message.conversation))
             return FrontdeskError(f"the answer failed ({type(error).__name__}): see the log of the service")
 
     def _behind(self, answer: Answer, stored: Stored) -> Sequence[Happening]:
@@ -379,7 +408,7 @@ class Desk:
         except RecordUnavailable:
             raise
         except Exception:
-            _log.exception("the assistant failed on message %s of conversation %s", message.id, message.conversation)
+            _log.exception("the assistant failed on a message of conversation %s", pseudonym(message.conversation))
             return failure(message)
 
     def _said(self, message: Message, before: Past) -> Iterator[str | Turn]:
@@ -410,3 +439,7 @@ class Desk:
             self.resume()
         except FrontdeskError:
             self._resume_later()
+
+
+def _nothing() -> None:
+    """Ends what was never begun."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -174,6 +175,9 @@ class Settings(BaseModel):
         (), description="addresses and ranges of your own proxies, whose X-Forwarded-For is believed"
     )
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="whoever sends it may read /metrics, at least 16 letters and digits; none: nobody"
+    )
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
     train_on_slack: bool = Field(False, description="train on chats from Slack too; Slack's terms restrict it")
@@ -185,6 +189,13 @@ class Settings(BaseModel):
     mail: Mail = Field(Mail(), description="the table of how mail is sent")
     webhook: Webhook = Field(Webhook(), description="the table of what is called when a customer waits for a person")
     limits: Limits = Field(Limits(), description="the table of how much is taken from outside")
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not re.fullmatch(r"[A-Za-z0-9_-]{16,128}", value.get_secret_value()):
+            raise ValueError("16 to 128 letters, digits, - and _ make a token; `openssl rand -hex 16` prints one")
+        return value
 
     @field_validator("knowledge", "sites", "examples", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod

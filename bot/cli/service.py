@@ -48,8 +48,10 @@ def serve(
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
     from bot.channels.web.limits import Allowance
+    from bot.channels.web.logbook import keep_last_words
     from bot.channels.web.pages import Storefront
     from bot.cli.live import Live, followed
+    from bot.meters import Meters
     from bot.server import Service as WebService
     from bot.server import create_application, listen
     from bot.serving import Desk
@@ -64,7 +66,8 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
     listener = listen(host, port)
     note("loading model and knowledge")
-    live = Live(settings)
+    meters = Meters()
+    live = Live(settings, meters.batch)
     parts = live.parts
     for shortcoming in parts.shortcomings:
         note(f"degraded: {shortcoming}")
@@ -73,8 +76,12 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         address = settings.url or f"http://{host}:{listener.getsockname()[1]}"
         ways = notifications(settings, address)
         live.also_asked = NextQuestions(database)
-        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight, notify=tuple(ways))
+        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight, notify=tuple(ways), told=meters.turn)
         Files(database, home.files).sweep()
+        versions = ("model", "index", "playbook")
+        meters.watch("frontdesk_version_info", "The versions in service.", live.versions, versions)
+        meters.watch("frontdesk_part_degraded", "1 while answers come without this part.", live.degraded, ("part",))
+        keep_last_words()
         try:
             application = create_application(
                 desk,
@@ -87,6 +94,8 @@ def run_service(settings: Settings, host: str, port: int) -> None:
                 files=home.files,
                 allowance=Allowance(**settings.limits.model_dump()),
                 trusted_proxies=settings.trusted_proxies,
+                meters=meters,
+                metrics_token=settings.metrics_token.get_secret_value(),
             )
             web = WebService(application, listener)
             _announce(home, web.url)

@@ -6,6 +6,7 @@ conversation is computed from its turns, never stored beside them.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,11 @@ _UNREADABLE = re.compile(
 def readable(text: str) -> str:
     """`text` as it can be read and stored: no control or direction characters, no lone surrogates, trimmed."""
     return _UNREADABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def pseudonym(identity: str) -> str:
+    """An id as the log may show it: the same id looks the same, and nobody can open anything with it."""
+    return hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,3 +104,17 @@ def test_proxies_are_addresses_or_ranges_and_limits_are_above_zero(tmp_path: Pat
         load_settings(str(file), {})
     told = str(caught.value)
     assert "proxy.example is no address" in told and "limits.streams" in told and "limits.messages'" in told
+
+
+@pytest.mark.parametrize("token", ["short-secret", "has spaces in it, sixteen", "0123456789abcdef" * 9])
+def test_a_secret_that_does_not_fit_is_refused_without_being_repeated(tmp_path: Path, token: str) -> None:
+    with pytest.raises(FrontdeskError) as caught:
+        load_settings(write(tmp_path, f'metrics_token = "{token}"'), {})
+    assert "metrics_token" in str(caught.value) and "openssl rand" in str(caught.value)
+    assert token not in str(caught.value)
+
+
+def test_a_secret_is_not_shown_with_the_settings(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, ""), {"FRONTDESK_METRICS_TOKEN": "0123456789abcdef"})
+    assert settings.metrics_token.get_secret_value() == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(settings)

@@ -78,7 +78,7 @@ class Door:
         self.streams.close()
 
 
-def _door(request: Request) -> Door:
+async def _door(request: Request) -> Door:  # async, or it would be given a thread for nothing
     door = request.app.state.door
     assert isinstance(door, Door)
     return door

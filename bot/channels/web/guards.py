@@ -6,9 +6,9 @@ Owns plain ASGI middleware; none of it reads a body. Knows nothing about convers
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
 import re
+import secrets
 import time
 from collections.abc import Callable, Collection
 
@@ -18,9 +18,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bot.channels.web.logbook import write
+from bot.channels.web.logbook import numbered, write
 from bot.channels.web.origins import KnownSites, allow, answer_preflight, mark_foreign, wrong_origin
-from bot.channels.web.problems import Problem, too_large
+from bot.channels.web.problems import Problem, fault, too_large
+from bot.conversation.messages import pseudonym
+from bot.meters import METHODS
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -191,34 +193,55 @@ SUBJECTS = ("conversation_id", "turn_id", "file_id")
 
 
 class RequestLog:
-    """One line a request: the route and never the address, ids hashed, no text of anybody."""
+    """One line a request: the route and never the address, ids hashed, no text of anybody. Its number, made here, goes
+    back to the client and into every other line that the request causes, so that a complaint can be followed.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `told` gets method, template of the route, status and the seconds until the answer began.
+    """
+
+    def __init__(self, app: ASGIApp, told: Callable[[str, str, int, float], None] | None = None) -> None:
         self.app = app
+        self.told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/health/"):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 0
+        status, waited = 0, 0.0
+        number = secrets.token_hex(6)
 
         async def noting_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, waited
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, waited = message["status"], time.perf_counter() - started
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", number.encode())]
             await send(message)
 
         try:
-            await self.app(scope, receive, noting_send)
+            with numbered(number):
+                try:
+                    await self.app(scope, receive, noting_send)
+                except Exception as error:
+                    if status:  # the answer is half out: the connection must end for the client to see that
+                        raise
+                    # Answered here, since the server cuts a connection behind which it finds an exception, and with it
+                    # the next request of a client that had already sent it.
+                    await fault(error).response()(scope, receive, noting_send)
         finally:
-            parameters = scope.get("path_params", {})
-            subject = next((str(parameters[name]) for name in SUBJECTS if parameters.get(name)), "")
-            write(
-                "request",
-                method=scope["method"] if scope["method"].isalpha() else "?",
-                route=getattr(scope.get("route"), "path", "none"),
-                subject=hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()[:8] if subject else None,
-                status=status,
-                ms=round((time.perf_counter() - started) * 1000, 1),
-            )
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in METHODS else "?"
+            if self.told is not None:
+                self.told(method, route, status, waited)
+            if not scope["path"].startswith("/health/"):
+                parameters = scope.get("path_params", {})
+                subject = next((str(parameters[name]) for name in SUBJECTS if parameters.get(name)), "")
+                write(
+                    "request",
+                    request=number,
+                    method=method,
+                    route=route,
+                    subject=pseudonym(subject) if subject else None,
+                    status=status,
+                    ms=round((time.perf_counter() - started) * 1000, 1),
+                )

@@ -74,6 +74,11 @@ def not_found() -> Problem:
     return Problem(404, "Not found", "There is nothing here for this token; start a new conversation.")
 
 
+def no_such_page() -> Problem:
+    """What an address that does not exist answers."""
+    return Problem(404, HTTPStatus.NOT_FOUND.phrase, CURES[404])
+
+
 def not_signed_in() -> Problem:
     return Problem(
         401,
@@ -86,6 +91,15 @@ def not_signed_in() -> Problem:
 def not_stored() -> Problem:
     return Problem(
         503, "Not stored", "The message could not be stored. Send it again with the same id; it counts once.", RETRY
+    )
+
+
+def busy(retry_after: float) -> Problem:
+    return Problem(
+        503,
+        "Busy",
+        "Too many messages are waiting for an answer. Send this one again, with the same id, in a second.",
+        {"Retry-After": str(math.ceil(retry_after))},
     )
 
 
@@ -146,12 +160,7 @@ def problem_of(error: BaseException) -> Problem:
         case UnknownConversation() | UnknownTurn():
             return not_found()
         case Overloaded():
-            return Problem(
-                503,
-                "Busy",
-                "Too many messages are waiting for an answer. Send this one again, with the same id, in a second.",
-                {"Retry-After": str(math.ceil(error.retry_after))},
-            )
+            return busy(error.retry_after)
         case RecordUnavailable():
             return not_stored()
         case FileRefused():
