@@ -239,7 +239,9 @@ def _weights(query: Query, vectors: tuple[Vectors, ...] | None, catalogue: bool)
         return UNSPACED
     if len(vectors) > 2 and vectors[2].any():
         return LEARNT
-    return CATALOGUE if catalogue else ARTICLES
+    weights = CATALOGUE if catalogue else ARTICLES
+    # Without a line before it the window is the message itself, which must not outweigh its words and codes for that.
+    return weights if query.history else replace(weights, window=CATALOGUE.window)
 
 
 def _candidates(
