@@ -228,7 +228,9 @@ class KnowledgeBase:
         keywords = KeywordIndex(self._store.path(version.version) / "keywords")
         if keywords.size != len(passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
-        return Indexes.of(passages, on_gpu(self._open_vectors(version)), keywords)
+        # Only a catalogue keeps its embeddings beside what is searched.
+        catalogue = (self._store.path(version.version) / EMBEDDINGS).exists()
+        return Indexes.of(passages, on_gpu(self._open_vectors(version)), keywords, catalogue=catalogue)
 
     def _open_vectors(self, version: Version) -> VectorIndex:
         folder = self._store.path(version.version)

@@ -22,6 +22,7 @@ from retriever.evaluate import Question, evaluate_documents, read_questions
 from retriever.knowledge_base import KnowledgeBase
 from retriever.passages import Document, Line, Query, Vectors
 from retriever.readers import FileRead, read_path
+from retriever.readers.child import Child
 from retriever.search import Weights
 from tests.conftest import ROOT, SHARED
 
@@ -83,9 +84,10 @@ def ablation(encoder: FrozenEncoder) -> list[str]:
 def dstc9() -> tuple[list[Document], list[Question]]:
     folder = SHARED / "dstc9_faq"
     documents: list[Document] = []
-    for found in read_path(folder / "knowledge.jsonl", folder, {}):
-        assert isinstance(found, FileRead)
-        documents += found.documents
+    with Child() as child:
+        for found in read_path(folder / "knowledge.jsonl", folder, {}, child):
+            assert isinstance(found, FileRead)
+            documents += found.documents
     return documents, read_questions(folder / "queries.jsonl", documents)[0]
 
 

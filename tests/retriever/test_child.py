@@ -75,13 +75,13 @@ def test_processor_time_is_counted_for_each_file_anew(page: Path) -> None:
 
 
 def test_the_child_ends_with_the_reading(page: Path) -> None:
-    reading = read_path(page.parent, page.parent, {})
-    assert isinstance(next(reading), FileRead)
     mine = os.getpid()
     children = Path(f"/proc/{mine}/task/{mine}/children")
-    assert children.read_text().split(), "the control: it is there while files are read"
-    before = set(children.read_text().split())
-    reading.close()
+    with Child() as child:
+        reading = read_path(page.parent, page.parent, {}, child)
+        assert isinstance(next(reading), FileRead)
+        before = set(children.read_text().split())
+        assert before, "the control: it is there while files are read"
     assert before - set(children.read_text().split())
 
 

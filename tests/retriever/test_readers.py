@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.passages import Document, RetrieverError
-from retriever.readers import FileRead, read_path
+from retriever.readers import FileRead, Skipped, read_path
+from retriever.readers.child import Child
 from retriever.readers.languages import language_of
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Outline, visible
@@ -22,11 +23,18 @@ from retriever.readers.rows import read_csv
 from tests.conftest import ROOT
 
 
+def read_all(
+    path: Path, root: Path, known: Mapping[tuple[str, str], Sequence[Document]] | None = None
+) -> list[FileRead | Skipped]:
+    with Child() as child:
+        return list(read_path(path, root, known or {}, child))
+
+
 def read(folder: Path) -> tuple[dict[str, Document], dict[str, str]]:
     """Documents by source, and reasons by place."""
     documents: dict[str, Document] = {}
     reasons: dict[str, str] = {}
-    for found in read_path(folder, folder, {}):
+    for found in read_all(folder, folder):
         if isinstance(found, FileRead):
             documents |= {document.source: document for document in found.documents}
         else:
@@ -265,10 +273,10 @@ def test_declared_and_marked_encodings_are_read(tmp_path: Path) -> None:
 def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_text("# A\n\nText.\n")
-    (found,) = read_path(tmp_path, tmp_path, {})
+    (found,) = read_all(tmp_path, tmp_path)
     assert isinstance(found, FileRead)
     marked = Document("a.md", "from before", "x", ())
-    (again,) = read_path(tmp_path, tmp_path, {(str(path), found.digest): [marked]})
+    (again,) = read_all(tmp_path, tmp_path, {(str(path), found.digest): [marked]})
     assert isinstance(again, FileRead)
     assert again.documents == (marked,)
 
@@ -436,7 +444,7 @@ def test_the_language_of_a_text(text: str, language: str) -> None:
 
 def test_the_sample_articles_are_read_without_a_problem() -> None:
     folder = ROOT / "data" / "knowledge"
-    found = list(read_path(folder, folder, {}))
+    found = read_all(folder, folder)
     assert len(found) > 90
     for one in found:
         assert isinstance(one, FileRead), one
@@ -447,7 +455,7 @@ def test_the_sample_articles_are_read_without_a_problem() -> None:
 
 def test_one_file_named_itself_is_an_error_from_the_reader(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("nothing\n")
-    (found,) = read_path(tmp_path / "a.csv", tmp_path, {})
+    (found,) = read_all(tmp_path / "a.csv", tmp_path)
     assert isinstance(found, tuple)
     with pytest.raises(RetrieverError):
         list(read_csv("", "a.csv"))
