@@ -129,7 +129,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests_per_address: Positive = Field(default=900, description="requests of one address, of any kind")
-    conversations_per_address: Positive = Field(default=30, description="conversations that one address may open")
+    conversations_per_address: Positive = Field(default=60, description="conversations that one address may open")
     conversations_per_site: Positive = Field(default=600, description="conversations that may be opened at one site")
     messages_per_address: Positive = Field(default=120, description="messages from one address; an office shares one")
     messages_per_visitor: Positive = Field(default=30, description="messages of one visitor")

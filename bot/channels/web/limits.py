@@ -36,7 +36,7 @@ class Allowance:
     """
 
     requests_per_address: float = 900
-    conversations_per_address: float = 30
+    conversations_per_address: float = 60
     conversations_per_site: float = 600
     messages_per_address: float = 120
     messages_per_visitor: float = 30

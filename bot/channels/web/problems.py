@@ -141,7 +141,8 @@ def answer_problems(application: FastAPI) -> None:
             return too_large().response()
         title = HTTPStatus(error.status_code).phrase
         detail = CURES.get(error.status_code, f"{title}.")
-        return Problem(error.status_code, title, detail, error.headers).response()
+        headers = {**(error.headers or {}), **({"Connection": "close"} if error.status_code == 408 else {})}
+        return Problem(error.status_code, title, detail, headers).response()
 
     @application.exception_handler(FrontdeskError)
     def _frontdesk(request: Request, error: FrontdeskError) -> Response:
