@@ -204,6 +204,7 @@ document.addEventListener("DOMContentLoaded", () => {
   follow();
   paint();
   setInterval(tellTimes, 30_000);
+  document.querySelector(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   const story = at("story");
   if (story) story.scrollTop = story.scrollHeight;
   at("theme-form")?.addEventListener("input", (event) => {

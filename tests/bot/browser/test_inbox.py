@@ -228,6 +228,7 @@ def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label
             page.wait_for_selector("body[data-ready]")
         page.screenshot(path=Path(SHOTS) / f"{name}-{label}-{scheme}.png")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert len(page.locator("main").inner_text()) > 40, f"{name} is empty"
     page.goto(page.evaluate("location.origin") + f"/console/inbox/{conversation}")
     page.wait_for_selector("body[data-ready]")
     if label == "phone":
