@@ -106,29 +106,35 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-let sending = false;
+let line = Promise.resolve(); // what is written goes out in order
 
-async function send(form) {
-  const text = form.elements.text;
-  if (sending || !text.value.trim()) return;
-  sending = at("send").disabled = true;
-  const values = { text: text.value, id: form.elements.id.value, view: form.elements.view.value };
-  try {
-    let went = false;
-    const note = (event) => { went = event.detail.successful; };
-    document.body.addEventListener("htmx:afterRequest", note, { once: true });
-    await htmx.ajax("POST", form.getAttribute("action"), { target: "#story", swap: "innerHTML", values });
-    // sent under the same id again it would be the same message; what was refused stays to be mended
-    if (went && !document.querySelector("#bar .problem")) {
-      text.value = "";
-      form.elements.id.value = newId();
-    } else if (!went) {
-      say("That was not sent. Try again.");
-    }
-  } finally {
-    sending = at("send").disabled = false;
-    text.focus();
-  }
+/** The field is free at once; what could not be sent comes back into it, alone under its old id: once is once. */
+function send(form) {
+  const field = form.elements.text;
+  if (!field.value.trim()) return;
+  const values = { text: field.value, id: form.elements.id.value, view: form.elements.view.value };
+  const address = form.getAttribute("action");
+  field.value = "";
+  form.elements.id.value = newId();
+  line = line.then(() => post(address, values)).then((sent) => {
+    if (sent) return;
+    if (!field.value.trim()) form.elements.id.value = values.id;
+    field.value = field.value.trim() ? `${values.text}\n\n${field.value}` : values.text;
+  });
+}
+
+async function post(address, values) {
+  let went = false;
+  const note = (event) => {
+    if (event.detail.pathInfo.requestPath !== address) return;
+    went = event.detail.successful;
+    document.body.removeEventListener("htmx:afterRequest", note);
+  };
+  document.body.addEventListener("htmx:afterRequest", note);
+  await htmx.ajax("POST", address, { target: "#story", swap: "innerHTML", values }).catch(() => {});
+  document.body.removeEventListener("htmx:afterRequest", note);
+  if (!went) say("That was not sent. Try again.");
+  return went && !document.querySelector("#bar .problem");
 }
 
 function insert(text) {
@@ -198,6 +204,7 @@ document.addEventListener("DOMContentLoaded", () => {
   follow();
   paint();
   setInterval(tellTimes, 30_000);
+  document.querySelector(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   const story = at("story");
   if (story) story.scrollTop = story.scrollHeight;
   at("theme-form")?.addEventListener("input", (event) => {

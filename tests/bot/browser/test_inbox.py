@@ -139,6 +139,26 @@ def test_a_day_by_the_keyboard(open_page: Open, office: Office) -> None:
     expect(page.locator("#send")).to_have_text("Send")
 
 
+def test_what_could_not_be_sent_comes_back_and_goes_out_once(open_page: Open, office: Office) -> None:
+    conversation = waiting(office)
+    page = at_console(open_page, office, "agent", path=f"/inbox/{conversation}", calm=False)
+    page.click("#act-take")
+    page.locator("#write").wait_for()
+    page.route("**/reply", lambda route: route.abort())
+    write(page, "Are you there?")
+    expect(page.locator("#bar .problem")).to_be_visible()
+    expect(page.locator("#text")).to_have_value("Are you there?")
+    page.unroute("**/reply")
+    # stored, but the answer to it is lost on the way
+    page.route("**/reply", lambda route: (route.fetch(), route.abort()))
+    page.press("#text", "Control+Enter")
+    expect(page.locator("#text")).to_have_value("Are you there?")
+    page.unroute("**/reply")
+    page.press("#text", "Control+Enter")
+    expect(page.locator("#text")).to_have_value("")
+    expect(page.locator("#story .said.agent")).to_have_count(1)
+
+
 def test_the_first_lead_signs_in_and_brings_a_colleague(open_page: Open, office: Office, service: Service) -> None:
     _, password = add_person(office.database, "Lead of the journey", "lead", actor="test")
     page = open_page("/console")
@@ -208,6 +228,7 @@ def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label
             page.wait_for_selector("body[data-ready]")
         page.screenshot(path=Path(SHOTS) / f"{name}-{label}-{scheme}.png")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert len(page.locator("main").inner_text()) > 40, f"{name} is empty"
     page.goto(page.evaluate("location.origin") + f"/console/inbox/{conversation}")
     page.wait_for_selector("body[data-ready]")
     if label == "phone":

@@ -116,8 +116,8 @@ def test_roles_reach_what_is_theirs_and_no_more(
     ladder = ["anybody", "agent", "reviewer", "lead"]
     member = staff[role]
     for route in routes(office.application):
-        if route == ("POST", "/console/logout"):
-            continue
+        if route in (("POST", "/console/logout"), ("POST", "/console/login")):
+            continue  # the one would end the session; the other goes by its form's own token: test_sign_in.py
         status, _ = call(member, member.http, route, places)
         allowed = ladder.index(needed(route)) <= ladder.index(role)
         assert (status != 403) == allowed, (route, status)

@@ -20,6 +20,7 @@ import bot.storage.migrations as migrations
 from bot import FrontdeskError
 from bot.storage.conversations import forget, opened_conversation
 from bot.storage.database import Database
+from bot.storage.inbox import listed
 from bot.storage.tables import Table, append_only_triggers
 from bot.storage.tokens import hash_of
 from bot.storage.turns import entries, history, store_turn
@@ -128,6 +129,7 @@ import os, sys
 from pathlib import Path
 from sqlalchemy import Engine, event
 from bot.storage.database import Database
+from bot.storage.inbox import listed
 left = int(sys.argv[2])
 @event.listens_for(Engine, "before_cursor_execute")
 def die(connection, cursor, statement, *rest):
@@ -205,3 +207,20 @@ def test_a_record_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -
     with pytest.raises(FrontdeskError, match=r"newer Frontdesk \(revision 0999\): install that one"):
         fresh_record(tmp_path)
     assert path.read_bytes() == before
+
+
+def test_who_waited_before_there_was_an_inbox_waits_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "frontdesk.sqlite3"
+    with create_engine(f"sqlite:///{path}", module=sqlite).begin() as connection:
+        migrations.upgrade(connection, "0001")
+        for name in ("open", "waiting", "person", "resolved"):
+            connection.exec_driver_sql(
+                "INSERT INTO conversations (id, token_hash, channel, sender, status, created_at) "
+                f"VALUES ('{name}', '', 'web', '', '{name}', '2026-11-01 09:00:00.000000')"
+            )
+    with Database(path) as database:
+        lines = listed(database, "queue", "")
+    assert [(line.conversation, line.status, line.reason) for line in lines] == [
+        ("waiting", "waiting", "asked"),
+        ("person", "waiting", "asked"),
+    ]
