@@ -227,8 +227,7 @@ def test_earlier_conversations_are_listed_and_go_on(open_widget: Open, stand: St
     more(page, "Earlier conversations")
     page.get_by_role("heading", name="Earlier conversations").wait_for()
     page.get_by_role("button", name="the first matter").click()
-    page.locator(".bot[data-turn]").wait_for()
-    assert said(page) == ["the first matter", "the first matter"]
+    wait_until(lambda: said(page) == ["the first matter", "the first matter"])
     ask(page, "going on")
     assert [turn.message.text for turn in history(stand.office.database, first)] == ["the first matter", "going on"]
 
