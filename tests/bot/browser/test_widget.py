@@ -227,8 +227,7 @@ def test_earlier_conversations_are_listed_and_go_on(open_widget: Open, stand: St
     more(page, "Earlier conversations")
     page.get_by_role("heading", name="Earlier conversations").wait_for()
     page.get_by_role("button", name="the first matter").click()
-    page.locator(".bot[data-turn]").wait_for()
-    assert said(page) == ["the first matter", "the first matter"]
+    wait_until(lambda: said(page) == ["the first matter", "the first matter"])
     ask(page, "going on")
     assert [turn.message.text for turn in history(stand.office.database, first)] == ["the first matter", "going on"]
 
@@ -311,7 +310,7 @@ def test_text_appears_as_it_is_written_and_is_spoken_once(open_widget: Open, tmp
         assert page.locator(".bot .text a").get_attribute("href") == "https://larkmoor.example/x"
         assert page.get_by_role("log").get_attribute("aria-busy") == "false"
         wait_until(lambda: page.evaluate("spoken.length") == 1)
-        assert page.evaluate("spoken") == ["Assistant: Let me **see**. See [our page](https://larkmoor.example/x)."]
+        assert page.evaluate("spoken") == ["Assistant: Let me see. See our page."]
         page.close()
 
 

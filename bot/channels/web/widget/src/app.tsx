@@ -6,6 +6,7 @@ import { Chat, type State } from "./chat";
 import { BLACK, inkOn, mix, parseColour, readable, toHex, WHITE, type Colour } from "./contrast";
 import { bare } from "./bare";
 import { h, Fragment } from "./h";
+import { aloud } from "./markdown";
 import { Memory } from "./memory";
 import { Panel } from "./panel";
 import type { App, Identity, Line, Site, Start, Theme } from "./protocol";
@@ -51,7 +52,7 @@ export function start(given: Start): App {
   const chat = new Chat(server, memory, {
     change: () => draw(),
     message: (line) => {
-      if (line.from !== "customer" && open) speak(`${nameOf(line)}: ${line.text || (line.file?.name ?? "")}`);
+      if (line.from !== "customer" && open) speak(`${nameOf(line)}: ${aloud(line.text) || (line.file?.name ?? "")}`);
       tell("message", bare({ from: line.from, text: line.text, at: line.at }));
     },
     unread: (count) => tell("unread", count),

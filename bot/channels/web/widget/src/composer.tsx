@@ -89,7 +89,7 @@ export function Composer({ view, files, uploads, send, attach, drop }: Props): h
           ref={field}
           class="field"
           rows={1}
-          dir="auto"
+          dir={text ? "auto" : undefined}
           value={text}
           aria-label={words.message}
           aria-describedby="frontdesk-count"

@@ -126,3 +126,16 @@ export function settled(text: string): string {
     })
     .replace(/(^|[\s(])(\*\*?|_|`)(?!\s)([^*_`\n]*)$/, "$1$3");
 }
+
+/** The text as it is read aloud: its words, without markers, addresses and marks of sources. */
+export function aloud(text: string): string {
+  const words = (inside: Inline[]): string =>
+    inside.map((each) => (typeof each === "string" ? each : each.kind === "code" ? each.text : each.kind === "mark" ? "" : words(each.inside))).join("");
+  const line = (block: Block): string => {
+    if (block.kind === "pre") return block.text;
+    if (block.kind === "ul" || block.kind === "ol") return block.items.map(words).join("\n");
+    if (block.kind === "table") return [block.head, ...block.rows].map((row) => row.map(words).join(", ")).join("\n");
+    return words(block.inside);
+  };
+  return blocks(text).map(line).join("\n");
+}

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { blocks, inline, settled, type Block, type Inline } from "../src/markdown";
+import { aloud, blocks, inline, settled, type Block, type Inline } from "../src/markdown";
 
 const kinds = (text: string): string[] => blocks(text).map((block) => block.kind);
 
@@ -92,6 +92,11 @@ test("hostile text costs no more than a moment", () => {
     blocks(text);
     assert.ok(performance.now() - began < 1_500, text.slice(0, 8));
   }
+});
+
+test("what is read aloud has words and no markers", () => {
+  const text = "# Times\nIt **takes** [5 days](https://x.org). [1]\n- one\n- `two`\nPaid | Days\nCard | 3";
+  assert.equal(aloud(text), "Times\nIt takes 5 days.\none\ntwo\nPaid, Days\nCard, 3");
 });
 
 test("what is half written is kept back until it is whole", () => {
