@@ -33,8 +33,8 @@ def smoothed(vectors: Vectors, entities: Sequence[str]) -> Vectors:
     """`vectors` `[n, d]`, each drawn towards the mean of its `LIKES` nearest rows under other entities.
 
     `entities[i]` is empty for a row without one: such rows are about the company itself, one more entity. Nothing
-    changes, and `vectors` themselves are returned, where the rows are no catalogue: where less than `FILED` of them have
-    an entity, or what entities say of the same matter is not alike.
+    changes, and `vectors` themselves are returned, where the rows are no catalogue: where less than `FILED` of them
+    have an entity, or what entities say of the same matter is not alike.
 
     Smoothing a document by its neighbours: Kurland and Lee 2004, "Corpus structure, language models, and ad hoc
     information retrieval". Rows are no longer unit vectors: one whose likes disagree scores lower, as it should.

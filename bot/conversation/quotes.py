@@ -148,8 +148,8 @@ def _with_rows(
 ) -> set[int]:
     """`chosen` with no more of each table than the rows that are asked for, and its header.
 
-    A row is asked for when a word of its first cell, one that few rows have there, is `asked`: in the question, or, when
-    no row is, in what was asked before too. A table of which no row is asked for stays whole.
+    A row is asked for when a word of its first cell, one that few rows have there, is `asked`: in the question, or,
+    when no row is, in what was asked before too. A table of which no row is asked for stays whole.
     """
     for block in _blocks(text, spans):
         lines = [text[spans[i].start : spans[i].end] for i in range(block.first, block.last + 1)]
