@@ -193,7 +193,7 @@ def search(
     rows = _candidates([*strength, *context], vectors, indexes, indexes.subjects.rows(subject), seen)
     if not len(rows):
         return []
-    weights = _weights(query, vectors, indexes.catalogue)
+    weights = _weights(query, vectors, indexes)
     stored = indexes.vectors.vectors(rows)
     last, window, precedent, *_ = [stored @ v[0] for v in vectors or ()] + 3 * [np.zeros(len(rows), np.float32)]
     words = _coverage(indexes.keywords, asked, rows)
@@ -234,14 +234,17 @@ def _shares(hits: Sequence[Hit], passages: Sequence[Passage], rows: Rows, total:
     return np.array([math.exp((hit.score - hits[0].score) / SHARPNESS) / whole for hit in hits])
 
 
-def _weights(query: Query, vectors: tuple[Vectors, ...] | None, catalogue: bool) -> Weights:
+def _weights(query: Query, vectors: tuple[Vectors, ...] | None, indexes: Indexes) -> Weights:
     if vectors is None or unspaced_share(query.text) > 0.3:
         return UNSPACED
     if len(vectors) > 2 and vectors[2].any():
         return LEARNT
-    weights = CATALOGUE if catalogue else ARTICLES
-    # Without a line before it the window is the message itself, which must not outweigh its words and codes for that.
-    return weights if query.history else replace(weights, window=CATALOGUE.window)
+    if indexes.catalogue:
+        return CATALOGUE
+    # Without a line before it the window is the message itself, which must not outweigh its words and codes for that;
+    # and what was said of one product is in the way when another one is named.
+    alone = not query.history or indexes.subjects.changed(query)
+    return replace(ARTICLES, window=CATALOGUE.window, context=0.0) if alone else ARTICLES
 
 
 def _candidates(

@@ -29,7 +29,7 @@ from tests.conftest import ROOT, SHARED
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- retriever: begin -->", "<!-- retriever: end -->"
 NOTHING = Weights(last=0, window=0, words=0, strength=0, context=0, codes=0, entity=0, title=0, domain=0)
-FULL = ranking.SPACED
+FULL = ranking.CATALOGUE
 STEPS = (
     ("keywords alone (BM25)", replace(NOTHING, strength=1.0)),
     ("meaning of the last message", replace(NOTHING, last=FULL.last)),
@@ -73,11 +73,11 @@ def ablation(encoder: FrozenEncoder) -> list[str]:
     remembering = Remembering(encoder)
     lines = ["| dstc9_faq, untrained, R@1 / MRR@5 / R@5 | even (choosing) | odd | all 176 |", "|---|---|---|---|"]
     for name, weights in STEPS:
-        ranking.SPACED = weights  # type: ignore[misc]
+        ranking.CATALOGUE = weights  # type: ignore[misc]
         r = evaluate_documents(documents, questions, remembering).ranks
         lines.append(f"| {name} | {figures(r[::2])} | {figures(r[1::2])} | {figures(r)} |")
         print(lines[-1], flush=True)
-    ranking.SPACED = FULL  # type: ignore[misc]
+    ranking.CATALOGUE = FULL  # type: ignore[misc]
     return lines
 
 
