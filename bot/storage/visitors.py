@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import aliased
 
 from bot.conversation.messages import Channel
@@ -25,7 +25,7 @@ from bot.storage.conversations import (
     note,
 )
 from bot.storage.database import Database
-from bot.storage.tables import ConversationRow, MessageRow, TokenRow, TurnRow, VisitorRow
+from bot.storage.tables import AgentMessageRow, ConversationRow, MessageRow, TokenRow, TurnRow, VisitorRow
 from bot.storage.tokens import ANONYMOUS_LIFE, KNOWN_LIFE, Token, give_token, make_room
 
 MOST_LISTED = 50
@@ -137,16 +137,16 @@ def conversations_of(database: Database, visitor: str) -> tuple[Listed, ...]:
     """The conversations of a visitor, the newest first, at most 50."""
     with database.read() as connection:
         rows = connection.execute(_listed(), {"visitor": visitor}).all()
-    return tuple(
-        Listed(
-            row.id,
-            cast(ConversationStatus, row.status),
-            row.created_at,
-            row.stored_at or (datetime.fromisoformat(row.received_at) if row.received_at else row.created_at),
-            (row.reply or row.text or "")[:LONGEST_LAST_TEXT],
-            row.unread,
-        )
-        for row in rows
+    return tuple(_as_listed(row) for row in rows)
+
+
+def _as_listed(row: Row[*tuple[Any, ...]]) -> Listed:
+    at = row.stored_at or (datetime.fromisoformat(row.received_at) if row.received_at else row.created_at)
+    said = row.reply or row.text or ""
+    if row.agent_at is not None and row.agent_at > at:
+        at, said = row.agent_at, row.agent_said
+    return Listed(
+        row.id, cast(ConversationStatus, row.status), row.created_at, at, said[:LONGEST_LAST_TEXT], row.unread
     )
 
 
@@ -162,6 +162,13 @@ def _listed() -> Select[*tuple[Any, ...]]:
         .where(answer.conversation_id == ConversationRow.id, answer.stored_at > ConversationRow.seen_at)
         .correlate(ConversationRow)
     ).scalar_subquery()
+    replies = (
+        select(AgentMessageRow)
+        .where(AgentMessageRow.conversation_id == ConversationRow.id, AgentMessageRow.kind == "reply")
+        .correlate(ConversationRow)
+    )
+    latest = replies.order_by(AgentMessageRow.created_at.desc()).limit(1)
+    written = replies.where(AgentMessageRow.created_at > ConversationRow.seen_at).with_only_columns(func.count())
     in_message = (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id)
     return (
         select(
@@ -172,7 +179,9 @@ def _listed() -> Select[*tuple[Any, ...]]:
             MessageRow.received_at,
             TurnRow.reply,
             TurnRow.stored_at,
-            unread.label("unread"),
+            (unread + written.scalar_subquery()).label("unread"),
+            latest.with_only_columns(AgentMessageRow.text).scalar_subquery().label("agent_said"),
+            latest.with_only_columns(AgentMessageRow.created_at).scalar_subquery().label("agent_at"),
         )
         .select_from(ConversationRow)
         .outerjoin(MessageRow, (MessageRow.conversation_id == ConversationRow.id) & (MessageRow.sequence == last))

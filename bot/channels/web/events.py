@@ -95,7 +95,7 @@ class Streams:
             try:
                 while not self._closed and (event := await queue.get()) is not None:
                     yield encode(event)
-                    if isinstance(event, TurnEvent):
+                    if isinstance(event, TurnEvent | AgentEvent):
                         told = datetime.now(UTC)
             finally:
                 del self._followers[queue]

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Literal
 
 import jwt
@@ -21,11 +22,14 @@ from starlette.testclient import TestClient
 
 from bot.channels.web.access import OpenedConversation
 from bot.channels.web.problems import Problem
+from bot.console.access import COOKIE, TOKEN_HEADER
 from bot.server import create_application
 from bot.storage.conversations import find_conversation
+from bot.storage.people import Role
 from bot.storage.sites import create_site
 from bot.storage.turns import history
 from tests.bot.channels.office import API, PLENTY, STOREFRONT, Office, Visitor, visitor
+from tests.bot.console.staff import Member, at_work
 
 Rule = Literal["anyone", "visitor", "conversation", "sibling", "turn", "file"]
 """anyone: public. visitor: whoever holds a living token, about themselves. conversation, turn, file: whoever holds a
@@ -97,6 +101,20 @@ def holder(name: str) -> Callable[[World], dict[str, str]]:
     return lambda world: world.things[name].who.headers
 
 
+@cache
+def member(office: Office, role: Role) -> Member:
+    return at_work(office, role)
+
+
+def session_token(office: Office, role: Role) -> str:
+    return member(office, role).token
+
+
+def session(office: Office, role: Role) -> dict[str, str]:
+    """What the browser of a signed-in member of staff would send, were its cookie not for /console alone."""
+    return {"Cookie": f"{COOKIE}={member(office, role).token}", TOKEN_HEADER: member(office, role).csrf}
+
+
 PRINCIPALS: dict[str, Callable[[World], dict[str, str]]] = {
     "anonymous": lambda world: {},
     "a made-up token": lambda world: {"Authorization": f"Bearer {secrets.token_urlsafe(32)}"},
@@ -105,10 +123,14 @@ PRINCIPALS: dict[str, Callable[[World], dict[str, str]]] = {
     "visitor B": holder("visitor B"),
     "identified A": holder("identified A"),
     "other site": holder("other site"),
+    "agent": lambda world: session(world.office, "agent"),
+    "reviewer": lambda world: session(world.office, "reviewer"),
+    "lead": lambda world: session(world.office, "lead"),
+    "an agent's session as a bearer": lambda world: {"Authorization": f"Bearer {session_token(world.office, 'agent')}"},
 }
 """Everybody who may call, with the headers they send."""
 
-WITHOUT_TOKEN = {"anonymous"}
+WITHOUT_TOKEN = {"anonymous", "agent", "reviewer", "lead"}
 """Those who show no bearer token, whatever else they show: they are told so, and nothing more."""
 
 OWNERS = ("visitor A", "visitor B", "identified A", "other site")

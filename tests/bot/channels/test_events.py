@@ -27,6 +27,7 @@ from tests.bot.channels.office import (
     STOREFRONT,
     Heard,
     Office,
+    Scripted,
     SlowSource,
     Visitor,
     hear,
@@ -36,6 +37,7 @@ from tests.bot.channels.office import (
     visitor,
     wait_until,
 )
+from tests.bot.storage.sample import ANNA, hire
 
 
 @pytest.fixture(scope="module")
@@ -411,3 +413,22 @@ def test_what_a_stream_delivered_is_no_longer_unread(office: Office, http: httpx
     wait_until(lambda: unread() == 1)
     assert http.get(who.at(), headers=who.headers).status_code == 200
     wait_until(lambda: unread() == 0)
+
+
+def test_what_an_agent_wrote_meanwhile_is_unread_until_it_is_looked_at(tmp_path: Path) -> None:
+    with open_office(tmp_path, Scripted()) as office, office.client() as http:
+        who = visitor(http)
+        who.ask("hello")
+        hire(office.database, ANNA)
+        office.desk.take(who.conversation, ANNA)
+        assert http.get(who.at(), headers=who.headers).status_code == 200
+        office.desk.leave_note(who.conversation, ANNA, "n1", "between us")
+        office.desk.reply(who.conversation, ANNA, "r1", "I am Anna.")
+
+        def listed() -> dict[str, object]:
+            found: dict[str, object] = http.get("/api/v1/conversations", headers=who.headers).json()["conversations"][0]
+            return found
+
+        assert (listed()["unread"], listed()["last_text"]) == (1, "I am Anna.")
+        assert http.get(who.at(), headers=who.headers).status_code == 200
+        wait_until(lambda: listed()["unread"] == 0)

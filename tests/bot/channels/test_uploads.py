@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def office(folder: Path) -> Iterator[Office]:
     with open_office(folder, Scripted()) as office:
+        hire(office.database, ANNA)
         yield office
 
 
@@ -38,7 +39,6 @@ def http(office: Office) -> Iterator[TestClient]:
 def who(office: Office, http: TestClient) -> Visitor:
     """Somebody whom a person talks to."""
     found = visitor(http)
-    hire(office.database, ANNA)
     office.desk.take(found.conversation, ANNA)
     return found
 
