@@ -10,9 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bot.channels.web.events import Streams
 from bot.channels.web.overload import Overload
-from bot.channels.web.problems import Problem
 from tests.bot.channels.office import API, PATIENCE, Office, SlowSource, hear, open_office, serving, visitor, wait_until
 
 
@@ -133,34 +131,3 @@ def test_a_refusal_can_be_read_by_the_pages_that_may_read_an_answer(office: Offi
     assert headers.get(b"access-control-allow-origin") == (origin if told else None)
     assert (headers.get(b"vary") == b"Origin") is told
     assert headers[b"connection"] == b"close" and headers[b"retry-after"] == b"1"
-
-
-def test_open_streams_are_bounded(office: Office) -> None:
-    streams = Streams(office.desk, most=2)
-
-    async def follow(number: int) -> object:
-        stream = streams.follow(visitors[number].conversation, 0)
-        await anext(stream)
-        task = asyncio.ensure_future(anext(stream))
-        while streams.followers < number + 1:
-            await asyncio.sleep(0.001)
-        return task
-
-    async def crowd() -> None:
-        tasks = []
-        for number in range(2):
-            streams.admit()
-            tasks.append(await follow(number))
-        with pytest.raises(Problem) as caught:
-            streams.admit()
-        assert caught.value.status == 503 and caught.value.headers == {"Retry-After": "5"}
-        tasks[0].cancel()
-        while streams.followers > 1:
-            await asyncio.sleep(0.001)
-        streams.admit()
-        tasks[1].cancel()
-        await asyncio.sleep(0.01)
-
-    with office.client() as http:
-        visitors = [visitor(http) for _ in range(2)]
-        asyncio.run(crowd())

@@ -216,7 +216,7 @@ def test_who_waited_before_there_was_an_inbox_waits_in_it(tmp_path: Path) -> Non
         for name in ("open", "waiting", "person", "resolved"):
             connection.exec_driver_sql(
                 "INSERT INTO conversations (id, token_hash, channel, sender, status, created_at) "
-                f"VALUES ('{name}', '', 'web', '', '{name}', '2026-11-01 09:00:00.000000')"
+                f"VALUES ('{name}', '{name}', 'web', '', '{name}', '2026-11-01 09:00:00.000000')"
             )
     with Database(path) as database:
         lines = listed(database, "queue", "")
