@@ -29,6 +29,8 @@ function tellTimes() {
 
 // -- what changed --
 
+// Requests of one source wait for each other, and of those that wait only the last is sent: each kind has its own.
+
 function once(act, ms) {
   let waiting = 0;
   return () => {
@@ -38,14 +40,14 @@ function once(act, ms) {
 
 const freshList = once(() => {
   const list = at("list");
-  if (list) htmx.ajax("GET", list.dataset.address, { target: "#list", swap: "innerHTML" });
+  if (list) htmx.ajax("GET", list.dataset.address, { source: "#list", target: "#list", swap: "innerHTML" });
 }, 150);
 const freshStory = once(() => {
-  if (pane()) htmx.ajax("GET", pane().dataset.address, { target: "#story", swap: "innerHTML" });
+  if (pane()) htmx.ajax("GET", pane().dataset.address, { source: "#story", target: "#story", swap: "innerHTML" });
 }, 60);
 const freshDraft = once(() => {
   const draft = at("draft");
-  if (draft) htmx.ajax("GET", draft.getAttribute("hx-get"), { target: "#draft", swap: "innerHTML" });
+  if (draft) htmx.ajax("GET", draft.getAttribute("hx-get"), { source: "#draft", target: "#draft", swap: "innerHTML" });
 }, 300);
 
 function follow() {
@@ -70,9 +72,25 @@ function follow() {
 // -- the conversation --
 
 let last = null;
+let problem = { text: "", until: 0 }; // what went wrong stays to be read, whatever is refreshed meanwhile
+
+function keepProblem() {
+  const shown = at("bar")?.querySelector(".problem");
+  if (shown) problem = { text: shown.textContent, until: Date.now() + 8_000 };
+  else if (Date.now() < problem.until) tellProblem(problem.text);
+}
+
+function tellProblem(text) {
+  const told = document.createElement("p");
+  told.className = "problem";
+  told.role = "alert";
+  told.textContent = text;
+  at("bar")?.append(told);
+}
 
 function settle() {
   tellTimes();
+  keepProblem();
   const bar = at("bar");
   if (bar && pane()) {
     pane().dataset.mine = bar.dataset.mine;
@@ -131,7 +149,7 @@ async function post(address, values) {
     document.body.removeEventListener("htmx:afterRequest", note);
   };
   document.body.addEventListener("htmx:afterRequest", note);
-  await htmx.ajax("POST", address, { target: "#story", swap: "innerHTML", values }).catch(() => {});
+  await htmx.ajax("POST", address, { source: "#pane", target: "#story", swap: "innerHTML", values }).catch(() => {});
   document.body.removeEventListener("htmx:afterRequest", note);
   if (!went) say("That was not sent. Try again.");
   return went && !document.querySelector("#bar .problem");
@@ -147,14 +165,9 @@ function insert(text) {
 
 function say(text) {
   at("speech").textContent = text;
-  const bar = at("bar");
-  if (!bar) return;
-  bar.querySelector(".problem")?.remove();
-  const told = document.createElement("p");
-  told.className = "problem";
-  told.role = "alert";
-  told.textContent = text;
-  bar.append(told);
+  at("bar")?.querySelector(".problem")?.remove();
+  tellProblem(text);
+  keepProblem();
 }
 
 // -- keys --
@@ -257,6 +270,12 @@ document.addEventListener("keydown", (event) => {
   if (!act) return;
   event.preventDefault();
   act();
+});
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.requestConfig.verb === "get") return;
+  problem.until = 0;
+  at("bar")?.querySelector(".problem")?.remove();
 });
 
 let stay = false;
