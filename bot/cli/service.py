@@ -102,9 +102,9 @@ def run_service(settings: Settings, host: str, port: int) -> None:
             owed = desk.resume()
             if owed:
                 note(f"answering {owed} messages that were accepted before the last stop")
-            note(f"serving {parts.playbook.company} at {web.url}")
             if not all_people(database):
                 note("nobody can sign in to /console yet: frontdesk people add NAME --role lead")
+            note(f"serving {parts.playbook.company} at {web.url}")
             with followed(live, desk), _delivering(database, ways):
                 web.run()
         finally:

@@ -24,7 +24,7 @@ from bot.conversation.messages import Message, Turn
 from bot.home import Home
 from finetune.registry import Registry
 from finetune.train import Fitted
-from tests.bot.channels.office import STOREFRONT, Heard, Visitor, hear, visitor
+from tests.bot.channels.office import PLENTY, STOREFRONT, Heard, Visitor, hear, visitor
 from tests.bot.company import Company, exported, until
 from tests.bot.storage.sample import turn_for
 from tests.bot.test_kill import NoArticles
@@ -55,7 +55,8 @@ def serve(folder: Path, port: int) -> None:
     with Database(folder / "frontdesk.sqlite3") as database:
         desk = Desk(database, Spelling())
         desk.resume()
-        service = Service(create_application(desk, database, NoArticles(), STOREFRONT), listener, drain_seconds=1.0)
+        application = create_application(desk, database, NoArticles(), STOREFRONT, allowance=PLENTY)
+        service = Service(application, listener, drain_seconds=1.0)
         sys.stdout.write(f"{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         service.run()

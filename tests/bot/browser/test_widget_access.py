@@ -10,6 +10,7 @@ import pytest
 
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.stands import Stand, ask, more, open_panel
+from tests.bot.channels.office import wait_until
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def test_everything_can_be_done_without_a_mouse(open_widget: Open, stand: Stand)
     assert {"Helpful", "Not helpful", "Talk to a person", "More", "Close chat", "Is a label free?"} <= seen
     page.get_by_role("button", name="More").focus()
     page.keyboard.press("Enter")
-    assert focused(page) == "New conversation"
+    wait_until(lambda: focused(page) == "New conversation")
     page.keyboard.press("ArrowUp")
     assert focused(page) == "Delete this conversation"
     page.keyboard.press("Escape")

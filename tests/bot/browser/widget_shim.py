@@ -21,7 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.serving import Desk
 from bot.storage.conversations import start_conversation
+from bot.storage.handover import Agent
+from bot.storage.people import all_people
 from bot.storage.turns import entries, last_sequence
+from tests.bot.storage.sample import hire
+
+ADA = Agent("ada", "Ada")
 
 CONVERSATION = re.compile(r"/api/v1/conversations/([A-Za-z0-9_-]+)(/[a-z]+)?")
 SITE: dict[str, Any] = {
@@ -64,6 +69,10 @@ class Site:
     """What a proxy holds back of event streams: "all", or with "later" all but the beginning."""
 
     def agent_says(self, conversation: str, text: str, name: str = "Ada", file: dict[str, Any] | None = None) -> None:
+        if name == ADA.name and file is None:
+            self.takes(conversation, "person")
+            self.desk.reply(conversation, ADA, uuid.uuid4().hex, text)
+            return
         line = {"id": uuid.uuid4().hex, "from": "agent", "text": text, "name": name, "at": _now()}
         line |= {"file": file} if file else {}
         lines = self.lines.setdefault(conversation, [])
@@ -71,8 +80,9 @@ class Site:
         self._tell(conversation, "agent_message", line)
 
     def takes(self, conversation: str, status: str, name: str = "") -> None:
-        self.desk.set_status(conversation, status, actor="agent")  # type: ignore[arg-type]
-        self._tell(conversation, "status", {"status": status} | ({"name": name} if name else {}))
+        if ADA.id not in {person.id for person in all_people(self.desk._database)}:
+            hire(self.desk._database, ADA)
+        {"person": self.desk.take, "open": self.desk.give_back}[status](conversation, ADA)
 
     def _tell(self, conversation: str, event: str, data: dict[str, Any]) -> None:
         number = (

@@ -53,11 +53,7 @@ def failures(office: Office, application: FastAPI, cases: int, only: str = "") -
             if "turn_id" in case.path_parameters:
                 case.path_parameters["turn_id"] = str(who.ask("refund?")["id"])
         made += 1
-        try:
-            answer = case.call(headers={"Host": "localhost"})
-        except Exception as error:  # the tool's client raises again what the application answered with a 500
-            found.append(f"{case.method} {case.path}: {type(error).__name__}")
-            return
+        answer = case.call(headers={"Host": "localhost"})
         # 503 is an answer of ours too: the desk says that it cannot take more just now
         if answer.status_code >= 500 and answer.status_code != 503:
             found.append(f"{case.method} {case.path} {answer.status_code}: {answer.text[:200]}")
@@ -100,7 +96,7 @@ def test_a_planted_fault_is_found(office: Office) -> None:
         return 1 / (number % 2)
 
     _, found = failures(office, office.application, CASES, only="/api/v1/planted")
-    assert "GET /api/v1/planted: ZeroDivisionError" in found
+    assert any(line.startswith("GET /api/v1/planted 500: ") for line in found)
 
 
 @pytest.mark.campaign
