@@ -107,6 +107,12 @@ class Asker:
                     self.refused += 1  # nobody listens just now: the same message again
                     time.sleep(0.1)
                     continue
+                except httpx.ReadError as error:
+                    # A line of its own that the kernel had taken for a listener which then closed: nobody read it.
+                    if self.keeps_line or "reset by peer" not in str(error):
+                        self.failed.append(f"{name}: {error!r}")
+                    self.refused += 1
+                    continue
                 except httpx.TransportError as error:
                     self.failed.append(f"{name}: {error!r}")
                     continue

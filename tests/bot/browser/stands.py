@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot.server import Service
 from bot.storage.turns import history
+from tests.bot.browser.between import SHOP, Between, Site
 from tests.bot.browser.shops import PLAIN, Shop, open_shop, tag
-from tests.bot.browser.widget_shim import Site, WidgetShim
 from tests.bot.channels.office import Office, Scripted, SlowSource, Visitor, open_office, serving, wait_until
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Stand:
 @contextmanager
 def open_stand(folder: Path, assistant: Scripted | SlowSource, drain_seconds: float = 0.3) -> Iterator[Stand]:
     with open_office(folder, assistant) as office, open_shop() as shop:
-        site = Site(office.desk, {shop.url})
-        office.application.add_middleware(WidgetShim, site=site)
+        site = Site.of(office, shop.url)
+        office.application.add_middleware(Between, site=site)
         with serving(office.application, drain_seconds) as service:
             url = shop.put("/", PLAIN.replace("TAG", tag(service.url)))
             shop.put("/other", PLAIN.replace("TAG", tag(service.url)).replace("A shop", "Another page"))
@@ -75,7 +75,7 @@ def said(page: Page) -> list[str]:
     return page.locator(".log .text").all_inner_texts()
 
 
-def kept(page: Page, site: str = "shop") -> dict[str, Any]:
+def kept(page: Page, site: str = SHOP) -> dict[str, Any]:
     """What the widget remembers in this browser."""
     found: dict[str, Any] | None = page.evaluate(f"JSON.parse(localStorage.getItem('frontdesk.{site}'))")
     return found or {}

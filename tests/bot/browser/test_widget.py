@@ -8,7 +8,9 @@ import pytest
 
 from bot.storage.conversations import find_conversation
 from bot.storage.feedback import clicks_on, feedback_on
+from bot.storage.files import LARGEST_FILE
 from bot.storage.turns import history
+from tests.bot.browser.between import ADA
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.stands import Stand, ask, kept, more, open_panel, open_stand, said, write
 from tests.bot.channels.office import SlowSource, wait_until
@@ -114,7 +116,7 @@ def test_a_person_is_asked_comes_and_leaves_and_everything_is_announced(open_wid
     page.get_by_role("button", name="Talk to a person").click()
     page.get_by_text("A person has been asked to join.").first.wait_for()
     assert find_conversation(stand.office.database, stand.conversation).status == "waiting"
-    stand.site.takes(stand.conversation, "person", "Ada")
+    stand.site.takes(stand.conversation)
     page.locator(".standing", has_text="You are talking to Ada").wait_for()
     stand.site.agent_says(stand.conversation, "Good morning! I am Ada.\nI see your order.")
     agent = page.locator(".said.agent")
@@ -130,7 +132,7 @@ def test_a_person_is_asked_comes_and_leaves_and_everything_is_announced(open_wid
         "Good morning! I am Ada.\nI see your order.",
         "It leaves today.",
     ]
-    stand.site.takes(stand.conversation, "open")
+    stand.office.desk.give_back(stand.conversation, ADA)
     page.locator(".standing", has_text="Automated assistant").wait_for()
     ask(page, "and the bot?")
 
@@ -160,24 +162,27 @@ def test_files_go_to_a_person_and_come_back(open_widget: Open, stand: Stand, tmp
     page.get_by_role("button", name="Talk to a person").click()
     page.get_by_role("button", name="Attach a file").wait_for()
     photo = tmp_path / "broken strap.png"
-    photo.write_bytes(b"\x89PNG" + bytes(5_000))
+    photo.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(5_000))
     page.locator("input[type=file]").set_input_files(photo)
     page.get_by_role("button", name="Download broken strap.png").wait_for()
-    assert list(stand.site.files.values())[-1] == photo.read_bytes()
+    files = stand.office.application.state.door.files
+    (sent,) = files.of(stand.conversation)
+    assert (sent.name, files.path(sent).read_bytes()) == ("broken strap.png", photo.read_bytes())
     for name, content, problem in (
-        ("virus.exe", b"MZ", "virus.exe is of a kind that cannot be sent. Possible are: PNG, JPEG, PDF, TXT."),
-        ("huge.png", bytes(300_000), "huge.png is too large. At most 200 kB can be sent."),
+        (
+            "virus.exe",
+            b"MZ",
+            "virus.exe is of a kind that cannot be sent. Possible are: PNG, JPEG, GIF, WEBP, PDF, TXT.",
+        ),
+        ("huge.png", bytes(LARGEST_FILE + 1), "huge.png is too large. At most"),
     ):
         (tmp_path / name).write_bytes(content)
         page.locator("input[type=file]").set_input_files(tmp_path / name)
         page.get_by_text(problem).wait_for()
-    stand.site.files["f" * 32] = b"the label"
-    label = {"id": "f" * 32, "name": "../../label.pdf", "bytes": 9, "type": "application/pdf"}
-    stand.site.agent_says(stand.conversation, "", file=label)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download ../../label.pdf").click()
-    assert "/" not in download.value.suggested_filename
-    assert Path(download.value.path()).read_bytes() == b"the label"
+        page.get_by_role("button", name="Download broken strap.png").click()
+    assert download.value.suggested_filename == "broken strap.png"
+    assert Path(download.value.path()).read_bytes() == photo.read_bytes()
 
 
 def test_an_ended_conversation_is_rated_once(open_widget: Open, stand: Stand) -> None:
@@ -223,7 +228,8 @@ def test_earlier_conversations_are_listed_and_go_on(open_widget: Open, stand: St
     page.get_by_text("Hello! How can we help?").wait_for()
     ask(page, "the second matter")
     assert stand.conversation != first
-    assert stand.site.visitors[stand.conversation] == stand.site.visitors[first], "the same visitor"
+    whose = {find_conversation(stand.office.database, each).visitor for each in (first, stand.conversation)}
+    assert len(whose) == 1, "the same visitor"
     more(page, "Earlier conversations")
     page.get_by_role("heading", name="Earlier conversations").wait_for()
     page.get_by_role("button", name="the first matter").click()
@@ -248,7 +254,7 @@ def test_the_transcript_can_be_copied_and_kept(open_widget: Open) -> None:
 
 
 def test_details_are_asked_once_and_sent_with_the_conversation(open_widget: Open, stand: Stand) -> None:
-    stand.site.description["pre_chat"] = ["name", "email"]
+    stand.site.change(pre_chat=("name", "email"))
     try:
         page = open_widget()
         assert page.locator(".field").count() == 0
@@ -266,18 +272,18 @@ def test_details_are_asked_once_and_sent_with_the_conversation(open_widget: Open
         page.locator(".field").wait_for()
         assert page.get_by_label("E-mail address").count() == 0, "nobody is asked twice"
     finally:
-        stand.site.description["pre_chat"] = []
+        stand.site.change(pre_chat=())
 
 
 def test_closing_hours_are_told(open_widget: Open, stand: Stand) -> None:
-    stand.site.description |= {"open": False, "hours_text": "We are back on Monday at 9:00."}
+    told = stand.site.close()
     try:
         page = open_widget()
-        page.get_by_text("We are back on Monday at 9:00.").wait_for()
+        page.get_by_text(told).first.wait_for()
         page.get_by_role("button", name="Talk to a person").click()
-        page.locator(".state", has_text="We are back on Monday at 9:00.").wait_for()
+        page.locator(".state", has_text=told).wait_for()
     finally:
-        stand.site.description |= {"open": True, "hours_text": None}
+        stand.site.change(hours=())
 
 
 def test_text_appears_as_it_is_written_and_is_spoken_once(open_widget: Open, tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def test_axe_finds_nothing_in_any_state(open_widget: Open, stand: Stand, scheme:
         assert axe(page) == [], state
 
     clean("1-closed")
-    stand.site.description |= {"pre_chat": ["name", "email"], "open": False, "hours_text": "We are back at 9:00."}
+    stand.site.close()
+    stand.site.change(pre_chat=("name", "email"))
     try:
         page.reload()
         open_panel(page)
@@ -62,7 +63,7 @@ def test_axe_finds_nothing_in_any_state(open_widget: Open, stand: Stand, scheme:
         page.get_by_text("Please enter your name.").wait_for()
         clean("2-form")
     finally:
-        stand.site.description |= {"pre_chat": [], "open": True, "hours_text": None}
+        stand.site.change(pre_chat=(), hours=())
     page.reload()
     page.locator(".launcher").wait_for()
     if page.locator(".panel").count() == 0:
@@ -75,7 +76,7 @@ def test_axe_finds_nothing_in_any_state(open_widget: Open, stand: Stand, scheme:
     page.get_by_role("button", name="Not helpful").last.click()
     page.get_by_role("button", name="Talk to a person").click()
     page.locator(".standing", has_text="Waiting for a person").wait_for()
-    stand.site.takes(stand.conversation, "person", "Ada")
+    stand.site.takes(stand.conversation)
     stand.site.agent_says(stand.conversation, "Hello, this is Ada.")
     page.locator(".agent", has_text="Hello, this is Ada.").wait_for()
     clean("5-person")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.bot.browser.between import SHOP
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.shops import PLAIN, tag
 from tests.bot.browser.stands import Stand, ask, kept, open_panel, open_stand, said, write
@@ -214,7 +217,8 @@ def test_a_customer_is_not_shown_what_another_one_said(open_widget: Open, stand:
     def token(subject: str) -> str:
         import jwt
 
-        return jwt.encode({"sub": subject}, "k" * 32, algorithm="HS256")
+        ends = datetime.now(UTC) + timedelta(hours=1)
+        return jwt.encode({"sub": subject, "aud": SHOP, "exp": ends}, stand.site.secret, algorithm="HS256")
 
     page = open_widget(closed=True)
     ada, bob = token("ada"), token("bob")
@@ -235,9 +239,10 @@ def test_a_customer_is_not_shown_what_another_one_said(open_widget: Open, stand:
     assert "token" not in kept(page)
     open_panel(page)
     page.get_by_text("Hello! How can we help?").wait_for()
-    page.evaluate("Frontdesk('identify', {user_id: 7, identity_hash: 'abc'})")
+    proof = hmac.new(stand.site.secret.encode(), b"7", "sha256").hexdigest()
+    page.evaluate("proof => Frontdesk('identify', {user_id: 7, identity_hash: proof})", proof)
     ask(page, "the older form")
-    assert (stand.site.opened[-1]["user_id"], stand.site.opened[-1]["identity_hash"]) == ("7", "abc")
+    assert (stand.site.opened[-1]["user_id"], stand.site.opened[-1]["identity_hash"]) == ("7", proof)
 
 
 def listening(stand: Stand) -> int:

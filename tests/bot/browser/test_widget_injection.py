@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import insert
+
 from bot.conversation.messages import Citation, Message, Turn, readable
+from bot.storage.handover import Agent
+from bot.storage.tables import FileRow
+from tests.bot.browser.between import SHOP
 from tests.bot.browser.conftest import Open, Watch
 from tests.bot.browser.stands import Stand, open_panel, open_stand
 from tests.bot.browser.test_injection import SAMPLE, TRAP, batches, payloads, run_raw
@@ -74,8 +79,7 @@ def test_attacks_in_a_conversation_are_shown_as_text(
                 stand.office.desk.answer(
                     Message(uuid.uuid4().hex, conversation, conversation, "web", text, datetime.now(UTC))
                 )
-                file = {"id": uuid.uuid4().hex, "name": text, "bytes": 3, "type": text[:40]}
-                stand.site.agent_says(conversation, text, name=text, file=file)
+            say_all(stand, conversation, batch)
             page.reload()
             page.locator(".launcher").wait_for()
             open_panel(page)
@@ -98,12 +102,27 @@ def test_attacks_in_a_conversation_are_shown_as_text(
         page.close()
 
 
+def say_all(stand: Stand, conversation: str, batch: Sequence[str]) -> None:
+    """Agents with these names say these texts, and files with these names lie there, as no door would let them in."""
+    before = ""
+    for text in batch:
+        agent = Agent(uuid.uuid4().hex, text)
+        stand.site.takes(conversation, agent, instead_of=before)
+        before = agent.id
+        stand.office.desk.reply(conversation, agent, uuid.uuid4().hex, text)
+    row = {"conversation_id": conversation, "after": len(batch), "bytes": 3, "type": "image/png"}
+    rows = [
+        row | {"id": f"{number:03}-{uuid.uuid4().hex}", "name": name, "created_at": datetime.now(UTC)}
+        for number, name in enumerate(batch)
+    ]
+    stand.office.database.write(lambda connection: connection.execute(insert(FileRow), rows))
+
+
 def begin(page: Page, stand: Stand) -> str:
     """A conversation of this browser."""
     from bot.storage.conversations import start_conversation
 
-    started = start_conversation(stand.office.database, channel="web", site="shop")
-    stand.site.visitors[started.id] = started.id
+    started = start_conversation(stand.office.database, channel="web", site=SHOP)
     stand.site.tokens[started.id] = started.token
     record = json.dumps({"id": started.id, "token": started.token, "status": "open"})
     page.evaluate("record => { localStorage.setItem('frontdesk.shop', record); sessionStorage.clear(); }", record)
@@ -130,13 +149,12 @@ def test_attacks_in_what_the_site_says_of_itself_are_text(
     open_widget: Open, payloads: Sequence[str], stand: Stand
 ) -> None:
     """Title, greeting, hours and starters come from the console, which other staff write."""
-    before = dict(stand.site.description)
     page = open_widget(closed=True)
     page.add_init_script(TRAP)
     try:
         for text in payloads[:: max(1, len(payloads) // 12)]:
-            stand.site.description |= {"title": text, "greeting": text, "open": False, "hours_text": text}
-            stand.site.description |= {
+            stand.site.says |= {"title": text, "greeting": text, "open": False, "hours_text": text}
+            stand.site.says |= {
                 "suggestions": {"en": [text]},
                 "colour": text,
                 "link_hosts": [text],
@@ -150,8 +168,7 @@ def test_attacks_in_what_the_site_says_of_itself_are_text(
             assert page.evaluate(FOREIGN) == []
             assert page.locator(".starters .card").text_content() == text
     finally:
-        stand.site.description.clear()
-        stand.site.description.update(before)
+        stand.site.says.clear()
 
 
 def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:

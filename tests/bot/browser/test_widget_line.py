@@ -11,11 +11,11 @@ import pytest
 
 from bot.server import create_application
 from bot.storage.turns import history
+from tests.bot.browser.between import Between, Site
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.shops import PLAIN, open_shop, tag
 from tests.bot.browser.stands import Stand, ask, open_panel, open_stand, said, write
-from tests.bot.browser.widget_shim import Site, WidgetShim
-from tests.bot.channels.office import STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
+from tests.bot.channels.office import PLENTY, STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
 
 if TYPE_CHECKING:
     pass
@@ -26,9 +26,8 @@ SLOW_3G = {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uplo
 @contextmanager
 def running(office: Office, site: Site, port: int = 0) -> Iterator[int]:
     """The service of an office, anew; its port."""
-    application = create_application(office.desk, office.database, office.shelf, STOREFRONT)
-    application.add_middleware(WidgetShim, site=site)
-    site.streams.clear()
+    application = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY)
+    application.add_middleware(Between, site=site)
     with serving(application, drain_seconds=0.05, port=port) as service:
         yield int(service.url.rpartition(":")[2])
 
@@ -39,7 +38,7 @@ def test_a_restart_at_any_point_of_an_answer_loses_no_word(open_widget: Open, tm
     whole = "".join(chunks)
     slow = SlowSource()
     with open_office(tmp_path, slow) as office, open_shop() as shop:
-        site = Site(office.desk, {shop.url})
+        site = Site.of(office, shop.url)
         with running(office, site) as port:
             shop.put("/", PLAIN.replace("TAG", tag(f"http://127.0.0.1:{port}")))
             page = open_widget(url=shop.url, calm=False)
