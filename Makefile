@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 fast test campaign: export OMP_NUM_THREADS := 1
 
-.PHONY: help install check test fast campaign bench bench-retriever bench-understanding bench-discovery bench-server demo lock browser clean
+.PHONY: help install check test fast campaign bench bench-retriever bench-understanding bench-discovery bench-server demo lock browser widget widget-parts clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -44,13 +44,25 @@ fast: install  ## the tests that need no model, no child process and no browser
 browser: install
 	@test -x /usr/bin/chromium || .ci/apt chromium
 
-test: check browser  ## a seeded sample of every suite, browser included; under 30 minutes on 2 cores
+WIDGET := bot/channels/web/widget
+
+widget: widget-parts  ## the chat widget anew from its source, with types and unit tests; commit dist/ afterwards
+	cd $(WIDGET) && npm run --silent check && npm run --silent build && npm test --silent
+
+widget-parts: $(WIDGET)/node_modules/.installed
+
+$(WIDGET)/node_modules/.installed: $(WIDGET)/package-lock.json
+	@node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' || { echo "the widget is built with Node 20.19 or newer" >&2; exit 2; }
+	cd $(WIDGET) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test: check browser widget-parts  ## a seeded sample of every suite, browser included; under 30 minutes on 2 cores
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -m "not campaign and not gpu"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=90
 
-campaign: check browser  ## all of it: thousands of kills, whole attack corpora
+campaign: check browser widget-parts  ## all of it: thousands of kills, whole attack corpora
 	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-200} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" --timeout=7200
 
 bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md

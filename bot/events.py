@@ -1,8 +1,9 @@
 """What happens in a conversation, as numbered events that every open page follows and a lost connection resumes.
 
 Ids rise within a conversation and derive from the message's place n in it: n * 10,000 + chunk for the text as it
-comes, n * 10,000 + 9,000 for the finished turn, whatever happens after it above that. So a stored turn always has
-the same id, and a client that was cut off, or outlived a restart, gets from the record what it missed. Bounded: the
+comes, n * 10,000 + 9,000 for the finished turn, what agents write and how the status changes above that. So whatever
+is stored always has the same id, and a client that was cut off, or outlived a restart, gets from the record what it
+missed. Bounded: the
 text of a finished turn is forgotten here. Knows nothing about how answers are made or carried.
 """
 
@@ -17,13 +18,10 @@ from dataclasses import dataclass, field, replace
 
 from bot.conversation.messages import Turn
 from bot.storage.conversations import ConversationStatus
+from bot.storage.happenings import BLOCK, TURN, AgentMessage, Happening
 from bot.storage.turns import Entry
 
-BLOCK = 10_000
-"""Ids between one message of a conversation and the next."""
-
 _logger = logging.getLogger(__name__)
-_TURN = 9_000
 _TEXT = 8_900
 """Up to here text may come; the ids from here to the turn are kept for errors, which must not get lost."""
 _KEPT_PER_CONVERSATION = 512
@@ -49,8 +47,19 @@ class TurnEvent:
 
 @dataclass(frozen=True, slots=True)
 class StatusEvent:
+    """`name` is the agent's who did it, empty where nobody of the staff did."""
+
     id: int
     status: ConversationStatus
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEvent:
+    """A reply of an agent that is stored."""
+
+    id: int
+    message: AgentMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +71,30 @@ class ErrorEvent:
     problem: str
 
 
-Event = TokenEvent | TurnEvent | StatusEvent | ErrorEvent
+Event = TokenEvent | TurnEvent | StatusEvent | AgentEvent | ErrorEvent
 Deliver = Callable[[Event], None]
 
 
 def turn_event(entry: Entry) -> TurnEvent:
     """The event of a stored turn, with the id it had when it happened."""
     assert entry.turn is not None
-    return TurnEvent(entry.sequence * BLOCK + _TURN, entry.turn)
+    return TurnEvent(entry.sequence * BLOCK + TURN, entry.turn)
+
+
+def happening_event(happening: Happening) -> StatusEvent | AgentEvent:
+    """The event of a reply or a change of status, with the id it was given when it was stored."""
+    if isinstance(happening, AgentMessage):
+        assert happening.event is not None, "nobody but colleagues hears of a note"
+        return AgentEvent(happening.event, happening)
+    return StatusEvent(happening.event, happening.status, happening.name)
+
+
+def stored_events(entries: Sequence[Entry], happenings: Sequence[Happening]) -> list[Event]:
+    """The events of what is stored, in order. What happened behind a message is told behind its turn, not before."""
+    owed = {entry.sequence for entry in entries if entry.turn is None}
+    events: list[Event] = [turn_event(entry) for entry in entries if entry.turn is not None]
+    events += [happening_event(one) for one in happenings if one.after not in owed]
+    return sorted(events, key=lambda event: event.id)
 
 
 def last_text(place: int) -> int:
@@ -89,9 +114,7 @@ class EventLog:
         self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), most=last_text(sequence))
 
     def error(self, conversation: str, sequence: int, message_id: str, problem: str) -> None:
-        self._publish(
-            conversation, ErrorEvent(sequence * BLOCK, message_id, problem), most=sequence * BLOCK + _TURN - 1
-        )
+        self._publish(conversation, ErrorEvent(sequence * BLOCK, message_id, problem), most=sequence * BLOCK + TURN - 1)
 
     def turn(self, entry: Entry) -> None:
         """A stored turn; its text so far is forgotten, since the turn holds all of it."""
@@ -103,9 +126,14 @@ class EventLog:
             log.last = max(log.last, event.id)
             log.deliver(event)
 
-    def status(self, conversation: str, sequence: int, status: ConversationStatus) -> None:
-        """`sequence` is the place of the last message of the conversation."""
-        self._publish(conversation, StatusEvent(sequence * BLOCK + _TURN, status), most=None)
+    def happened(self, conversation: str, happening: Happening) -> None:
+        """A reply of an agent or a change of status that is stored. Call in the order of their events."""
+        event = happening_event(happening)
+        with self._lock:
+            log = self._log(conversation)
+            log.last = max(log.last, event.id)
+            log.events.append(event)
+            log.deliver(event)
 
     def last(self, conversation: str) -> int:
         """The highest id given out here since the start, 0 if nothing happened."""
@@ -114,11 +142,11 @@ class EventLog:
             return log.last if log is not None else 0
 
     def attach(
-        self, conversation: str, after: int, deliver: Deliver, stored: Callable[[], Sequence[Entry]]
+        self, conversation: str, after: int, deliver: Deliver, stored: Callable[[], Sequence[Event]]
     ) -> Callable[[], None]:
         """Calls `deliver` with every event behind id `after`, in order and once: first those missed, then live.
 
-        `stored` reads the entries of the conversation that those missed can belong to. `deliver` is called under a
+        `stored` reads from the record the events that may have been missed. `deliver` is called under a
         lock, from any thread, and must return at once (`queue.put`, `loop.call_soon_threadsafe`); one that raises
         hears nothing more. Returns the call that ends it.
         """
@@ -136,7 +164,7 @@ class EventLog:
 
         try:
             # The record is read without the lock; what happens meanwhile waits in the listener.
-            missed = [turn_event(entry) for entry in stored() if entry.turn is not None]
+            missed = stored()
             with self._lock:
                 listener.go_live([*missed, *log.events])
         except BaseException:
@@ -150,12 +178,12 @@ class EventLog:
             if conversation in self._logs:
                 self._logs[conversation].events.clear()
 
-    def _publish(self, conversation: str, event: TokenEvent | ErrorEvent | StatusEvent, most: int | None) -> None:
+    def _publish(self, conversation: str, event: TokenEvent | ErrorEvent, most: int) -> None:
         """Gives the event the next id above its own and all others; drops it if that is over `most`."""
         with self._lock:
             log = self._log(conversation)
             number = max(log.last, event.id) + 1
-            if most is not None and number > most:
+            if number > most:
                 return
             log.last = number
             numbered = replace(event, id=number)
@@ -171,6 +199,30 @@ class EventLog:
                 break
             del self._logs[idle]
         return log
+
+
+class Bell:
+    """Rings for colleagues: something happened in a conversation, whatever it was. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[str], None]] = []
+
+    def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `listener` with the conversation's id each time; it must return at once. Returns the call that ends
+        it."""
+        with self._lock:
+            self._listeners = [*self._listeners, listener]
+
+        def leave() -> None:
+            with self._lock:
+                self._listeners = [one for one in self._listeners if one is not listener]
+
+        return leave
+
+    def ring(self, conversation: str) -> None:
+        for listener in self._listeners:
+            listener(conversation)
 
 
 def follow(

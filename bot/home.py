@@ -51,8 +51,16 @@ class Home:
         return self.folder / "proposals"
 
     @property
+    def files(self) -> Path:
+        return self.folder / "files"
+
+    @property
     def backups(self) -> Path:
         return self.folder / "backups"
+
+    @property
+    def last_playbook(self) -> Path:
+        return self.folder / "playbook.last.toml"
 
     @property
     def service(self) -> Path:

@@ -1,4 +1,4 @@
-"""Puts the channels into one web application and runs it until it is told to stop.
+"""Puts the channels and the console into one web application and runs it until it is told to stop.
 
 Owns the order of middleware, start and drain. Knows no model and no database: the desk and the articles come in as
 arguments, so that importing this module loads neither torch nor an index.
@@ -8,26 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from bot import FrontdeskError
+from bot.channels.web.addresses import networks
 from bot.channels.web.api import api
-from bot.channels.web.door import Articles, Door
+from bot.channels.web.door import Articles, Door, Storefront
 from bot.channels.web.guards import BodyLimit, Guard, RequestLog
+from bot.channels.web.health import create_metrics, health, watch
+from bot.channels.web.limits import Allowance, Limits, Turnstile
 from bot.channels.web.logbook import configure_logging
-from bot.channels.web.pages import Storefront, create_pages, health
+from bot.channels.web.overload import Overload
+from bot.channels.web.pages import create_pages
 from bot.channels.web.problems import answer_problems
+from bot.channels.web.uploads import uploads
+from bot.channels.web.widget_files import create_widget_files
+from bot.console.office import Office
+from bot.console.pages import answer_refusals
+from bot.console.routes import console
+from bot.meters import Meters
 from bot.serving import Desk
 from bot.storage.database import Database
+from bot.storage.files import LARGEST_FILE, Files
 
 LARGEST_BODY = 64 * 1024
 """Bytes. The longest message is 4,000 characters, at most 12 bytes each once JSON escapes them."""
+
+LARGEST_UPLOAD = LARGEST_FILE + 64 * 1024
+"""Bytes of a form with one file in it."""
 
 SILENT: TelemetryConfig = {
     # a provider that somebody configures in the environment must not receive what customers write
@@ -41,7 +58,14 @@ SILENT: TelemetryConfig = {
 DRAIN_SECONDS = 3.0
 """How long a stopping service still takes requests, closing each connection, so that none is cut at a bad moment."""
 
+SECONDS_FOR_A_HEAD = 15.0
+"""How long a connection may stay without a whole request: one that drips its head only holds a place."""
+
 QUIET_SECONDS = 0.4
+MOST_FILES = 16_384
+KEPT_ALIVE_SECONDS = 75
+"""Longer than a proxy keeps a connection (nginx 60): the side that closes first never cuts a request under way."""
+
 LAST_ANSWERS_SECONDS = 20.0
 
 
@@ -53,12 +77,24 @@ def create_application(
     *,
     hosts: Collection[str] = (),
     shortcomings: Callable[[], Sequence[str]] = tuple,
+    files: Path | None = None,
+    allowance: Allowance | None = None,
+    trusted_proxies: Sequence[str] = (),
+    address: str = "",
+    meters: Meters | None = None,
+    metrics_token: str = "",
 ) -> FastAPI:
     """The whole web application. It closes neither the desk nor the database.
 
-    `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now.
+    `hosts`: further names it may be reached by; `shortcomings`: why answers are poorer than they should be just now;
+    `files`: the folder for what customers upload, beside the record when not given; `allowance`: how much anybody may
+    ask for; `trusted_proxies`: addresses and ranges whose X-Forwarded-For is believed; `address`: how customers reach
+    the service, for the line they paste into their pages. `meters` count what happens here, shown to whoever has
+    `metrics_token`.
     """
-    door = Door(desk, database, articles, shortcomings)
+    limits = Limits(allowance)
+    kept = Files(database, files or database.path.with_name("files"))
+    door = Door(desk, database, articles, storefront, files=kept, limits=limits, shortcomings=shortcomings)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -75,14 +111,26 @@ def create_application(
         redirect_slashes=False,
     )
     application.state.door = door
+    application.state.office = Office(address)
+    application.state.overload = Overload(
+        application, desk, lambda: door.draining, meters.refused if meters is not None else None
+    )
     application.include_router(api)
+    application.include_router(uploads)
     application.include_router(health)
     application.include_router(create_pages(storefront))
+    application.include_router(console)
+    application.include_router(create_widget_files())
+    if meters is not None:
+        watch(meters, door)
+        application.include_router(create_metrics(meters, metrics_token))
     answer_problems(application)
+    answer_refusals(application)
     # The last one added is the first one passed.
-    application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY)
-    application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining)
-    application.add_middleware(RequestLog)
+    application.add_middleware(BodyLimit, bytes_allowed=LARGEST_BODY, upload_allowed=LARGEST_UPLOAD)
+    application.add_middleware(Turnstile, limits=limits, trusted=networks(trusted_proxies))
+    application.add_middleware(Guard, hosts=hosts, draining=lambda: door.draining, sites=door.sites)
+    application.add_middleware(RequestLog, told=meters.request if meters is not None else None)
     return application
 
 
@@ -118,15 +166,17 @@ class Service:
         self._door: Door = application.state.door
         self._listener = listener
         self._drain_seconds = drain_seconds
+        self.head_seconds = SECONDS_FOR_A_HEAD
         import uvicorn  # costs a tenth of a second that only a running service needs
 
         self._server = uvicorn.Server(
             uvicorn.Config(
-                application,
+                application.state.overload,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=KEPT_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(LAST_ANSWERS_SECONDS),
                 lifespan="on",
             )
@@ -151,6 +201,7 @@ class Service:
 
     def run(self) -> None:
         configure_logging()
+        _allow_many_connections()
         asyncio.run(self._run())
 
     def stop(self) -> None:
@@ -162,7 +213,28 @@ class Service:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        await self._server.serve(sockets=[self._listener])
+        sweep = self._loop.create_task(self._close_the_silent())
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            sweep.cancel()
+
+    async def _close_the_silent(self) -> None:
+        """Closes connections on which nothing is under way and no whole request came for too long.
+
+        uvicorn ends a connection that is idle after an answer, by its own timer, but waits for ever for a head that
+        never ends.
+        """
+        silent: dict[tuple[Any, Any], float] = {}
+        while True:
+            now = self._loop.time()
+            # With its last request, so that one which asks again and again is never taken for silent.
+            idle = {(each, each.cycle) for each in self._server.server_state.connections if _is_idle(each)}
+            silent = {each: silent.get(each, now) for each in idle}
+            for (connection, _), since in silent.items():
+                if now - since > self.head_seconds:
+                    connection.transport.close()
+            await asyncio.sleep(self.head_seconds / 10)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop()
@@ -180,6 +252,20 @@ class Service:
                 quiet_since = self._loop.time()
             await asyncio.sleep(0.02)
         self._server.should_exit = True
+
+
+def _is_idle(connection: Any) -> bool:
+    """No request is being answered on this connection of uvicorn, nor does its own timer for a next one run."""
+    answered = connection.cycle is None or bool(connection.cycle.response_complete)
+    return answered and connection.timeout_keep_alive_task is None
+
+
+def _allow_many_connections() -> None:
+    """Usual limits are 1,024 files, and each open page is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def serve(application: FastAPI, host: str, port: int, on_listening: Callable[[str], None] | None = None) -> None:

@@ -2,8 +2,8 @@
 
 Owns order (one answer at a time in a conversation, first come first served), once-only (the same message id gets
 the same turn, however often and however early it is sent again), and the bound on work in hand. A turn leaves here
-only after its commit. Holds the live assistant, which can be swapped while it works. Decides nothing about what is
-said and knows no model: see `readers`.
+only after its commit. What agents do goes the same way, in its place behind the customer's last message. Holds the live
+assistant, which can be swapped while it works. Decides nothing about what is said and knows no model: see `readers`.
 """
 
 from __future__ import annotations
@@ -11,53 +11,63 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
 
 from bot import FrontdeskError
 from bot.conversation.messages import (
-    HandOver,
+    HandOverReason,
     Message,
-    Part,
-    Reply,
-    Thresholds,
     Turn,
-    Understanding,
-    Versions,
+    pseudonym,
     readable,
 )
-from bot.conversation.understanding import UNAVAILABLE
-from bot.events import BLOCK, Deliver, Event, EventLog, follow, last_text
-from bot.storage.conversations import ConversationStatus, UnknownConversation, forget, set_status
+from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, follow, last_text, stored_events, turn_event
+from bot.fallback import failure, silence
+from bot.lanes import Answer, Lane
+from bot.storage import handover
+from bot.storage.conversations import UnknownConversation, forget
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
+from bot.storage.handover import Agent
+from bot.storage.happenings import BLOCK, AgentMessage, Happening, told
+from bot.storage.outbox import Kind
 from bot.storage.turns import (
     Entry,
+    Past,
     Stored,
     accept_message,
     check_message,
     entries,
-    history,
+    last_place,
     last_sequence,
     look_up,
     owed,
+    past,
+    place_message,
     store_turn,
 )
 
+T = TypeVar("T", bound=Happening | None)
+Told = Callable[[Turn, float, float], None]
+
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
-FAILURE_TEXT = "Sorry, something went wrong on our side. I have asked a person to look at your question."
+_ORDERS = 1024
 
 
 class Responder(Protocol):
     """What the desk needs of an assistant: that of `bot.conversation`, or a slow source in a test."""
 
-    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
-        """Text as it is ready, and last the turn for `message`."""
+    def respond(
+        self, message: Message, history: tuple[Turn, ...], *, waiting: HandOverReason | None = None
+    ) -> Iterator[str | Turn]:
+        """Text as it is ready, and last the turn for `message`. `waiting`: why a person was asked for, who is not
+        there yet; given only then."""
 
 
 class Overloaded(FrontdeskError):
@@ -70,7 +80,8 @@ class Overloaded(FrontdeskError):
 
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
-    the database."""
+    the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
+    """
 
     def __init__(
         self,
@@ -80,16 +91,25 @@ class Desk:
         most_in_hand: int = 256,
         most_in_one_conversation: int = 8,
         workers: int = 16,
+        notify: Sequence[Kind] = (),
+        told: Told | None = None,
     ) -> None:
         self.events = EventLog()
+        self.bell = Bell()
+        self._notify = tuple(notify)
+        self.answered: Callable[[str, float], None] = lambda conversation, milliseconds: None
+        """Called behind each answer with its conversation and the milliseconds of work in it; must return at once."""
         self._database = database
         self._assistant = assistant
-        self._most_in_hand = most_in_hand
+        self.most_in_hand = most_in_hand
         self._most_in_one_conversation = most_in_one_conversation
+        self._most_at_once = workers
+        self._told = told
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="desk")
         self._lock = threading.Lock()
-        self._in_hand: dict[tuple[str, str], _Answer] = {}
-        self._lanes: dict[str, _Lane] = {}
+        self._orders = [threading.Lock() for _ in range(_ORDERS)]
+        self._in_hand: dict[tuple[str, str], Answer] = {}
+        self._lanes: dict[str, Lane] = {}
         self._retry: threading.Timer | None = None
         self._closed = False
 
@@ -110,6 +130,17 @@ class Desk:
             if isinstance(item, Turn):
                 return item
         raise AssertionError("an answer ends with its turn or raises")
+
+    def listen(self, message: Message, deliver: Deliver) -> tuple[Callable[[], None], TurnEvent | None]:
+        """As `receive`, for who hears events: `deliver` gets what happens in the conversation from the first word of
+        this answer on (see `EventLog.attach`), until the call that comes back. With it the turn, if it is stored
+        already: then it need not be waited for."""
+        answer = self._take_in(message)
+        if answer.stored is not None:
+            return _nothing, answer.stored
+        leave = self.events.attach(message.conversation, answer.since, deliver, tuple)
+        # Stored before we attached: the event is gone by, and nothing else will come.
+        return leave, answer.stored
 
     def accept(self, message: Message) -> None:
         """Returns once `message` is durable; it is answered in the background, if need be after a restart
@@ -144,26 +175,73 @@ class Desk:
         last = last_sequence(self._database, conversation)
         # A number beyond what can have happened, made up or of a record that was restored, must not hide what comes.
         after = max(0, min(after, max(self.events.last(conversation), last_text(last + 1))))
-        place = max(0, after // BLOCK - 1)
-        return self.events.attach(
-            conversation, after, deliver, lambda: entries(self._database, conversation, after=place)
-        )
+        place = after // BLOCK
+
+        def stored() -> Sequence[Event]:
+            # What happened is read first: it may come behind a turn that is stored meanwhile, never before one.
+            happened = told(self._database, conversation, place)
+            return stored_events(entries(self._database, conversation, after=place - 1), happened)
+
+        return self.events.attach(conversation, after, deliver, stored)
 
     def subscribe(self, conversation: str, after: int = 0, *, patience: float = 15.0) -> Iterator[Event | None]:
         """The same as an iterator for a thread of its own; None after `patience` seconds in which nothing happened."""
         return follow(lambda deliver: self.attach(conversation, after, deliver), patience)
 
-    # -- care of a conversation, of the service ---------------------------------------------------------------------
+    # -- people: each step is durable and told when the call returns; all raise UnknownConversation -------------------
 
-    def set_status(self, conversation: str, status: ConversationStatus, *, actor: str) -> None:
-        """Stores and publishes a change of status. Raises UnknownConversation."""
-        set_status(self._database, conversation, status, actor=actor)
-        self.events.status(conversation, last_sequence(self._database, conversation), status)
+    def ask_for_person(self, conversation: str, reason: HandOverReason) -> None:
+        """Puts the conversation into the queue, if no person has or awaits it."""
+        self._take_step(
+            conversation, lambda c, after: handover.ask(c, conversation, reason, after=after, notify=self._notify)
+        )
+
+    def end(self, conversation: str) -> None:
+        """The customer says that the matter is settled."""
+        self._take_step(conversation, lambda c, after: handover.resolve(c, conversation, None, after=after))
+
+    def take(self, conversation: str, agent: Agent, *, instead_of: str = "") -> None:
+        """From now on the agent answers and the bot is silent. Raises Taken."""
+        self._take_step(
+            conversation, lambda c, after: handover.take(c, conversation, agent, after=after, instead_of=instead_of)
+        )
+
+    def give_back(self, conversation: str, agent: Agent) -> None:
+        """From now on the bot answers again. Raises Taken."""
+        self._take_step(conversation, lambda c, after: handover.give_back(c, conversation, agent, after=after))
+
+    def resolve(self, conversation: str, agent: Agent) -> None:
+        """Raises Taken."""
+        self._take_step(conversation, lambda c, after: handover.resolve(c, conversation, agent, after=after))
+
+    def reply(self, conversation: str, agent: Agent, name: str, text: str) -> AgentMessage:
+        """What the agent says, once under the id `name`. Raises NotTaken, Taken, or FrontdeskError for the text."""
+        text = readable(text)
+        return self._take_step(
+            conversation, lambda c, after: handover.reply(c, conversation, agent, name, text, after=after)
+        )
+
+    def leave_note(self, conversation: str, agent: Agent, name: str, text: str) -> AgentMessage:
+        """What colleagues should know. Raises FrontdeskError for the text."""
+        text = readable(text)
+        return self._take_step(
+            conversation, lambda c, after: handover.leave_note(c, conversation, agent, name, text, after=after)
+        )
+
+    def draft(self, message: Message, history: tuple[Turn, ...]) -> Turn:
+        """What the bot would say to `message` if it had the conversation. Nothing is stored or told."""
+        before = (*history[:-1], replace(history[-1], returned=True)) if history else ()
+        turn = next((one for one in self._assistant.respond(message, before) if isinstance(one, Turn)), None)
+        assert turn is not None, "an assistant ends with its turn"
+        return turn
+
+    # -- care of a conversation, of the service ---------------------------------------------------------------------
 
     def forget(self, conversation: str, *, actor: str) -> bool:
         """Deletes the conversation and its events; an answer in the making is not stored. False if there is none."""
         gone = forget(self._database, conversation, actor=actor)
         self.events.forget(conversation)
+        self.bell.ring(conversation)
         return gone
 
     def swap(self, assistant: Responder) -> None:
@@ -174,6 +252,11 @@ class Desk:
     def in_hand(self) -> int:
         """How many messages are being answered or wait for it."""
         return len(self._in_hand)
+
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for their answer to begin."""
+        return max(0, len(self._in_hand) - min(len(self._lanes), self._most_at_once))
 
     def close(self, *, seconds: float = 30.0) -> None:
         """Refuses new messages and finishes those in hand, for at most `seconds`. Safe to call twice."""
@@ -188,7 +271,7 @@ class Desk:
 
     # -- the work ---------------------------------------------------------------------------------------------------
 
-    def _take_in(self, message: Message) -> _Answer:
+    def _take_in(self, message: Message) -> Answer:
         """The answer to `message`: in hand, stored, or begun now."""
         message = replace(message, text=readable(message.text))
         check_message(message)
@@ -198,7 +281,7 @@ class Desk:
                 return self._in_hand[key]
         last, entry = look_up(self._database, message.conversation, message.id)
         if entry is not None and entry.turn is not None:
-            return _Answer.of(entry)
+            return Answer.of(entry)
         with self._lock:
             if key in self._in_hand:
                 return self._in_hand[key]
@@ -206,65 +289,114 @@ class Desk:
                 raise RecordUnavailable("the service is stopping: try again in a moment")
             lane = self._lanes.get(message.conversation)
             waiting = len(lane.answers) if lane is not None else 0
-            if len(self._in_hand) >= self._most_in_hand or waiting >= self._most_in_one_conversation:
+            if len(self._in_hand) >= self.most_in_hand or waiting >= self._most_in_one_conversation:
                 raise Overloaded(retry_after=1.0)
             if lane is None:
-                lane = self._lanes[message.conversation] = _Lane(last)
+                lane = self._lanes[message.conversation] = Lane(last)
             sequence = entry.sequence if entry is not None else lane.last + 1
             lane.last = max(lane.last, sequence)
-            answer = self._in_hand[key] = _Answer(message, sequence, promised=entry is not None)
+            answer = self._in_hand[key] = Answer(message, sequence, promised=entry is not None)
+            answer.since = self.events.last(message.conversation)
             lane.answers.append(answer)
             if not waiting:
                 self._workers.submit(self._work, lane)
         return answer
 
-    def _work(self, lane: _Lane) -> None:
+    def _work(self, lane: Lane) -> None:
         """Answers the first message of a lane, then sends the lane to the end of the queue."""
         answer = lane.answers[0]
-        problem: FrontdeskError | None = None
-        stored: Stored | None = None
+        outcome: Turn | FrontdeskError
+        with self._order(answer.message.conversation):
+            pass  # a step that is being taken is told before the first word of this answer
         try:
-            stored = self._answer(answer)
+            outcome = self._respond(answer)
         except FrontdeskError as error:
-            problem = error
-        except Exception as error:
-            _log.exception("message %s of conversation %s", answer.message.id, answer.message.conversation)
-            problem = FrontdeskError(f"the answer failed ({type(error).__name__}): see the log of the service")
-        with self._lock:
-            lane.answers.popleft()
-            del self._in_hand[answer.message.conversation, answer.message.id]
-            if lane.answers:
-                self._workers.submit(self._work, lane)
-            else:
-                del self._lanes[answer.message.conversation]
-        if stored is not None:
-            answer.finish(stored.turn)
-        elif problem is not None:
-            self._report(answer, problem)
-            answer.fail(problem)
+            outcome = error
+        with self._order(answer.message.conversation):
+            if isinstance(outcome, Turn):
+                outcome = self._store(answer, outcome)
+            with self._lock:
+                lane.answers.popleft()
+                del self._in_hand[answer.message.conversation, answer.message.id]
+                if lane.answers:
+                    self._workers.submit(self._work, lane)
+                else:
+                    del self._lanes[answer.message.conversation]
+        if isinstance(outcome, Turn):
+            answer.finish(outcome)
+            self.answered(answer.message.conversation, sum(ms for _, ms in outcome.milliseconds))
+        else:
+            self._report(answer, outcome)
+            answer.fail(outcome)
+        self.bell.ring(answer.message.conversation)
 
-    def _answer(self, answer: _Answer) -> Stored:
-        """Load history -> respond -> store -> publish."""
+    def _store(self, answer: Answer, turn: Turn) -> Turn | FrontdeskError:
+        """Stores and publishes the turn with what happened behind its message; what is durable now, or the problem."""
         message = answer.message
-        turn = self._respond(answer)
+        made = time.perf_counter()
         try:
-            stored = store_turn(self._database, turn, answer.sequence)
-        except (RecordUnavailable, UnknownConversation):
-            raise
-        except Exception:
-            _log.exception("turn %s of conversation %s cannot be stored", turn.id, message.conversation)
-            stored = store_turn(self._database, _failure(message), answer.sequence)
-        self.events.turn(Entry(stored.sequence, message, stored.turn, None))
-        if stored.status is not None:
-            self.events.status(message.conversation, stored.sequence, stored.status)
-        return stored
+            try:
+                stored = store_turn(self._database, turn, answer.sequence, self._notify)
+            except (RecordUnavailable, UnknownConversation):
+                raise
+            except Exception:
+                _log.exception("a turn of conversation %s cannot be stored", pseudonym(message.conversation))
+                stored = store_turn(self._database, failure(message), answer.sequence, self._notify)
+            if self._told is not None and stored.fresh:
+                now = time.perf_counter()
+                self._told(stored.turn, now - made, now - answer.began)
+            entry = Entry(stored.sequence, message, stored.turn, None)
+            answer.stored = turn_event(entry)  # before it is published: who listens has either this or the event
+            self.events.turn(entry)
+            for happening in self._behind(answer, stored):
+                self.events.happened(message.conversation, happening)
+            return stored.turn
+        except FrontdeskError as error:
+            return error
+        except Exception as error:
+            _log.exception("a message of conversation %s", pseudonym(message.conversation))
+            return FrontdeskError(f"the answer failed ({type(error).__name__}): see the log of the service")
 
-    def _respond(self, answer: _Answer) -> Turn:
+    def _behind(self, answer: Answer, stored: Stored) -> Sequence[Happening]:
+        """Steps taken while the answer was made waited for it; only behind a message that was durable can there be
+        any but the turn's own."""
+        if not answer.promised:
+            return () if stored.change is None else (stored.change,)
+        found = told(self._database, answer.message.conversation, stored.sequence)
+        return [one for one in found if one.after == stored.sequence]
+
+    def _take_step(self, conversation: str, step: Callable[[Connection, int], T]) -> T:
+        """Takes a step of an agent's or a customer's behind the last message that came, and tells of it in order."""
+        with self._order(conversation):
+            with self._lock:
+                lane = self._lanes.get(conversation)
+                answer = lane.answers[-1] if lane is not None else None
+
+            def act(connection: Connection) -> T:
+                if answer is None:
+                    return step(connection, last_place(connection, conversation))
+                return step(connection, place_message(connection, answer.message, answer.sequence)[0])
+
+            happened = self._database.write(act)
+            if answer is not None:
+                answer.promised = True  # it is in the record now; its turn tells of the step
+            elif happened is not None and happened.event is not None:
+                self.events.happened(conversation, happened)
+        self.bell.ring(conversation)
+        return happened
+
+    def _order(self, conversation: str) -> threading.Lock:
+        """Held while something of the conversation is stored and told, so that it is told in the order it is stored."""
+        return self._orders[hash(conversation) % _ORDERS]
+
+    def _respond(self, answer: Answer) -> Turn:
         """The assistant's turn, its text passed on as it comes; an honest failure if it gives none."""
         message = answer.message
-        assistant = self._assistant
         try:
-            for item in assistant.respond(message, history(self._database, message.conversation)):
+            before = past(self._database, message.conversation)
+            if before.status == "person":
+                return silence(message, before)
+            for item in self._said(message, before):
                 if not isinstance(item, Turn):
                     answer.add(item)
                     self.events.token(message.conversation, answer.sequence, message.id, item)
@@ -276,10 +408,17 @@ class Desk:
         except RecordUnavailable:
             raise
         except Exception:
-            _log.exception("the assistant failed on message %s of conversation %s", message.id, message.conversation)
-            return _failure(message)
+            _log.exception("the assistant failed on a message of conversation %s", pseudonym(message.conversation))
+            return failure(message)
 
-    def _report(self, answer: _Answer, problem: FrontdeskError) -> None:
+    def _said(self, message: Message, before: Past) -> Iterator[str | Turn]:
+        """A failure of ours brings a person too, but must not silence the bot once it works again."""
+        reason = before.handover.reason if before.handover is not None and before.status == "waiting" else None
+        if reason is None or reason == "error":
+            return self._assistant.respond(message, before.turns)
+        return self._assistant.respond(message, before.turns, waiting=reason)
+
+    def _report(self, answer: Answer, problem: FrontdeskError) -> None:
         message = answer.message
         self.events.error(message.conversation, answer.sequence, message.id, str(problem))
         if answer.promised and isinstance(problem, RecordUnavailable):
@@ -302,81 +441,5 @@ class Desk:
             self._resume_later()
 
 
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """The messages of one conversation that wait for an answer; the first is being answered."""
-
-    last: int
-    """The highest place given to a message."""
-    answers: deque[_Answer] = field(default_factory=deque)
-
-
-class _Answer:
-    """An answer in the making. Any number of readers follow it, each from its beginning."""
-
-    def __init__(self, message: Message, sequence: int, *, promised: bool) -> None:
-        self.message = message
-        self.sequence = sequence
-        self.promised = promised
-        """Whether the message is durable: then it is owed an answer, whatever happens."""
-        self._changed = threading.Condition()
-        self._chunks: list[str] = []
-        self._outcome: Turn | FrontdeskError | None = None
-
-    @classmethod
-    def of(cls, entry: Entry) -> _Answer:
-        """One that was finished before."""
-        answer = cls(entry.message, entry.sequence, promised=True)
-        answer._outcome = entry.turn
-        return answer
-
-    def add(self, chunk: str) -> None:
-        with self._changed:
-            self._chunks.append(chunk)
-            self._changed.notify_all()
-
-    def finish(self, turn: Turn) -> None:
-        with self._changed:
-            self._outcome = turn
-            self._changed.notify_all()
-
-    def fail(self, problem: FrontdeskError) -> None:
-        with self._changed:
-            self._outcome = problem
-            self._changed.notify_all()
-
-    @property
-    def failed(self) -> bool:
-        return isinstance(self._outcome, FrontdeskError)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it was finished, well or badly, within `seconds`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._outcome is not None, seconds)
-
-    def follow(self) -> Iterator[str | Turn]:
-        seen = 0
-        outcome = None
-        while outcome is None:
-            with self._changed:
-                while len(self._chunks) == seen and self._outcome is None:
-                    self._changed.wait()
-                new, outcome = self._chunks[seen:], self._outcome
-            yield from new
-            seen += len(new)
-        if isinstance(outcome, FrontdeskError):
-            raise outcome
-        yield outcome
-
-
-def _failure(message: Message) -> Turn:
-    """What is true when nothing else can be said: it failed, and a person will look."""
-    understanding = Understanding(None, 0.0, (), 0.0, (), "en", UNAVAILABLE)
-    return Turn(
-        id=uuid.uuid4().hex,
-        message=message,
-        parts=(Part(message.text, understanding, (), HandOver("error")),),
-        reply=Reply(FAILURE_TEXT, (), (), "handed_over"),
-        versions=Versions(UNAVAILABLE, UNAVAILABLE, UNAVAILABLE),
-        thresholds=Thresholds(),
-    )
+def _nothing() -> None:
+    """Ends what was never begun."""

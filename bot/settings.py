@@ -5,18 +5,21 @@ Only the command line imports this module; values are passed down from there.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from bot import FrontdeskError
 from bot.home import Home, find_settings, read_settings_file, resolve
 
 PREFIX = "FRONTDESK_"
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Gate(BaseModel):
@@ -64,6 +67,85 @@ class Crawl(BaseModel):
         return _parts(value)
 
 
+class Mail(BaseModel):
+    """How your team hears by e-mail that a customer waits for a person; without `host` no mail is sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = Field(default=None, description="mail server (SMTP) that takes your mail; none: no mail is sent")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=587, description="its port")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls",
+        description="starttls, tls from the first byte (port 465), or none for a server on this machine",
+    )
+    user: str | None = Field(default=None, description="name to sign in with; none: without signing in")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="its password; better set as FRONTDESK_MAIL_PASSWORD"
+    )
+    sender: str | None = Field(default=None, description="address that mail comes from; none: `user`")
+    to: tuple[str, ...] = Field(default=(), description="addresses that hear of it")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mail:
+        if self.host and not (self.to and (self.sender or self.user)):
+            raise ValueError("mail.host needs mail.to, and mail.sender or mail.user")
+        return self
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _parts(value)
+
+
+class Webhook(BaseModel):
+    """An address of yours that is called when a customer waits for a person; without `url` none is called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(default=None, description="address that is called by POST; none: no call")
+    secret: SecretStr | None = Field(
+        default=None, description="signs each call (HMAC-SHA256); better set as FRONTDESK_WEBHOOK_SECRET"
+    )
+    private: tuple[str, ...] = Field(
+        default=(),
+        description='`host:port` that may be called although not on the public internet, e.g. ["hooks:8080"]',
+    )
+
+    @field_validator("private", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _parts(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Webhook:
+        if self.url and (self.secret is None or len(self.secret.get_secret_value()) < 16):
+            raise ValueError("webhook.url needs webhook.secret of at least 16 characters, else anybody could call it")
+        return self
+
+
+class Limits(BaseModel):
+    """How much is taken from outside, per minute and that much at once after a quiet minute; the rest gets a 429."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_address: Positive = Field(default=900, description="requests of one address, of any kind")
+    conversations_per_address: Positive = Field(default=60, description="conversations that one address may open")
+    conversations_per_site: Positive = Field(default=600, description="conversations that may be opened at one site")
+    messages_per_address: Positive = Field(default=120, description="messages from one address; an office shares one")
+    messages_per_visitor: Positive = Field(default=30, description="messages of one visitor")
+    messages_per_conversation: Positive = Field(default=20, description="messages in one conversation")
+    messages_per_site: Positive = Field(default=3_000, description="messages at one site")
+    work_per_address: Positive = Field(default=20_000, description="milliseconds of answering for one address")
+    work_per_visitor: Positive = Field(default=10_000, description="milliseconds of answering for one visitor")
+    work_per_conversation: Positive = Field(default=10_000, description="milliseconds of answering in one conversation")
+    work_per_site: Positive = Field(default=90_000, description="milliseconds of answering for one site")
+    files_per_visitor: Positive = Field(default=10, description="files that one visitor may send")
+    streams_per_visitor: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="open event streams of one visitor at a time"
+    )
+    streams: Annotated[int, Field(ge=1)] = Field(default=2_000, description="open event streams of everybody at a time")
+
+
 def _parts(value: object) -> object:
     """A list, in the environment written with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -89,17 +171,46 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port the service listens on")
     allowed_hosts: tuple[str, ...] = Field((), description="further names the service may be reached by")
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="addresses and ranges of your own proxies, whose X-Forwarded-For is believed"
+    )
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="whoever sends it may read /metrics, at least 16 letters and digits; none: nobody"
+    )
     keep_versions: Annotated[int, Field(ge=2, le=100)] = Field(5, description="knowledge versions kept for rollback")
     seed: int = Field(0, description="seed of training")
     train_on_slack: bool = Field(False, description="train on chats from Slack too; Slack's terms restrict it")
+    url: str | None = Field(
+        None, description="address that browsers reach the service by, e.g. https://chat.example.com"
+    )
     crawl: Crawl = Field(Crawl(), description="the table of how sites are read")
     gate: Gate = Field(Gate(), description="the table of what a new model may lose to the live one")
+    mail: Mail = Field(Mail(), description="the table of how mail is sent")
+    webhook: Webhook = Field(Webhook(), description="the table of what is called when a customer waits for a person")
+    limits: Limits = Field(Limits(), description="the table of how much is taken from outside")
 
-    @field_validator("knowledge", "sites", "examples", "allowed_hosts", mode="before")
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not re.fullmatch(r"[A-Za-z0-9_-]{16,128}", value.get_secret_value()):
+            raise ValueError("16 to 128 letters, digits, - and _ make a token; `openssl rand -hex 16` prints one")
+        return value
+
+    @field_validator("knowledge", "sites", "examples", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return _parts(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                ipaddress.ip_network(one, strict=False)
+            except ValueError:
+                raise ValueError(f"{one} is no address and no range; write one such as 10.0.0.0/8") from None
+        return value
 
     @property
     def home_folder(self) -> Home:
@@ -170,4 +281,8 @@ def _problem(error: Mapping[str, object], origin: Mapping[str, str]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown setting '{name}'; the settings are: {', '.join(sorted(known))}"
     meaning = (known.get(name) or Settings.model_fields[parts[0]]).description
-    return f"{place}: {name} = {error['input']!r}: {str(error['msg']).lower()}; {meaning}"
+    said = str(error["msg"]).removeprefix("Value error, ")
+    # A table as a whole, or a secret, is not repeated: it may hold a password.
+    secret = isinstance(error["input"], dict) or (name in known and "Secret" in str(known[name].annotation))
+    shown = name if secret else f"{name} = {error['input']!r}"
+    return f"{place}: {shown}: {said[:1].lower()}{said[1:]}; {meaning}"

@@ -171,7 +171,7 @@ def evaluate_documents(
         keywords = KeywordIndex.build(Path(folder) / "keywords", texts)
         rate = len(passages) / (time.perf_counter() - began)
         searched = smoothed(vectors, [passage.entity for passage in passages])
-        indexes = Indexes.of(passages, index_of(searched), keywords)
+        indexes = Indexes.of(passages, index_of(searched), keywords, catalogue=searched is not vectors)
         loaded = Knowledge("evaluation", documents, indexes, encoder, score=AnswerScore())
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)

@@ -1,4 +1,4 @@
-"""One GET of the public web: a URL is read once, its name resolved once, and the very address that was checked is used.
+"""One request to the public web: a URL is read once, its name resolved once, and the address that was checked is used.
 
 Owns what may be reached and how much of it, in bytes and seconds. Sends nothing that was not asked for: no cookies, no
 credentials, no proxies of the environment, no redirects. Knows nothing about links.
@@ -119,24 +119,41 @@ class Answer:
 
 
 class Fetcher:
-    """Gets pages. `private` names the `host:port` that may be reached although they are not public."""
+    """Gets pages. `private` names the `host:port` that may be reached although they are not public, `setting` where
+    such names are set."""
 
-    def __init__(self, private: Iterable[str] = (), seconds: float = SECONDS, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self,
+        private: Iterable[str] = (),
+        seconds: float = SECONDS,
+        resolve: Resolve | None = None,
+        setting: str = "crawl.private",
+    ) -> None:
         self._private = frozenset(private)
+        self._setting = setting
         self._seconds = seconds
         self._resolve = resolve or _resolve
         self._trust = ssl.create_default_context()
 
     def get(self, place: Place, headers: Mapping[str, str] | None = None) -> Answer:
         """One request, one answer. Raises RetrieverError when it is not to be had, or not within the limits."""
+        return self._ask("GET", place, headers or {}, None)
+
+    def post(self, place: Place, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Sends `body`; as `get`."""
+        return self._ask("POST", place, {"Content-Length": str(len(body)), **headers}, body)
+
+    def _ask(self, method: str, place: Place, headers: Mapping[str, str], content: bytes | None) -> Answer:
         backend = _Checked(self._addresses(place), time.monotonic() + self._seconds)
         sent = {"Host": place.authority if place.url.count(":") > 1 else place.host, "User-Agent": AGENT}
-        sent |= {"Accept-Encoding": "gzip", "Connection": "close", **(headers or {})}
+        sent |= {"Accept-Encoding": "gzip", "Connection": "close", **headers}
         url = httpcore.URL(scheme=place.scheme, host=place.host, port=place.port, target=place.target)
         try:
             with (
                 httpcore.ConnectionPool(self._trust, network_backend=backend) as pool,
-                pool.stream("GET", url, headers=list(sent.items()), extensions={"timeout": _timeouts()}) as answer,
+                pool.stream(
+                    method, url, headers=list(sent.items()), content=content, extensions={"timeout": _timeouts()}
+                ) as answer,
             ):
                 fields = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in answer.headers}
                 return Answer(answer.status, fields, _body(answer.iter_stream(), fields, place))
@@ -157,8 +174,8 @@ class Fetcher:
             for text in found:
                 if not is_public(ipaddress.ip_address(text)):
                     raise RetrieverError(
-                        f"{place.url}: leads to {text}, which is not on the public internet; if it should be read all "
-                        f'the same, allow it by name: crawl.private = ["{place.authority}"]'
+                        f"{place.url}: leads to {text}, which is not on the public internet; if it should be reached "
+                        f'all the same, allow it by name: {self._setting} = ["{place.authority}"]'
                     )
         return found
 

@@ -32,6 +32,7 @@ _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _JOINT = re.compile(r"[-.'’/&]")
 _CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
 _LONGEST: Final = 64
+TERMS: Final = "terms.txt"
 
 # Words that say how a sentence is built and not what it is about (closed classes, no data set was looked at).
 _GRAMMAR_WORDS: Final = """
@@ -112,6 +113,15 @@ def _grammar() -> frozenset[str]:
     return frozenset(_stemmed(sorted(_GRAMMAR))) | _GRAMMAR
 
 
+def term_lines(folder: Path) -> list[str]:
+    """The terms of each row of the index in `folder`, joined by spaces. Raises RetrieverError when there are none."""
+    try:
+        # Lines end in "\n" alone: a term may hold any other character that Unicode calls a line break.
+        return (folder / TERMS).read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        raise RetrieverError(f"{folder}: not a keyword index ({error}); ingest again or roll back") from None
+
+
 class KeywordIndex:
     """A folder of keywords, opened for reading. Threads may share it."""
 
@@ -120,8 +130,7 @@ class KeywordIndex:
         import tantivy
 
         try:
-            # Lines end in "\n" alone: a term may hold any other character that Unicode calls a line break.
-            lines = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            lines = term_lines(folder)
             self._index = tantivy.Index.open(str(folder))
             self._searcher = self._index.searcher()
         except (OSError, ValueError) as error:
@@ -131,13 +140,17 @@ class KeywordIndex:
         self.size = len(lines)
 
     @classmethod
-    def build(cls, folder: Path, texts: Sequence[str]) -> KeywordIndex:
-        """Index `texts`, row by row, into the new `folder`; OSError when the disk refuses."""
+    def build(cls, folder: Path, texts: Sequence[str], known: Mapping[str, str] | None = None) -> KeywordIndex:
+        """Index `texts`, row by row, into the new `folder`; OSError when the disk refuses.
+
+        `known` holds the term line of texts that were cut before.
+        """
         import tantivy
 
         folder.mkdir(parents=True)
-        rows = [" ".join(terms(text)) for text in texts]
-        (folder / "terms.txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        known = known or {}
+        rows = [known[text] if text in known else " ".join(terms(text)) for text in texts]
+        (folder / TERMS).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
         schema = (
             tantivy.SchemaBuilder()
             .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from retriever.disk import disk_errors
 from retriever.gpu_index import on_gpu
-from retriever.keyword_index import KeywordIndex
+from retriever.keyword_index import KeywordIndex, term_lines
 from retriever.knowledge import Knowledge, PassageEncoder, Progress
 from retriever.passages import Document, Passage, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
@@ -28,6 +28,9 @@ from retriever.split import embedded_text, split
 from retriever.vector_index import VectorIndex, index_of, load_index
 from retriever.versions import KEPT, Version, VersionStore
 
+CUT: Final = 1
+"""Raised when `split.py` or `keyword_index.py` cut texts otherwise: nothing that was cut before is then taken over."""
+KEYWORDS: Final = "keywords"
 EMBEDDINGS = "embeddings.npy"
 """What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
 
@@ -67,6 +70,19 @@ class _Stored:
     file: str
     digest: str
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What an ingest builds on, so that it touches only what changed. By the text that is embedded: its vector, and, if
+    this program cuts texts as the one that made the version, its terms; by source: the document and its passages."""
+
+    version: Version | None = None
+    stored: Sequence[_Stored] = ()
+    vector_of: Mapping[str, Vectors] = field(default_factory=dict)
+    index: VectorIndex | None = None
+    terms_of: Mapping[str, str] = field(default_factory=dict)
+    passages_of: Mapping[str, tuple[Document, list[Passage]]] = field(default_factory=dict)
 
 
 class KnowledgeBase:
@@ -119,7 +135,8 @@ class KnowledgeBase:
             if not path.exists():
                 raise RetrieverError(f"{given}: no such file or folder")
         with self._store.locked():
-            base, old, vector_of, index = self._base()
+            base = self._base()
+            old, vector_of = base.stored, base.vector_of
             starts = {site.start for site in sites}
             kept = [i for i in old if i.root not in starts and not any(_within(i.file, path) for path in chosen)]
             before: dict[tuple[str, str], list[Document]] = {}
@@ -134,15 +151,15 @@ class KnowledgeBase:
                     "text, PDF, Office, CSV or JSONL files (the version in service is unchanged)"
                 )
             counts = _compare(old, items)
-            if base is not None and items == old and vector_of:
-                return IngestReport(*counts, tuple(skipped), base.version, 0)
-            passages = tuple(chain.from_iterable(split(item.document) for item in items))
+            if base.version is not None and items == list(old) and vector_of:
+                return IngestReport(*counts, tuple(skipped), base.version.version, 0)
+            passages = tuple(chain.from_iterable(_cut(item.document, base) for item in items))
             texts = [embedded_text(passage) for passage in passages]
             missing = list(dict.fromkeys(text for text in texts if text not in vector_of))
             made = self._encoder.encode(missing, progress)
             vector_of = {**vector_of, **dict(zip(missing, made, strict=True))}
             with disk_errors(self._store.folder):
-                version = self._write(items, passages, texts, vector_of, index)
+                version = self._write(items, passages, texts, vector_of, base)
             return IngestReport(*counts, tuple(skipped), version, len(missing))
 
     def versions(self) -> list[Version]:
@@ -185,20 +202,29 @@ class KnowledgeBase:
             )
         return version
 
-    def _base(self) -> tuple[Version | None, list[_Stored], Mapping[str, Vectors], VectorIndex | None]:
-        """What to build on: the newest sound version's documents, its embeddings by text, and its index."""
+    def _base(self) -> _Base:
+        """What to build on: the newest sound version."""
         for name in self._store.candidates():
             try:
                 version = self._store.check(name)
                 stored, passages = self._read(version)
                 if version.encoder != self._encoder.name:
-                    return version, stored, {}, None
+                    return _Base(version, stored)
                 index = self._open_vectors(version)
-                embeddings = self._embeddings(version, index)
-                return version, stored, {embedded_text(p): embeddings[i] for i, p in enumerate(passages)}, index
+                embeddings, texts = self._embeddings(version, index), [embedded_text(p) for p in passages]
+                vector_of = {text: embeddings[i] for i, text in enumerate(texts)}
+                if version.cut != CUT:
+                    return _Base(version, stored, vector_of, index)
+                lines = term_lines(self._store.path(name) / KEYWORDS)
+                # As many as there are texts, or none: what does not fit together is cut anew.
+                terms = dict(zip(texts, lines, strict=True)) if len(lines) == len(texts) else {}
+                passages_of = {item.document.source: (item.document, list[Passage]()) for item in stored}
+                for passage in passages:
+                    passages_of[passage.source][1].append(passage)
+                return _Base(version, stored, vector_of, index, terms, passages_of)
             except RetrieverError:
                 continue
-        return None, [], {}, None
+        return _Base()
 
     def _embeddings(self, version: Version, index: VectorIndex) -> Vectors:
         """What the encoder made of each passage; search may see a smoothed form of it."""
@@ -225,10 +251,12 @@ class KnowledgeBase:
         return stored, passages
 
     def _open(self, version: Version, passages: tuple[Passage, ...]) -> Indexes:
-        keywords = KeywordIndex(self._store.path(version.version) / "keywords")
+        keywords = KeywordIndex(self._store.path(version.version) / KEYWORDS)
         if keywords.size != len(passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
-        return Indexes.of(passages, on_gpu(self._open_vectors(version)), keywords)
+        # Only a catalogue keeps its embeddings beside what is searched.
+        catalogue = (self._store.path(version.version) / EMBEDDINGS).exists()
+        return Indexes.of(passages, on_gpu(self._open_vectors(version)), keywords, catalogue=catalogue)
 
     def _open_vectors(self, version: Version) -> VectorIndex:
         folder = self._store.path(version.version)
@@ -240,7 +268,7 @@ class KnowledgeBase:
         passages: Sequence[Passage],
         texts: Sequence[str],
         vector_of: Mapping[str, Vectors],
-        before: VectorIndex | None,
+        base: _Base,
     ) -> str:
         with self._store.staging() as folder:
             _write_lines(folder / "documents.jsonl", items)
@@ -249,9 +277,9 @@ class KnowledgeBase:
             vectors = smoothed(embeddings, [passage.entity for passage in passages])
             if vectors is not embeddings:
                 np.save(folder / EMBEDDINGS, embeddings)
-            index = index_of(vectors, before)
+            index = index_of(vectors, base.index)
             index.save(folder)
-            KeywordIndex.build(folder / "keywords", texts)
+            KeywordIndex.build(folder / KEYWORDS, texts, base.terms_of)
             return self._store.publish(
                 folder,
                 {
@@ -260,6 +288,7 @@ class KnowledgeBase:
                     "documents": len(items),
                     "passages": len(passages),
                     "index": dict(index.facts),
+                    "cut": CUT,
                 },
             )
 
@@ -298,6 +327,11 @@ def _read(
     return fresh, skipped
 
 
+def _cut(document: Document, base: _Base) -> Sequence[Passage]:
+    before = base.passages_of.get(document.source)
+    return before[1] if before is not None and before[0] == document else split(document)
+
+
 def _within(file: str, path: Path) -> bool:
     return file == str(path) or file.startswith(f"{path}/")
 
@@ -322,6 +356,9 @@ def _settle(kept: Sequence[_Stored], fresh: Sequence[_Stored]) -> list[_Stored]:
     taken = {source: item for source, item in taken.items() if item.root not in moved}
     for item in fresh:
         source = item.document.source
+        if source not in taken:
+            taken[source] = item
+            continue
         for front in (Path(item.root).name, item.root.strip("/").replace("/", "-")):
             if source in taken:
                 source = f"{front}/{item.document.source}"

@@ -31,6 +31,9 @@ LINES: Final = 30
 SPELLED: Final = 6
 """Names' words of at least this many characters are also found one edit away."""
 
+PROPER: Final = 3
+"""Letters that a word of a proper name must have to name it alone: `Duo`."""
+
 _PROPER = re.compile(r"(?:[A-Z][\w-]*|[+-]?\d[\w.-]*)(?:\s+(?:[A-Z][\w-]*|[+-]?\d[\w.-]*))+")
 _BRACKETS = re.compile(r"[(（【\[](.*?)[)）】\]]")
 _Named = dict[int, float]
@@ -63,6 +66,11 @@ class Subjects:
         lines = [query.text, *(line.text for line in reversed(query.history))]
         newest_first = [terms(line)[:400] for line in lines[:LINES]]
         return Subject(*(names.named(newest_first) for names in (self._entities, self._titles, self._domains)))
+
+    def changed(self, query: Query) -> bool:
+        """Whether the last message names an entity or a product that no line before it names."""
+        last, *before = [terms(line)[:400] for line in (query.text, *(line.text for line in query.history[-LINES:]))]
+        return any(names.fresh(last, before) for names in (self._entities, self._titles))
 
     def rows(self, subject: Subject, most: int = 3) -> list[NDArray[np.int64]]:
         """The rows of each of the `most` best fitting entities and titles: candidates whatever their wording."""
@@ -102,6 +110,14 @@ class _Names:
         for form, (_, words) in enumerate(forms):
             for word in words:
                 self._forms_with[word].append(form)
+        # Words of the proper names that names begin with: `Ember` and `Duo` of `Ember Duo stove (ST-202)`.
+        self._proper = {
+            word
+            for name in self._number
+            if (proper := _PROPER.match(_BRACKETS.sub(" ", name)))
+            for word in terms(proper.group())
+            if len(word) >= PROPER and word.isalpha()
+        }
         self._spelling: dict[str, str] = {}
         # Conversations repeat their words, and a line stays in the window for many turns.
         self._respelled = lru_cache(maxsize=20_000)(self._respell)
@@ -126,6 +142,14 @@ class _Names:
             if fresh:
                 level *= OLDER
         return found
+
+    def fresh(self, line: Sequence[str], before: Sequence[Sequence[str]]) -> bool:
+        """Whether `line` holds a word of a proper name that no line `before` holds."""
+        held = {word for other in before for word in map(self._first_spelling, other)}
+        return any(word in self._proper and word not in held for word in map(self._first_spelling, line))
+
+    def _first_spelling(self, word: str) -> str:
+        return self._respelled(word)[0]
 
     def _in_line(self, line: Sequence[str]) -> _Named:
         # Pairs of words also count as one, and one as two: "guest house" names "guesthouse" and the other way round.

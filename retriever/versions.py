@@ -44,6 +44,8 @@ class Version:
     current: bool = False
     index: Mapping[str, str | int | float] = field(default_factory=dict)
     """What the manifest says of the vector index: its kind, settings and measured recall."""
+    cut: int = 0
+    """Which way of cutting texts made it."""
 
 
 class VersionStore:
@@ -205,10 +207,10 @@ def _version(name: str, manifest: Mapping[str, object], *, current: bool) -> Ver
             raise RetrieverError(f"{name}/manifest.json: {key} is not a number; ingest again or roll back")
         return value
 
-    index = manifest.get("index")
+    index, cut = manifest.get("index"), manifest.get("cut")
     return Version(
         name, str(manifest.get("created")), str(manifest.get("encoder")), number("dimension"), number("documents"),
-        number("passages"), current, index if isinstance(index, dict) else {},
+        number("passages"), current, index if isinstance(index, dict) else {}, cut if isinstance(cut, int) else 0,
     )  # fmt: skip
 
 

@@ -24,6 +24,9 @@ FAULTS = {
         "def f() -> None:\n    import finetune.model",
     ),
     "a channel reads settings": ("bot/channels/terminal.py", "import bot.settings"),
+    "the console reads settings": ("bot/console/pages.py", "import bot.settings"),
+    "a channel reaches up to the console": ("bot/channels/web/api.py", "import bot.console.inbox"),
+    "a delivery sees the web": ("bot/delivery.py", "import fastapi"),
     "the conversation sees the web": ("bot/conversation/dialogue.py", "import fastapi"),
     "the conversation sees SQL": ("bot/conversation/assistant.py", "import sqlalchemy"),
     "answers reach past passages": ("bot/conversation/answers.py", "import retriever.knowledge_base"),
@@ -39,7 +42,9 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     for package in ("bot", "retriever", "finetune"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "node_modules")
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from bot import FrontdeskError
-from bot.cli import demo, discovery, evaluation, knowledge, learning, models, record, service
+from bot.cli import demo, discovery, evaluation, knowledge, learning, models, people, record, service, sites
 from finetune.examples import FinetuneError
 from retriever.passages import RetrieverError
 
@@ -23,7 +23,7 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (demo, service, knowledge, learning, discovery, models, evaluation, record):
+for part in (demo, service, knowledge, learning, discovery, models, evaluation, record, people, sites):
     part.register(commands)
 
 DISK = {

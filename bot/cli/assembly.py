@@ -6,6 +6,7 @@ only when a function here is called.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bot import FrontdeskError
+from bot.cli.output import note
 from bot.conversation.messages import Thresholds
 from bot.settings import Settings
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, each_example, may_train
@@ -21,6 +23,7 @@ from retriever.passages import RetrieverError
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from bot.conversation.answers import AlsoAsked
     from bot.conversation.assistant import Assistant
     from bot.conversation.phrases import PhraseBook
     from bot.conversation.playbook import Playbook
@@ -91,8 +94,48 @@ def reviewed_rows(settings: Settings, rows: Iterable[Example]) -> Iterator[Examp
 
 
 def open_parts(settings: Settings) -> Parts:
-    """Everything that is there. Only a playbook that cannot be read stops the service: without it there is no voice."""
-    return reopened(settings, Parts(*_open_voice(settings), None, None, None, {}), PART_NAMES[1:])
+    """Everything that is there. A playbook that cannot be read is replaced by the last one that served; where none ever
+    did, it stops the service: without it there is no voice."""
+    problems = {}
+    try:
+        voice = _open_voice(settings)
+    except (FrontdeskError, FinetuneError) as error:
+        if (last := _last_voice(settings)) is None:
+            raise
+        voice, problems["playbook"] = last, f"{error}; the one that served last serves on"
+    return reopened(settings, Parts(*voice, None, None, None, problems), PART_NAMES[1:])
+
+
+def keep_playbook(settings: Settings, parts: Parts) -> None:
+    """Puts the playbook in service aside, so that a mistake in the next edit does not silence a restart."""
+    if "playbook" in parts.problems:
+        return
+    kept = settings.home_folder.last_playbook
+    try:
+        content = settings.playbook.read_bytes()
+        if kept.exists() and kept.read_bytes() == content:
+            return
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        staged = kept.with_suffix(".partial")
+        staged.write_bytes(content)
+        os.replace(staged, kept)
+    except OSError as error:  # a full disk is told elsewhere, and the service runs without this
+        note(f"the playbook in service could not be put aside: {error}")
+
+
+def _last_voice(settings: Settings) -> tuple[Playbook, PhraseBook] | None:
+    """The playbook that served last, with what customers are known to say if that can be read; None: there is none."""
+    from bot.conversation.phrases import phrase_book
+    from bot.conversation.playbook import load_playbook
+
+    try:
+        playbook = load_playbook(settings.home_folder.last_playbook)
+    except FrontdeskError:
+        return None
+    try:
+        return playbook, open_phrases(settings, playbook)
+    except (FrontdeskError, FinetuneError):
+        return playbook, phrase_book(playbook, [])
 
 
 def reopened(settings: Settings, parts: Parts, names: Collection[str]) -> Parts:
@@ -151,17 +194,23 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 
-def assistant_of(parts: Parts) -> Assistant:
-    """The assistant of the parts that are there."""
+def assistant_of(
+    parts: Parts, also_asked: AlsoAsked = lambda topic: (), told: Callable[[int], None] | None = None
+) -> Assistant:
+    """The assistant of the parts that are there. `also_asked` tells it what customers ask next, `told` gets the size
+    of each batch that its reader reads."""
     from bot.conversation.assistant import Assistant
     from bot.readers import Absent, BatchingReader, KnowledgeSearcher, ModelReader
 
     reason = "; ".join(parts.shortcomings)
     reader: Reader = Absent(reason)
     if parts.model is not None and parts.manifest is not None:
-        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version))
+        # The exported graph runs on one core a call and lets others run meanwhile; torch would fight for the cores.
+        at_once = (os.cpu_count() or 1) if parts.model.exported else 1
+        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version), told, at_once)
     searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
-    return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds_of(parts.manifest))
+    thresholds = thresholds_of(parts.manifest)
+    return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds, also_asked=also_asked)
 
 
 STARTERS = 4

@@ -13,6 +13,7 @@ import typer
 from bot import FrontdeskError
 from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, emit, note, note_drawn, plain, report_training
+from bot.cli.staff_rows import keep_staff_rows
 from bot.conversation.language import language_of
 from bot.settings import Settings, load_settings
 from finetune.examples import Example, FinetuneError, each_example
@@ -220,6 +221,7 @@ def company_rows(settings: Settings) -> Iterator[Example]:
     from finetune.transcripts import read_imported
 
     playbook = assembly.open_playbook(settings) if settings.playbook.exists() else None
+    keep_staff_rows(settings)
     imported = read_imported(settings.home_folder.transcripts)
     rows = chain(assembly.labelled_rows(settings), _playbook_rows(playbook), imported)
     return (_resolved(row, playbook) for row in assembly.reviewed_rows(settings, rows))

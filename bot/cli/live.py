@@ -6,18 +6,20 @@ it works. A part that cannot be loaded leaves the one before it in service, and 
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bot.cli import assembly
 from bot.cli.assembly import Parts
-from bot.cli.output import note
 from bot.conversation.assistant import Assistant
+from bot.conversation.understanding import UNAVAILABLE
 from bot.serving import Desk
 from bot.settings import Settings
+from bot.storage.next_questions import NextQuestions
 from retriever.passages import Document, Passage
 
 EVERY = 0.5
@@ -29,11 +31,17 @@ _log = logging.getLogger(__name__)
 class Live:
     """The parts in service, and the articles that citations lead to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, told: Callable[[int], None] | None = None) -> None:
+        """`told` gets the size of each batch that the reader reads."""
         self._settings = settings
+        self._told = told
         # Before loading: what changes meanwhile is noticed at the next look.
         self._marks = _marks(settings)
         self.parts: Parts = assembly.open_parts(settings)
+        assembly.keep_playbook(settings, self.parts)
+        settle()
+        self.also_asked: NextQuestions | None = None
+        """Set once the record is open."""
 
     def refreshed(self) -> Assistant | None:
         """The assistant of parts of which one is newer than what serves; None when nothing has changed."""
@@ -46,8 +54,29 @@ class Live:
         names = changed | {"playbook"} if "model" in changed else changed
         self.parts = assembly.reopened(self._settings, self.parts, names)
         for name in sorted(changed):
-            note(f"degraded: {problem}" if (problem := self.parts.problems.get(name)) else f"taken up: new {name}")
-        return assembly.assistant_of(self.parts)
+            # To the log of the service, one object a line like everything else there.
+            if problem := self.parts.problems.get(name):
+                _log.warning("degraded: %s", problem)
+            else:
+                _log.warning("taken up: new %s", name)
+        assembly.keep_playbook(self._settings, self.parts)
+        settle()
+        return self.assistant()
+
+    def assistant(self) -> Assistant:
+        """The assistant of the parts in service."""
+        also_asked = self.also_asked.after if self.also_asked else lambda topic: ()
+        return assembly.assistant_of(self.parts, also_asked, self._told)
+
+    def versions(self) -> Mapping[tuple[str, ...], float]:
+        """Model, knowledge and playbook in service, as the meters show it."""
+        model = self.parts.manifest.version if self.parts.manifest is not None else UNAVAILABLE
+        index = self.parts.knowledge.version if self.parts.knowledge is not None else UNAVAILABLE
+        return {(model, index, self.parts.playbook.version): 1.0}
+
+    def degraded(self) -> Mapping[tuple[str, ...], float]:
+        """1 for each part that is missing, or older than it should be; 0 for the others."""
+        return {(name,): float(name in self.parts.problems) for name in assembly.PART_NAMES}
 
     def shortcomings(self) -> Sequence[str]:
         return self.parts.shortcomings
@@ -59,6 +88,14 @@ class Live:
         return self.parts.knowledge.passages_of(source) if self.parts.knowledge is not None else ()
 
 
+def settle() -> None:
+    """Tells Python's collector that what was just loaded stays: looking through 100,000 passages for what may go takes
+    a tenth of a second each time, in which nothing is answered."""
+    gc.unfreeze()  # what an older version left behind may go now
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
 def followed(live: Live, desk: Desk, every: float = EVERY) -> Iterator[None]:
     """While this lasts, the desk answers from what is newest."""
@@ -67,6 +104,8 @@ def followed(live: Live, desk: Desk, every: float = EVERY) -> Iterator[None]:
     def look() -> None:
         while not over.wait(every):
             try:
+                if live.also_asked is not None:
+                    live.also_asked.learn_if_due()
                 if (assistant := live.refreshed()) is not None:
                     desk.swap(assistant)
             except Exception:

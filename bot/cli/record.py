@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bot.conversation.messages import Part
     from bot.storage.trace import Trace
 
-COPIED = ("knowledge", "models", "transcripts", "proposals")
+COPIED = ("knowledge", "models", "transcripts", "proposals", "files")
 """Folders of immutable versions and whole files: a plain copy of them is consistent at any moment."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,9 @@ from bot.settings import Settings, load_settings
 if TYPE_CHECKING:
     from bot.cli.assembly import Parts
     from bot.conversation.messages import Turn
+    from bot.delivery import Deliver
+    from bot.storage.database import Database
+    from bot.storage.outbox import Kind
 
 
 def register(commands: typer.Typer) -> None:
@@ -42,12 +47,18 @@ def serve(
 
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
+    from bot.channels.web.limits import Allowance
+    from bot.channels.web.logbook import keep_last_words
     from bot.channels.web.pages import Storefront
     from bot.cli.live import Live, followed
+    from bot.meters import Meters
     from bot.server import Service as WebService
     from bot.server import create_application, listen
     from bot.serving import Desk
     from bot.storage.database import Database
+    from bot.storage.files import Files
+    from bot.storage.next_questions import NextQuestions
+    from bot.storage.people import all_people
 
     home = settings.home_folder
     service = running_service(home.folder)
@@ -55,13 +66,22 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
     listener = listen(host, port)
     note("loading model and knowledge")
-    live = Live(settings)
+    meters = Meters()
+    live = Live(settings, meters.batch)
     parts = live.parts
     for shortcoming in parts.shortcomings:
         note(f"degraded: {shortcoming}")
     home.folder.mkdir(parents=True, exist_ok=True)
     with Database(home.database) as database:
-        desk = Desk(database, assembly.assistant_of(parts), most_in_hand=settings.in_flight)
+        address = settings.url or f"http://{host}:{listener.getsockname()[1]}"
+        ways = notifications(settings, address)
+        live.also_asked = NextQuestions(database)
+        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight, notify=tuple(ways), told=meters.turn)
+        Files(database, home.files).sweep()
+        versions = ("model", "index", "playbook")
+        meters.watch("frontdesk_version_info", "The versions in service.", live.versions, versions)
+        meters.watch("frontdesk_part_degraded", "1 while answers come without this part.", live.degraded, ("part",))
+        keep_last_words()
         try:
             application = create_application(
                 desk,
@@ -70,19 +90,58 @@ def run_service(settings: Settings, host: str, port: int) -> None:
                 Storefront(parts.playbook.company, assembly.starters_of(parts.playbook)),
                 hosts=settings.allowed_hosts,
                 shortcomings=live.shortcomings,
+                address=settings.url or "",
+                files=home.files,
+                allowance=Allowance(**settings.limits.model_dump()),
+                trusted_proxies=settings.trusted_proxies,
+                meters=meters,
+                metrics_token=settings.metrics_token.get_secret_value(),
             )
             web = WebService(application, listener)
             _announce(home, web.url)
             owed = desk.resume()
             if owed:
                 note(f"answering {owed} messages that were accepted before the last stop")
+            if not all_people(database):
+                note("nobody can sign in to /console yet: frontdesk people add NAME --role lead")
             note(f"serving {parts.playbook.company} at {web.url}")
-            with followed(live, desk):
+            with followed(live, desk), _delivering(database, ways):
                 web.run()
         finally:
             desk.close()
             with suppress(OSError):
                 home.service.unlink()
+
+
+def notifications(settings: Settings, address: str) -> dict[Kind, Deliver]:
+    """How the team hears that a customer waits, as far as it is set up."""
+    from bot.delivery import MailServer, caller, mailer
+
+    ways: dict[Kind, Deliver] = {}
+    mail, webhook = settings.mail, settings.webhook
+    if mail.host:
+        password = mail.password.get_secret_value() if mail.password is not None else ""
+        sender = mail.sender or mail.user or ""
+        server = MailServer(mail.host, mail.port, mail.security, mail.user or "", password, sender, mail.to)
+        ways["email"] = mailer(server, address)
+    if webhook.url and webhook.secret is not None:
+        ways["webhook"] = caller(webhook.url, webhook.secret.get_secret_value(), webhook.private)
+    return ways
+
+
+@contextmanager
+def _delivering(database: Database, ways: Mapping[Kind, Deliver]) -> Iterator[None]:
+    """While this lasts, what the outbox owes is delivered."""
+    from bot.delivery import Courier
+
+    courier = Courier(database, ways)
+    thread = threading.Thread(target=courier.run, name="courier", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        courier.stop()
+        thread.join(30)
 
 
 def worker(config: ConfigOption = None) -> None:

@@ -6,7 +6,7 @@ only, no HTML; channels decide how it looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 from urllib.parse import quote as url_quote
@@ -35,6 +35,31 @@ Link = Callable[[str, str], str]
 
 MOST_SUGGESTIONS = 3
 
+
+@dataclass(frozen=True, slots=True)
+class NextTopic:
+    """What customers asked next: the intent of that name or, where it is empty, the article of that title."""
+
+    intent: str
+    title: str = ""
+    language: str = ""
+
+
+AlsoAsked = Callable[[str], Sequence[NextTopic]]
+"""What is asked after a topic (see `topic_of`), the most frequent first."""
+
+
+def topic_of(decision: Decision) -> str:
+    """What an answer was about: `intent:NAME`, `article:SOURCE`, or empty."""
+    match decision:
+        case Approved(intent=name):
+            return f"intent:{name}"
+        case Grounded(hits=hits) if hits:
+            return f"article:{hits[0].passage.source}"
+        case _:
+            return ""
+
+
 # The status of a reply with several parts is the first of these that any part has.
 _STATUSES: tuple[Status, ...] = (
     "waiting", "handed_over", "asked", "approved", "grounded", "clarified", "small_talk", "not_known",
@@ -61,11 +86,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Says decisions. `scorer` improves the choice of sentences; without it shared words decide."""
+    """Says decisions. `scorer` improves the choice of sentences; without it shared words decide. `also_asked` tells
+    what other customers asked after a topic."""
 
     playbook: Playbook
     link: Link = article_link
     scorer: SentenceScorer | None = None
+    also_asked: AlsoAsked = lambda topic: ()
 
     def answer(self, parts: Sequence[Part], state: State) -> Answer:
         """What to say to `parts`, in order, each once. Never empty."""
@@ -83,7 +110,9 @@ class Writer:
             citations += [one for one in cited if one not in citations]
         status = min((_status(part.decision, state) for part in parts), key=_STATUSES.index)
         suggestions = (
-            self._suggestions(parts, texts, language) if status not in ("handed_over", "waiting", "asked") else ()
+            self._suggestions(parts, state, texts, language)
+            if status not in ("handed_over", "waiting", "asked")
+            else ()
         )
         return Answer(tuple(chunks), tuple(citations), suggestions, status)
 
@@ -171,27 +200,42 @@ class Writer:
             return intent.answer.in_language(texts.language)
         return texts.for_reason(decision.reason)
 
-    def _suggestions(self, parts: Sequence[Part], texts: Texts, language: str) -> tuple[str, ...]:
-        names: list[str] = []
+    def _suggestions(self, parts: Sequence[Part], state: State, texts: Texts, language: str) -> tuple[str, ...]:
+        answered = {part.decision.intent for part in parts if isinstance(part.decision, Approved)}
+        found: list[str] = []
         for part in parts:
+            names: Sequence[str] = ()
             match part.decision:
                 case Clarify(options):
-                    names += options
+                    names = options
                 case Approved(intent=name) | SmallTalk(intent=name):
                     intent = self.playbook.intent(name)
-                    names += intent.suggestions if intent else ()
+                    names = intent.suggestions if intent else ()
                 case NotKnown():
-                    names.append(TALK_TO_PERSON)
+                    names = (TALK_TO_PERSON,)
                 case _:
                     pass
+            found += self._asked_next(part, state, answered, language)
+            found += [self._title(name, texts) for name in names if name not in answered]
             if any(entity.kind == "angry" for entity in part.understanding.entities):
-                names.insert(0, TALK_TO_PERSON)
-        answered = {part.decision.intent for part in parts if isinstance(part.decision, Approved)}
-        wanted = [name for name in dict.fromkeys(names) if name not in answered][:MOST_SUGGESTIONS]
-        return tuple(
-            texts.talk_to_person if name == TALK_TO_PERSON else title
-            for name, title in zip(wanted, self._titles(wanted, language), strict=True)
-        )
+                found.insert(0, texts.talk_to_person)
+        return tuple(dict.fromkeys(text for text in found if text))[:MOST_SUGGESTIONS]
+
+    def _asked_next(self, part: Part, state: State, answered: Collection[str], language: str) -> list[str]:
+        """What other customers asked after this, in our own words for it, without what was asked here already."""
+        topic = topic_of(part.decision)
+        asked = {line.text.casefold().strip() for line in state.lines if line.speaker == "customer"}
+        texts = []
+        for one in self.also_asked(topic) if topic else ():
+            intent = self.playbook.intent(one.intent) if one.intent else None
+            if intent is not None and intent.kind == "answer" and intent.name not in answered:
+                texts.append(intent.title.in_language(language))
+            elif not one.intent and one.language in ("", language):
+                texts.append(one.title)
+        return [text for text in texts if text.casefold() not in asked and text != part.question]
+
+    def _title(self, name: str, texts: Texts) -> str:
+        return texts.talk_to_person if name == TALK_TO_PERSON else self._titles((name,), texts.language)[0]
 
     def _titles(self, names: Sequence[str], language: str) -> tuple[str, ...]:
         intents = (self.playbook.intent(name) for name in names)

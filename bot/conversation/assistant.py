@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bot import FrontdeskError
-from bot.conversation.answers import Answer, Link, Writer, article_link
+from bot.conversation.answers import AlsoAsked, Answer, Link, Writer, article_link
 from bot.conversation.dialogue import Matter, decide_all
 from bot.conversation.entities import find_entities
 from bot.conversation.language import language_of
-from bot.conversation.messages import Message, Part, Thresholds, Turn, Understanding, Versions, readable
+from bot.conversation.messages import HandOverReason, Message, Part, Thresholds, Turn, Understanding, Versions, readable
 from bot.conversation.phrases import PhraseBook
 from bot.conversation.playbook import Playbook
 from bot.conversation.questions import questions_of
@@ -46,24 +46,33 @@ class Assistant:
         *,
         link: Link = article_link,
         scorer: SentenceScorer | None = None,
+        also_asked: AlsoAsked = lambda topic: (),
     ) -> None:
         self._reader = reader
         self._searcher = searcher
         self._playbook = playbook
         self._phrases = phrases
         self._thresholds = thresholds
-        self._writer = Writer(playbook, link, _forgiving(scorer))
+        self._writer = Writer(playbook, link, _forgiving(scorer), also_asked)
 
     def respond(
-        self, message: Message, history: tuple[Turn, ...] = (), *, returned_at: datetime | None = None
+        self,
+        message: Message,
+        history: tuple[Turn, ...] = (),
+        *,
+        waiting: HandOverReason | None = None,
+        returned_at: datetime | None = None,
     ) -> Iterator[str | Turn]:
         """Yields the reply's text in chunks as they are ready, and last the turn, whose reply is those chunks joined.
 
-        `history` is the conversation's turns, oldest first; `returned_at` is when a person last gave it back to the
-        bot. A failing model or index never raises: the turn is answered without it or handed over, and recorded.
+        `history` is the conversation's turns, oldest first; `waiting` is why a person was asked for, outside of the
+        turns too; `returned_at` is when one last gave it back to the bot.
+
+        A failing model or index never raises: the turn is answered without it or handed over, and recorded.
         """
         trace = _Trace()
         state = state_of(history, returned_at)
+        state = replace(state, waiting=waiting or state.waiting)
         message = replace(message, text=readable(message.text))
 
         asked = self._understand(message, state, trace)

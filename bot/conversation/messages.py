@@ -6,6 +6,7 @@ conversation is computed from its turns, never stored beside them.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,11 @@ _UNREADABLE = re.compile(
 def readable(text: str) -> str:
     """`text` as it can be read and stored: no control or direction characters, no lone surrogates, trimmed."""
     return _UNREADABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def pseudonym(identity: str) -> str:
+    """An id as the log may show it: the same id looks the same, and nobody can open anything with it."""
+    return hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +202,13 @@ class Turn:
     versions: Versions
     thresholds: Thresholds
     milliseconds: tuple[tuple[str, float], ...] = field(default=())
+    behind: tuple[Line, ...] = ()
+    """What an agent said after it and before the next message; known when the history is read, not when it is made."""
+    returned: bool = False
+    """Whether the bot has the conversation again, should this turn have handed it over; known like `behind`."""
 
     @property
-    def lines(self) -> tuple[Line, Line]:
-        """The turn as two lines of conversation, for the history of the next one."""
-        return Line("customer", self.message.text), Line("bot", self.reply.text)
+    def lines(self) -> tuple[Line, ...]:
+        """The turn as lines of conversation, for the history of the next one."""
+        said = (Line("bot", self.reply.text),) if self.reply.text else ()
+        return Line("customer", self.message.text), *said, *self.behind

@@ -29,12 +29,18 @@ WORTH_ADDING = 0.6
 SECOND_SOURCE = 0.5
 """Share of the question's words, missing so far, that a second passage must bring to be quoted as well."""
 
+LEAST_ROWS = 3
+"""A table of fewer rows is never quoted in part."""
+STARTS_ALIKE = 5
+"""Letters from which a word that begins another one names the same row: "weigh" and "weight"."""
+
 WORDS_DECIDE = 0.2
 """Between passages whose chances are closer than this, the one with more of the question's words is quoted."""
 
 CONTEXT = 0.5
 """What the words of the question before may weigh at most, against those of the question itself."""
 
+_PARTICLES = frozenset({"down", "off", "over"})
 _COLONS = (":", "：")
 _NEEDS_CONTEXT = re.compile(
     r"(?:it|they|this|these|that|those|he|she|its|their|both|then|otherwise|however|in that case|if so|after that"
@@ -80,7 +86,7 @@ def choose_quotes(
     the scorer's opinion. Never empty for non-empty hits.
     """
     weights = _weights(question, context, hits)
-    hits = sorted(hits, key=lambda hit: -hit.answers - WORDS_DECIDE * _share(hit.passage.text, weights))
+    hits = sorted(hits, key=lambda hit: -hit.answers - WORDS_DECIDE * _share(_under_heading(hit.passage), weights))
     first = _quote(question, hits[0].passage, weights, scorer)
     covered = set(content_words(f"{first.text} {first.passage.title} {' '.join(first.passage.heading)}"))
     missing = {word: weight for word, weight in weights.items() if word not in covered}
@@ -101,6 +107,8 @@ def _weights(question: str, context: str, hits: Sequence[Hit]) -> dict[str, floa
     texts = [hit.passage.text for hit in hits]
     units = [set(content_words(text[span.start : span.end])) for text in texts for span in sentences(text)]
     seen = Counter(word for unit in units for word in unit)
+    above = Counter(word for hit in hits for word in set(content_words(" ".join(hit.passage.heading))))
+    seen |= Counter({word: count for word, count in above.items() if word not in seen})
     rarity = {word: math.log(1 + len(units) / (1 + count)) for word, count in seen.items()}
     asked = {word: rarity[word] for word in content_words(question) if word in rarity}
     before = {word: rarity[word] for word in content_words(context) if word in rarity and word not in asked}
@@ -117,6 +125,8 @@ def _quote(question: str, passage: Passage, weights: dict[str, float], scorer: S
         chosen = set(range(len(spans)))
     else:
         chosen = _chosen(text, spans, _scores(question, text, spans, weights, scorer))
+    if not passage.question:
+        chosen = _with_rows(text, spans, chosen, (content_words(question), list(weights)))
     first = spans[min(chosen)]
     leans = bool(_NEEDS_CONTEXT.match(text[first.start :]))
     if leans and min(chosen) > 0:
@@ -126,6 +136,47 @@ def _quote(question: str, passage: Passage, weights: dict[str, float], scorer: S
         parts = (passage.title, *passage.heading[-1:])
         heading = " – ".join(dict.fromkeys(part for part in parts if part))
     return Quote(passage, _joined(text, spans, chosen), tuple(spans[i] for i in sorted(chosen)), heading)
+
+
+def _under_heading(passage: Passage) -> str:
+    """The passage with its title and headings: they often say what is asked, and the text does not repeat them."""
+    return f"{passage.title} {' '.join(passage.heading)}\n{passage.text}"
+
+
+def _with_rows(
+    text: str, spans: tuple[Span, ...], chosen: set[int], asked: tuple[Sequence[str], Sequence[str]]
+) -> set[int]:
+    """`chosen` with no more of each table than the rows that are asked for, and its header.
+
+    A row is asked for when a word of its first cell, one that few rows have there, is `asked`: in the question, or,
+    when no row is, in what was asked before too. A table of which no row is asked for stays whole.
+    """
+    for block in _blocks(text, spans):
+        lines = [text[spans[i].start : spans[i].end] for i in range(block.first, block.last + 1)]
+        rows = [i for i, line in zip(range(block.first, block.last + 1), lines, strict=True) if " | " in line]
+        if not rows or not chosen.issuperset(rows):
+            continue
+        # A first row without a figure, or without a first cell, says what the columns are.
+        top = lines[rows[0] - block.first]
+        header = {rows[0]} if top.startswith("|") or not any(c.isdigit() for c in top) else set()
+        keys = {i: set(content_words(text[spans[i].start : spans[i].end].split(" | ")[0])) for i in rows[len(header) :]}
+        if len(keys) < LEAST_ROWS:
+            continue
+        count = Counter(word for words in keys.values() for word in words)
+        rare = {i: {word for word in keys[i] if count[word] <= max(1, len(keys) // LEAST_ROWS)} for i in keys}
+        found = next((found for words in asked if (found := {i for i in keys if _names(words, rare[i])})), None)
+        if found is not None:
+            chosen = chosen - set(rows) | found | header
+    return chosen
+
+
+def _names(words: Sequence[str], keys: set[str]) -> bool:
+    """Whether any of `words` is one of `keys`, or how it begins. A figure alone, and a particle, name nothing."""
+    return any(
+        word in keys or (len(word) >= STARTS_ALIKE and any(key.startswith(word) for key in keys))
+        for word in words
+        if word not in _PARTICLES and not word.isdigit()
+    )
 
 
 def _scores(

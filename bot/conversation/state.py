@@ -99,7 +99,7 @@ def state_of(turns: Sequence[Turn], returned_at: datetime | None = None) -> Stat
 
 def _waiting(last: Turn, returned_at: datetime | None) -> HandOverReason | None:
     """A failure of ours brings a person too, but must not silence the bot once it works again."""
-    if returned_at is not None and last.message.received_at <= returned_at:
+    if last.returned or (returned_at is not None and last.message.received_at <= returned_at):
         return None
     reasons = [part.decision.reason for part in last.parts if isinstance(part.decision, HandOver)]
     return next((reason for reason in reasons if reason != "error"), None)

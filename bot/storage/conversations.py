@@ -1,15 +1,14 @@
-"""Conversations in the record: start one, change its status, rate it, forget it, count them.
+"""Conversations in the record: start one, rate it, forget it, count them.
 
-Owns its life from open to resolved or forgotten. Knows nothing about what is said in it: see `turns`.
+Owns who may read it. Knows nothing about what is said in it, see `turns`, nor how its status changes, see `handover`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, cast
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -17,8 +16,9 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from bot import FrontdeskError
 from bot.conversation.messages import Channel
-from bot.storage.database import Database
-from bot.storage.tables import AuditRow, ConversationRow, FeedbackRow, MessageRow, RatingRow, TurnRow
+from bot.storage.database import Database, RecordUnavailable
+from bot.storage.tables import AuditRow, ConversationRow, FeedbackRow, MessageRow, RatingRow, TurnRow, VisitorRow
+from bot.storage.tokens import ANONYMOUS_LIFE, give_token, opened_by
 
 ConversationStatus = Literal["open", "waiting", "person", "resolved"]
 """open: the bot answers; waiting: a person was promised; person: one has taken over; resolved: done."""
@@ -33,10 +33,14 @@ _BY_ID = select(
     ConversationRow.channel,
     ConversationRow.sender,
     ConversationRow.site,
+    ConversationRow.visitor,
     ConversationRow.status,
     ConversationRow.created_at,
+    ConversationRow.seen_at,
 ).where(ConversationRow.id == bindparam("conversation"))
-_TOKEN_HASH = select(ConversationRow.token_hash).where(ConversationRow.id == bindparam("conversation"))
+_ADD = insert(ConversationRow)
+_ADD_VISITOR = insert(VisitorRow)
+_SEEN = update(ConversationRow).where(ConversationRow.id == bindparam("conversation")).values(seen_at=bindparam("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class StartedConversation:
 
     id: str
     token: str
+    visitor: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,11 @@ class Conversation:
     channel: Channel
     sender: str
     site: str
+    """Empty for the default site."""
+    visitor: str
     status: ConversationStatus
     created_at: datetime
+    seen_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +83,55 @@ class Counts:
 def start_conversation(
     database: Database, *, channel: Channel, sender: str = "", site: str = ""
 ) -> StartedConversation:
-    """A new conversation with an id and a token that nobody can guess (128 and 256 random bits).
+    """A new conversation of a new visitor, with an id and a token that nobody can guess (128 and 256 random bits).
 
     Without a sender its customer is known by the id of the conversation alone.
     """
-    started = StartedConversation(secrets.token_urlsafe(16), secrets.token_urlsafe(32))
-    row = {
-        "id": started.id,
-        "token_hash": _hash(started.token),
-        "channel": channel,
-        "sender": sender or started.id,
-        "site": site or None,
-        "status": "open",
-        "created_at": datetime.now(UTC),
-    }
 
     def start(connection: Connection) -> StartedConversation:
-        connection.execute(insert(ConversationRow), row)
-        return started
+        visitor = add_visitor(connection, site)
+        return add_conversation(connection, visitor, ANONYMOUS_LIFE, channel=channel, sender=sender, site=site)
 
     return database.write(start)
+
+
+def add_visitor(connection: Connection, site: str, *, user_id: str | None = None) -> str:
+    """The id of a new visitor, in the caller's transaction."""
+    visitor = secrets.token_urlsafe(16)
+    connection.execute(
+        _ADD_VISITOR,
+        {
+            "id": visitor,
+            "site": site or None,
+            "user_id": user_id,
+            "name": "",
+            "email": "",
+            "created_at": datetime.now(UTC),
+        },
+    )
+    return visitor
+
+
+def add_conversation(
+    connection: Connection, visitor: str, life: timedelta, *, channel: Channel, sender: str = "", site: str = ""
+) -> StartedConversation:
+    """A new conversation of that visitor with a token of that life, in the caller's transaction."""
+    conversation, now = secrets.token_urlsafe(16), datetime.now(UTC)
+    connection.execute(
+        _ADD,
+        {
+            "id": conversation,
+            "channel": channel,
+            "sender": sender or conversation,
+            "site": site or None,
+            "visitor": visitor,
+            "status": "open",
+            "created_at": now,
+            "seen_at": now,
+        },
+    )
+    token = give_token(connection, conversation, visitor, life)
+    return StartedConversation(conversation, token.text, visitor, token.expires_at)
 
 
 def find_conversation(database: Database, conversation: str) -> Conversation:
@@ -107,30 +145,34 @@ def find_conversation(database: Database, conversation: str) -> Conversation:
         cast(Channel, row.channel),
         row.sender,
         row.site or "",
+        row.visitor,
         cast(ConversationStatus, row.status),
         row.created_at,
+        row.seen_at,
     )
 
 
-def token_opens(database: Database, conversation: str, token: str) -> bool:
-    """Whether `token` is the one given out for this conversation; False also if there is no such conversation."""
-    with database.read() as connection:
-        stored = connection.scalar(_TOKEN_HASH, {"conversation": conversation})
-    return hmac.compare_digest(stored or "", _hash(token))
+def opened_conversation(database: Database, token: str) -> Conversation | None:
+    """The conversation that a bearer token opens, None if it opens none. One read, for every request makes it."""
+    opened = opened_by(database, token)
+    if opened is None:
+        return None
+    return Conversation(
+        opened.conversation,
+        cast(Channel, opened.channel),
+        opened.sender,
+        opened.site or "",
+        opened.visitor,
+        cast(ConversationStatus, opened.status),
+        opened.created_at,
+        opened.seen_at,
+    )
 
 
-def set_status(database: Database, conversation: str, status: ConversationStatus, *, actor: str) -> None:
-    """Changes the status and says so in the audit, in one transaction. Raises UnknownConversation."""
-
-    def change(connection: Connection) -> None:
-        changed = connection.execute(
-            update(ConversationRow).where(ConversationRow.id == conversation).values(status=status)
-        )
-        if not changed.rowcount:
-            raise UnknownConversation(f"there is no conversation {conversation!r}")
-        note(connection, actor=actor, action="status", subject=conversation, detail=status)
-
-    database.write(change)
+def note_seen(database: Database, conversation: str, at: datetime) -> None:
+    """The customer has seen what was said until `at`. Nobody waits for it; at worst something stays unread."""
+    with suppress(RecordUnavailable):
+        database.submit(lambda connection: connection.execute(_SEEN, {"conversation": conversation, "at": at}))
 
 
 def rate(database: Database, conversation: str, *, stars: int, comment: str = "") -> None:
@@ -153,13 +195,18 @@ def rate(database: Database, conversation: str, *, stars: int, comment: str = ""
 
 
 def forget(database: Database, conversation: str, *, actor: str) -> bool:
-    """Deletes a conversation with all that belongs to it; False if there is none. The audit keeps only its id."""
+    """Deletes a conversation with all that belongs to it, its visitor too if it was the last one; False if there is
+    none. The audit keeps only its id."""
+    of_conversation = select(ConversationRow.visitor).where(ConversationRow.id == conversation)
 
     def remove(connection: Connection) -> bool:
-        gone = connection.execute(delete(ConversationRow).where(ConversationRow.id == conversation))
-        if gone.rowcount:
-            note(connection, actor=actor, action="forget", subject=conversation)
-        return bool(gone.rowcount)
+        visitor = connection.scalar(of_conversation)
+        if visitor is None:
+            return False
+        connection.execute(delete(ConversationRow).where(ConversationRow.id == conversation))
+        drop_idle_visitor(connection, visitor)
+        note(connection, actor=actor, action="forget", subject=conversation)
+        return True
 
     return database.write(remove)
 
@@ -199,5 +246,7 @@ def require_conversation(connection: Connection, conversation: str) -> Conversat
     return cast(ConversationStatus, status)
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+def drop_idle_visitor(connection: Connection, visitor: str) -> None:
+    """Deletes what is known of a visitor who has no conversation left."""
+    others = select(ConversationRow.id).where(ConversationRow.visitor == visitor)
+    connection.execute(delete(VisitorRow).where(VisitorRow.id == visitor, ~others.exists()))

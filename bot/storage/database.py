@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -62,6 +63,10 @@ class Database:
         self._closing = threading.Lock()
         self._closed = False
         self._broken = ""
+        self._trouble = ""
+        self._trying = False
+        self.failures: Counter[str] = Counter()
+        """Writes that were refused or failed, by kind."""
         try:
             with plainly(path):
                 bring_up_to_date(path, self._lock, self._writers)
@@ -108,6 +113,7 @@ class Database:
             try:
                 self._waiting.put_nowait(_Waiting(unit, future))
             except queue.Full:
+                self.failures["too_many"] += 1
                 raise RecordUnavailable(
                     f"{self._waiting.maxsize} writes are waiting for the disk: try again in a moment"
                 ) from None
@@ -119,8 +125,24 @@ class Database:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be stored until a restart; empty when all is well. For health checks."""
-        return self._broken
+        """Why nothing can be stored: until a restart, or until a write succeeds again. Empty when all is well."""
+        return self._broken or self._trouble
+
+    @property
+    def waiting(self) -> int:
+        """How many writes are queued."""
+        return self._waiting.qsize()
+
+    def try_again(self) -> None:
+        """If the last write found the disk full or the file locked, writes something harmless and does not wait for it.
+        Who is sent no customers because nothing can be stored would otherwise never notice that it can be again."""
+        if self._trouble and not self._broken and not self._trying:
+            self._trying = True
+            try:
+                # The same number as always, but a page that must reach the disk.
+                self.submit(lambda connection: connection.exec_driver_sql("PRAGMA user_version = 0").close())
+            except RecordUnavailable:
+                self._trying = False
 
     def close(self) -> None:
         """Finishes what is queued and lets go of the file. Safe to call twice."""
@@ -167,14 +189,24 @@ class Database:
         except BaseException as error:  # whatever it was, nobody in this batch may be told "stored"
             if isinstance(error, DiskFault):
                 self._broken = str(error)
+            self._trouble, self._trying = str(error), False
+            self.failures[_kind(error)] += len(batch)
             for waiting in batch:
                 waiting.future.set_exception(error)
             return
+        self._trouble, self._trying = "", False
         for waiting, value, problem in outcomes:
             if problem is None:
                 waiting.future.set_result(value)
             else:
                 waiting.future.set_exception(problem)
+
+
+def _kind(error: BaseException) -> str:
+    """What failed, as the meters name it."""
+    if isinstance(error, DiskFault):
+        return "disk"
+    return "unavailable" if isinstance(error, RecordUnavailable) else "refused"
 
 
 @dataclass(frozen=True, slots=True)

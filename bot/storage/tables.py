@@ -72,20 +72,88 @@ class Table(DeclarativeBase):
     type_annotation_map = {str: Text(), datetime: Moment()}  # noqa: RUF012 (SQLAlchemy reads this very attribute)
 
 
+class SiteRow(Table):
+    """A website that may show the widget. The JSON columns are written and read by `encoding`."""
+
+    __tablename__ = "sites"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    origins: Mapped[str]
+    link_hosts: Mapped[str]
+    theme: Mapped[str]
+    hours: Mapped[str]
+    time_zone: Mapped[str]
+    pre_chat: Mapped[str]
+    identity_required: Mapped[bool]
+    identity_secret: Mapped[str]
+    """The key that the company's own server signs identities with, as it is: no hash can check a signature."""
+    created_at: Mapped[datetime]
+
+
+class VisitorRow(Table):
+    """Somebody who talks to us from a site: anonymous, or known there by `user_id`, which the site's server proved."""
+
+    __tablename__ = "visitors"
+    __table_args__ = (Index(None, "user_id", "site"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str | None]
+    user_id: Mapped[str | None]
+    name: Mapped[str]
+    email: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class ConversationRow(Table):
     __tablename__ = "conversations"
     __table_args__ = (
         CheckConstraint("status IN ('open', 'waiting', 'person', 'resolved')", name="status"),
         Index(None, "status"),
+        Index(None, "visitor"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    token_hash: Mapped[str]
-    """SHA-256 of the bearer token, in hex; the token itself is never stored."""
     channel: Mapped[str]
     sender: Mapped[str]
     site: Mapped[str | None]
+    """Null is the default site: our own origin."""
+    visitor: Mapped[str] = mapped_column(ForeignKey("visitors.id"))
     status: Mapped[str]
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    """When the customer is known to have seen everything that was said until then."""
+
+
+class TokenRow(Table):
+    """A bearer token of a visitor for one conversation, and for nothing else."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (Index(None, "conversation_id"),)
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the token, in hex; the token itself is never stored."""
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    visitor: Mapped[str]
+    """Whom it was given to: it opens nothing once the conversation is somebody else's."""
+    life: Mapped[int]
+    """Seconds that it lives on from each use."""
+    expires_at: Mapped[datetime]
+
+
+class FileRow(Table):
+    """A file that a customer sent to a person; the content lies beside the record under this id."""
+
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "conversation_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    after: Mapped[int]
+    """Place of the message that it comes behind."""
+    name: Mapped[str]
+    bytes: Mapped[int]
+    type: Mapped[str]
     created_at: Mapped[datetime]
 
 
@@ -216,6 +284,129 @@ class JobRow(Table):
     lease_until: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime | None]
     attempts: Mapped[int]
+    problem: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class StaffRow(Table):
+    """Who works here. Nobody is deleted: what they wrote keeps its author."""
+
+    __tablename__ = "staff"
+    __table_args__ = (UniqueConstraint("name"), CheckConstraint("role IN ('lead', 'reviewer', 'agent')", name="role"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    password_hash: Mapped[str]
+    """argon2id, with its parameters and salt."""
+    temporary: Mapped[bool]
+    """Whether the password was made by us: it must be changed at the first sign-in."""
+    disabled: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class SessionRow(Table):
+    """A signed-in browser of the staff."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "staff_id"),)
+
+    token_hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the cookie's token, in hex; the token itself is never stored."""
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id", ondelete="CASCADE"))
+    csrf: Mapped[str]
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class AgentMessageRow(Table):
+    """What an agent wrote: a reply to the customer, or a note for colleagues."""
+
+    __tablename__ = "agent_messages"
+    __table_args__ = (CheckConstraint("kind IN ('reply', 'note')", name="kind"), Index(None, "conversation_id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The page's own id: a form that is sent twice is one message."""
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    after: Mapped[int]
+    """Place of the customer's message that it comes behind; 0 before the first."""
+    event: Mapped[int | None]
+    """The id of its event; null for a note, which no customer hears of."""
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id"))
+    name: Mapped[str]
+    """As shown to the customer when it was written."""
+    kind: Mapped[str]
+    text: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class StatusChangeRow(Table):
+    """When a conversation changed its status, so that a client that was away hears of it."""
+
+    __tablename__ = "status_changes"
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    event: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    name: Mapped[str]
+    """Of the agent who did it, as shown to the customer; empty where nobody of the staff did."""
+    at: Mapped[datetime]
+
+
+class HandoverRow(Table):
+    """One time that a person was wanted, from the asking to the end of it."""
+
+    __tablename__ = "handovers"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('returned', 'resolved', 'withdrawn')", name="outcome"),
+        Index(None, "conversation_id"),
+        Index(None, "ended_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    reason: Mapped[str]
+    """Empty when nobody asked and an agent stepped in."""
+    asked_at: Mapped[datetime]
+    taken_by: Mapped[str | None] = mapped_column(ForeignKey("staff.id"))
+    taken_name: Mapped[str]
+    taken_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+
+
+class CannedRow(Table):
+    """A reply that agents use often."""
+
+    __tablename__ = "canned"
+    __table_args__ = (UniqueConstraint("title"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    text: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class OutboxRow(Table):
+    """A notification that is owed, written together with what it tells of."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        CheckConstraint("kind IN ('email', 'webhook')", name="kind"),
+        CheckConstraint("state IN ('waiting', 'sent', 'dead')", name="state"),
+        Index(None, "state", "due_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Goes with the notification: it may come twice, and this tells."""
+    kind: Mapped[str]
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    payload: Mapped[str]
+    """JSON. Holds no text of a customer."""
+    state: Mapped[str]
+    attempts: Mapped[int]
+    due_at: Mapped[datetime]
     problem: Mapped[str]
     created_at: Mapped[datetime]
 

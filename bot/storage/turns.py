@@ -6,21 +6,39 @@ once under the same; whoever stores it again gets what is there. Knows nothing a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from bot import FrontdeskError
-from bot.conversation.messages import Channel, Citation, Message, Part, Reply, Status, Thresholds, Turn, Versions
+from bot.conversation.messages import (
+    Channel,
+    Citation,
+    HandOver,
+    HandOverReason,
+    Message,
+    Part,
+    Reply,
+    SmallTalk,
+    Status,
+    Thresholds,
+    Turn,
+    Versions,
+)
+from bot.conversation.state import NEVER_MIND
 from bot.storage.conversations import ConversationStatus, UnknownConversation
 from bot.storage.database import Database
 from bot.storage.encoding import FORMAT, check_format, from_json, to_json
+from bot.storage.handover import HandOverRecord, ask, current, reopen, withdraw
+from bot.storage.happenings import StatusChange, written
+from bot.storage.outbox import Kind
 from bot.storage.tables import ConversationRow, MessageRow, TurnRow
+from retriever.passages import Line
 
 T = TypeVar("T")
 Found = Row[*tuple[Any, ...]]
@@ -58,6 +76,7 @@ _HISTORY = _ANSWERED.where(_OF_CONVERSATION).order_by(MessageRow.sequence)
 _BY_MESSAGE = _SAID.where(_OF_CONVERSATION, MessageRow.id == bindparam("message"))
 _BY_TURN = _ANSWERED.where(TurnRow.id == bindparam("turn"))
 _OWED = _SAID.where(TurnRow.id.is_(None)).order_by(MessageRow.conversation_id, MessageRow.sequence)
+_STATUS = select(ConversationRow.status).where(ConversationRow.id == bindparam("conversation"))
 _CONVERSATION_OF = select(TurnRow.conversation_id).where(TurnRow.id == bindparam("turn"))
 _IN_CONVERSATION = MessageRow.conversation_id == ConversationRow.id
 _STANDING = select(
@@ -74,9 +93,6 @@ _STANDING = select(
 ).where(ConversationRow.id == bindparam("conversation"))
 _ADD_MESSAGE = insert(MessageRow)
 _ADD_TURN = insert_or(TurnRow).on_conflict_do_nothing(index_elements=["conversation_id", "message_id"])
-_SET_STATUS = (
-    update(ConversationRow).where(ConversationRow.id == bindparam("conversation")).values(status=bindparam("after"))
-)
 
 
 class UnknownTurn(FrontdeskError, LookupError):
@@ -95,40 +111,55 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is durable now. `fresh` is False if the message already had this turn; `status` if it changed."""
+    """What is durable now. `fresh` is False if the message already had this turn; `change` of the status, if any."""
 
     turn: Turn
     sequence: int
     fresh: bool
-    status: ConversationStatus | None
+    change: StatusChange | None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A conversation as its next message finds it: the turns, the status, and the hand-over it is in, if any."""
+
+    turns: tuple[Turn, ...]
+    status: ConversationStatus
+    handover: HandOverRecord | None
 
 
 def accept_message(database: Database, message: Message, sequence: int | None = None) -> int:
     """Makes a message durable before it is answered; returns its place. Raises UnknownConversation."""
     check_message(message)
 
-    return database.write(lambda connection: _place(connection, message, sequence)[0])
+    return database.write(lambda connection: place_message(connection, message, sequence)[0])
 
 
-def store_turn(database: Database, turn: Turn, sequence: int | None = None) -> Stored:
-    """Stores a turn and its message durably, once. A hand-over leaves the conversation waiting for a person.
+def store_turn(database: Database, turn: Turn, sequence: int | None = None, notify: Sequence[Kind] = ()) -> Stored:
+    """Stores a turn and its message durably, once. A hand-over leaves the conversation waiting for a person, and owes
+    the notifications `notify`. A turn that was made while a person took the conversation is stored without its words.
 
     `sequence` is the place reserved for the message; without one, or if it is taken, the next free place.
     """
     check_message(turn.message)
     row = _row_of(turn)  # encoded here, so that the one writer only writes
+    conversation = turn.message.conversation
 
     def store(connection: Connection) -> Stored:
-        place, status = _place(connection, turn.message, sequence)
-        if not connection.execute(_ADD_TURN, row).rowcount:
-            entry = _by_message(connection, turn.message.conversation, turn.message.id)
+        place, status = place_message(connection, turn.message, sequence)
+        kept = silenced(turn) if status == "person" else turn
+        if not connection.execute(_ADD_TURN, row if kept is turn else _row_of(kept)).rowcount:
+            entry = _by_message(connection, conversation, turn.message.id)
             assert entry is not None and entry.turn is not None
             return Stored(entry.turn, place, False, None)
-        after = _status_after(status, turn.reply.status)
-        if after == status:
-            return Stored(turn, place, True, None)
-        connection.execute(_SET_STATUS, {"conversation": turn.message.conversation, "after": after})
-        return Stored(turn, place, True, after)
+        change = None
+        if kept.reply.status == "handed_over" and status in ("open", "resolved"):
+            change = ask(connection, conversation, reason_of(kept) or "asked", after=place, notify=notify)
+        elif status == "resolved":
+            change = reopen(connection, conversation, after=place)
+        elif status == "waiting" and _never_mind(kept):
+            change = withdraw(connection, conversation, said_at=kept.message.received_at, after=place)
+        return Stored(kept, place, True, change)
 
     return database.write(store)
 
@@ -153,7 +184,12 @@ def find_entry(database: Database, conversation: str, message_id: str) -> Entry 
 def last_sequence(database: Database, conversation: str) -> int:
     """The place of the last message, 0 if nothing was said. Raises UnknownConversation."""
     with database.read() as connection:
-        return _standing(connection, conversation).last
+        return last_place(connection, conversation)
+
+
+def last_place(connection: Connection, conversation: str) -> int:
+    """As `last_sequence`, in the caller's transaction."""
+    return _standing(connection, conversation).last
 
 
 def entries(database: Database, conversation: str, *, after: int = 0) -> tuple[Entry, ...]:
@@ -168,6 +204,37 @@ def history(database: Database, conversation: str) -> tuple[Turn, ...]:
     with database.read() as connection:
         rows = connection.execute(_HISTORY, {"conversation": conversation}).all()
     return tuple(_turn(row) for row in rows)
+
+
+def past(database: Database, conversation: str) -> Past:
+    """The conversation as its next message finds it, with what agents said behind each turn."""
+    with database.read() as connection:
+        rows = connection.execute(_HISTORY, {"conversation": conversation}).all()
+        status = connection.scalar(_STATUS, {"conversation": conversation}) or "open"
+        handover = current(connection, conversation)
+        replies = [one for one in written(connection, conversation) if one.kind == "reply"]
+    turns = [_turn(row) for row in rows]
+    for number, row in enumerate(rows if replies else ()):
+        until = rows[number + 1].sequence if number + 1 < len(rows) else None
+        behind = [one.text for one in replies if row.sequence <= one.after and (until is None or one.after < until)]
+        turns[number] = replace(turns[number], behind=tuple(Line("agent", text) for text in behind))
+    if turns and status in ("open", "resolved") and reason_of(turns[-1]) is not None:
+        turns[-1] = replace(turns[-1], returned=True)
+    return Past(tuple(turns), cast(ConversationStatus, status), handover)
+
+
+def reason_of(turn: Turn) -> HandOverReason | None:
+    """Why the turn brings a person; None when it does not."""
+    return next((part.decision.reason for part in turn.parts if isinstance(part.decision, HandOver)), None)
+
+
+def silenced(turn: Turn) -> Turn:
+    """The turn without a word: a person has the conversation, and one voice is enough."""
+    return replace(turn, reply=Reply("", (), (), "waiting"))
+
+
+def _never_mind(turn: Turn) -> bool:
+    return any(isinstance(one.decision, SmallTalk) and one.decision.intent == NEVER_MIND for one in turn.parts)
 
 
 def owed(database: Database) -> tuple[Entry, ...]:
@@ -302,7 +369,7 @@ def _standing(connection: Connection, conversation: str, message_id: str = "", s
     return _Standing(cast(ConversationStatus, row.status), row.last or 0, row.place, row.occupant)
 
 
-def _place(connection: Connection, message: Message, sequence: int | None) -> tuple[int, ConversationStatus]:
+def place_message(connection: Connection, message: Message, sequence: int | None) -> tuple[int, ConversationStatus]:
     """The place of a message, where it already is, else `sequence` if free, else the next; and the status."""
     standing = _standing(connection, message.conversation, message.id, sequence or 0)
     if standing.place is not None:
@@ -321,12 +388,6 @@ def _place(connection: Connection, message: Message, sequence: int | None) -> tu
         },
     )
     return place, standing.status
-
-
-def _status_after(status: ConversationStatus, reply: Status) -> ConversationStatus:
-    if reply == "handed_over" and status in ("open", "resolved"):
-        return "waiting"
-    return "open" if status == "resolved" else status
 
 
 def check_message(message: Message) -> None:

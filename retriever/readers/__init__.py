@@ -26,6 +26,8 @@ Skipped = tuple[str, str]
 
 MOST_BYTES: Final = 10_000_000
 """Of one article. Files of rows are read line by line and may hold ten times as much."""
+TRIES: Final = 3
+"""How often a file is read that is written meanwhile."""
 _KINDS: Final[dict[str, Kind | Literal["csv", "jsonl"]]] = {
     ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".txt": "text", ".pdf": "pdf",
     ".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
@@ -91,12 +93,18 @@ def _read(
         if documents and all(d.source.partition("#")[0] == source for d in documents):
             yield FileRead(name, digest, tuple(documents))
             return
-        read: list[Document] = []
-        for found in _read_file(file, source, child):
-            if isinstance(found, Document):
-                read.append(found)
-            else:
-                yield f"{source}:{found[0]}", found[1]
+        for _ in range(TRIES):
+            parts = list(_read_file(file, source, child))
+            # Half of one text and half of the next would be nobody's article.
+            before, digest = digest, _checked_digest(file, path)
+            if digest == before:
+                break
+        else:
+            raise RetrieverError("changes while it is read; ingest again when it is written")
+        read = [part for part in parts if isinstance(part, Document)]
+        for part in parts:
+            if not isinstance(part, Document):
+                yield f"{source}:{part[0]}", part[1]
         if read:
             yield FileRead(name, digest, tuple(read))
         else:

@@ -22,13 +22,14 @@ from retriever.evaluate import Question, evaluate_documents, read_questions
 from retriever.knowledge_base import KnowledgeBase
 from retriever.passages import Document, Line, Query, Vectors
 from retriever.readers import FileRead, read_path
+from retriever.readers.child import Child
 from retriever.search import Weights
 from tests.conftest import ROOT, SHARED
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- retriever: begin -->", "<!-- retriever: end -->"
 NOTHING = Weights(last=0, window=0, words=0, strength=0, context=0, codes=0, entity=0, title=0, domain=0)
-FULL = ranking.SPACED
+FULL = ranking.CATALOGUE
 STEPS = (
     ("keywords alone (BM25)", replace(NOTHING, strength=1.0)),
     ("meaning of the last message", replace(NOTHING, last=FULL.last)),
@@ -72,20 +73,21 @@ def ablation(encoder: FrozenEncoder) -> list[str]:
     remembering = Remembering(encoder)
     lines = ["| dstc9_faq, untrained, R@1 / MRR@5 / R@5 | even (choosing) | odd | all 176 |", "|---|---|---|---|"]
     for name, weights in STEPS:
-        ranking.SPACED = weights  # type: ignore[misc]
+        ranking.CATALOGUE = weights  # type: ignore[misc]
         r = evaluate_documents(documents, questions, remembering).ranks
         lines.append(f"| {name} | {figures(r[::2])} | {figures(r[1::2])} | {figures(r)} |")
         print(lines[-1], flush=True)
-    ranking.SPACED = FULL  # type: ignore[misc]
+    ranking.CATALOGUE = FULL  # type: ignore[misc]
     return lines
 
 
 def dstc9() -> tuple[list[Document], list[Question]]:
     folder = SHARED / "dstc9_faq"
     documents: list[Document] = []
-    for found in read_path(folder / "knowledge.jsonl", folder, {}):
-        assert isinstance(found, FileRead)
-        documents += found.documents
+    with Child() as child:
+        for found in read_path(folder / "knowledge.jsonl", folder, {}, child):
+            assert isinstance(found, FileRead)
+            documents += found.documents
     return documents, read_questions(folder / "queries.jsonl", documents)[0]
 
 

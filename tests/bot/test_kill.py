@@ -26,6 +26,7 @@ import pytest
 from pysqlite3 import dbapi2 as sqlite
 
 from bot.conversation.messages import Message, Turn
+from tests.bot.channels.office import PLENTY
 from tests.bot.storage.sample import turn_for
 
 KILLS = int(os.environ.get("FRONTDESK_KILLS", "20"))
@@ -62,7 +63,9 @@ def serve(folder: Path) -> None:
         desk = Desk(database, Counting())
         desk.resume()
         service = Service(
-            create_application(desk, database, NoArticles(), Storefront("Test", {})), listener, drain_seconds=0.2
+            create_application(desk, database, NoArticles(), Storefront("Test", {}), allowance=PLENTY),
+            listener,
+            drain_seconds=0.2,
         )
         sys.stdout.write(f"{listener.getsockname()[1]}\n")
         sys.stdout.flush()

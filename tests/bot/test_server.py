@@ -20,6 +20,7 @@ from bot.server import DRAIN_SECONDS, Service, create_application, listen
 from bot.storage.database import Database
 from tests.bot.channels.office import (
     PATIENCE,
+    PLENTY,
     STOREFRONT,
     Office,
     Scripted,
@@ -104,7 +105,12 @@ def test_the_service_says_an_address_that_can_be_opened(office: Office, host: st
 
 def test_the_health_check_says_that_answers_are_poorer_and_not_which_file_is_to_blame(office: Office) -> None:
     application = create_application(
-        office.desk, office.database, office.shelf, STOREFRONT, shortcomings=lambda: ["/srv/models: no model yet"]
+        office.desk,
+        office.database,
+        office.shelf,
+        STOREFRONT,
+        allowance=PLENTY,
+        shortcomings=lambda: ["/srv/models: no model yet"],
     )
     with serving(application) as service:
         answer = httpx.get(f"{service.url}/health/ready", trust_env=False)
@@ -134,7 +140,7 @@ def test_streams_end_when_the_service_drains_and_resume_elsewhere(office: Office
             first = next(heard)
             service.stop()
             assert list(heard) == []
-    again = create_application(office.desk, office.database, office.shelf, STOREFRONT)
+    again = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY)
     with (
         serving(again) as service,
         httpx.Client(base_url=service.url, trust_env=False) as http,

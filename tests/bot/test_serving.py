@@ -22,8 +22,8 @@ from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
 from bot.storage.turns import accept_message, entries, history, owed, store_turn
-from tests.bot.storage.faulty_disk import IOERR_FSYNC, faulty_disk
-from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
+from tests.bot.storage.faulty_disk import FULL, IOERR_FSYNC, faulty_disk
+from tests.bot.storage.sample import ANNA, hire, message, open_conversation, open_record, turn_for
 
 SOON = 10.0
 """Seconds after which a test gives up waiting for what should come at once."""
@@ -439,14 +439,15 @@ def test_a_client_that_was_cut_off_anywhere_ends_with_the_same_turns(
     desk.attach(conversation, 0, live.append)
     for number in range(3):
         desk.answer(message(conversation, str(number), "a b c"))
-    desk.set_status(conversation, "person", actor="agent-1")
+    hire(database)
+    desk.take(conversation, ANNA)
     assert isinstance(live[-1], StatusEvent)
     everything = [event for event in live if not isinstance(event, TokenEvent)]
     for cut in (0, *(event.id for event in live)):
         missed = [event for event in everything if event.id > cut]
         assert collected(desk, conversation, cut) == missed
-        # A new process knows the turns; where a conversation stands it tells when asked.
-        assert collected(open_desk(Echo()), conversation, cut) == [e for e in missed if isinstance(e, TurnEvent)]
+        # A new process knows what is stored.
+        assert collected(open_desk(Echo()), conversation, cut) == missed
 
 
 def test_a_client_that_comes_in_the_middle_gets_the_rest_of_the_text(
@@ -481,16 +482,18 @@ def test_ids_go_on_behind_what_a_client_heard_before_a_restart(
 
 def test_a_made_up_event_id_hides_nothing_that_comes(database: Database, open_desk: Callable[..., Desk]) -> None:
     desk, conversation = open_desk(Echo()), open_conversation(database)
+    hire(database)
     heard: list[list[Event]] = [[], [], []]
     for number, events in zip((0, 10**18, -5), heard, strict=True):
         desk.attach(conversation, number, events.append)
     turns = []
     for number in range(3):
         turns.append(desk.answer(message(conversation, str(number))))
-        desk.set_status(conversation, "waiting", actor="customer")
+        desk.ask_for_person(conversation, "asked")
+        desk.give_back(conversation, ANNA)
     for events in heard:
         assert [event.turn for event in events if isinstance(event, TurnEvent)] == turns
-        assert sum(isinstance(event, StatusEvent) for event in events) == 3
+        assert sum(isinstance(event, StatusEvent) for event in events) == 6
         assert [event.id for event in events] == sorted({event.id for event in events})
 
 
@@ -575,6 +578,93 @@ def test_a_forgotten_conversation_is_gone_and_who_waits_is_told(
         list(reader)
     assert [type(event) for event in live] == [TokenEvent, TokenEvent, ErrorEvent]
     assert entries(database, conversation) == () and not desk.forget(conversation, actor="customer")
+
+
+# -- who asks and listens in one -------------------------------------------------------------------------------------
+
+
+def test_who_listens_to_an_answer_hears_it_from_its_first_word_to_its_turn(
+    database: Database, open_desk: Callable[..., Desk]
+) -> None:
+    desk, conversation = open_desk(Echo()), open_conversation(database)
+    earlier = desk.answer(message(conversation, "0", "not of interest"))
+    heard: SimpleQueue[Event] = SimpleQueue()
+    leave, stored = desk.listen(message(conversation, "1", "a b"), heard.put)
+    # Whoever asks so quick an assistant may come after its turn, and is given that instead of the event.
+    if stored is None:
+        events = [heard.get(timeout=SOON) for _ in range(3)]
+        stored = events[-1]  # type: ignore[assignment]
+        assert [event.text for event in events[:2]] == ["a", "b"]  # type: ignore[union-attr]
+    assert stored == TurnEvent(2 * BLOCK + 9000, history(database, conversation)[1])
+    leave()
+    again, repeated = desk.listen(message(conversation, "1", "a b"), heard.put)
+    again()
+    assert repeated == stored
+    assert desk.listen(message(conversation, "0", "x"), heard.put)[1] == TurnEvent(BLOCK + 9000, earlier)
+
+
+def test_who_joins_an_answer_hears_it_from_its_first_word_too(
+    database: Database, open_desk: Callable[..., Desk]
+) -> None:
+    assistant = OnCommand()
+    desk, conversation = open_desk(assistant), open_conversation(database)
+    heard: list[SimpleQueue[Event]] = [SimpleQueue(), SimpleQueue()]
+    asked = message(conversation, "1", "a b")
+    assert desk.listen(asked, heard[0].put)[1] is None
+    assert isinstance(heard[0].get(timeout=SOON), TokenEvent)  # it has begun
+    assert desk.listen(asked, heard[1].put)[1] is None
+    assert isinstance(heard[1].get(timeout=SOON), TokenEvent)
+    assistant.go_on.release()
+    for queue in heard:
+        rest = [queue.get(timeout=SOON) for _ in range(3)]
+        assert [type(event) for event in rest] == [TokenEvent, TokenEvent, TurnEvent]
+    assert assistant.asked == ["1"]
+
+
+def test_an_attempt_that_failed_before_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    with faulty_disk() as disk, open_record(tmp_path) as database:
+        conversation = open_conversation(database)
+        desk = Desk(database, Echo())
+        heard: SimpleQueue[Event] = SimpleQueue()
+        disk.fault = {"write": FULL}
+        asked = message(conversation, "1", "a")
+        desk.listen(asked, heard.put)[0]()
+        with pytest.raises(RecordUnavailable, match="the disk is full"):
+            list(desk.receive(asked))
+        while desk.in_hand:
+            pass
+        disk.fault = {}
+        second: SimpleQueue[Event] = SimpleQueue()
+        _, stored = desk.listen(asked, second.put)
+        while stored is None:
+            event = second.get(timeout=SOON)
+            assert not isinstance(event, ErrorEvent), "that is the error of the first attempt"
+            stored = event if isinstance(event, TurnEvent) else None
+        assert stored.turn.reply.text == "0: a"
+        desk.close(seconds=SOON)
+
+
+def test_what_waits_is_told_from_what_is_being_answered(database: Database, open_desk: Callable[..., Desk]) -> None:
+    assistant = OnCommand()
+    desk = open_desk(assistant, workers=2)
+    conversations = [open_conversation(database) for _ in range(3)]
+    readers = [desk.receive(message(c, str(number))) for c in conversations for number in range(2)]
+    for _ in range(2):
+        assistant.begun.get(timeout=SOON)
+    assert (desk.in_hand, desk.waiting) == (6, 4)
+    assistant.go_on.release(6)
+    assert all(isinstance(list(reader)[-1], Turn) for reader in readers)
+
+
+def test_every_turn_is_told_once_with_the_time_it_took(database: Database) -> None:
+    told: list[tuple[Turn, float, float]] = []
+    desk = Desk(database, Echo(), told=lambda turn, store, whole: told.append((turn, store, whole)))
+    conversation = open_conversation(database)
+    turns = [desk.answer(message(conversation, str(number))) for number in range(3)]
+    desk.answer(message(conversation, "1"))  # answered before: nothing was made
+    desk.close(seconds=SOON)
+    assert [each[0] for each in told] == turns
+    assert all(0 < store < whole for _, store, whole in told)
 
 
 # -- the module ------------------------------------------------------------------------------------------------------

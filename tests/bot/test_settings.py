@@ -88,3 +88,33 @@ def test_problems_in_a_table_are_named_with_it(tmp_path: Path) -> None:
     assert any(line.startswith("FRONTDESK_GATE_ROWS: gate.rows = 'none'") for line in lines)
     with pytest.raises(FrontdeskError, match=r"gate = 5: .*what a new model may lose"):
         load_settings(write(tmp_path, "gate = 5"), {"FRONTDESK_GATE_ROWS": "9"})
+
+
+def test_proxies_are_addresses_or_ranges_and_limits_are_above_zero(tmp_path: Path) -> None:
+    file = tmp_path / "frontdesk.toml"
+    file.write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\n[limits]\nstreams = 5\n')
+    settings = load_settings(str(file), {"FRONTDESK_LIMITS_MESSAGES_PER_SITE": "7"})
+    assert settings.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert (settings.limits.streams, settings.limits.messages_per_site) == (5, 7)
+    assert (
+        load_settings(str(file), {"FRONTDESK_TRUSTED_PROXIES": "10.1.2.3, 10.1.2.4"}).trusted_proxies[1] == "10.1.2.4"
+    )
+    file.write_text('trusted_proxies = ["proxy.example"]\n[limits]\nstreams = 0\nmessages = 1\n')
+    with pytest.raises(FrontdeskError) as caught:
+        load_settings(str(file), {})
+    told = str(caught.value)
+    assert "proxy.example is no address" in told and "limits.streams" in told and "limits.messages'" in told
+
+
+@pytest.mark.parametrize("token", ["short-secret", "has spaces in it, sixteen", "0123456789abcdef" * 9])
+def test_a_secret_that_does_not_fit_is_refused_without_being_repeated(tmp_path: Path, token: str) -> None:
+    with pytest.raises(FrontdeskError) as caught:
+        load_settings(write(tmp_path, f'metrics_token = "{token}"'), {})
+    assert "metrics_token" in str(caught.value) and "openssl rand" in str(caught.value)
+    assert token not in str(caught.value)
+
+
+def test_a_secret_is_not_shown_with_the_settings(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, ""), {"FRONTDESK_METRICS_TOKEN": "0123456789abcdef"})
+    assert settings.metrics_token.get_secret_value() == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(settings)

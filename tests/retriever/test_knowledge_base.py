@@ -176,6 +176,22 @@ def test_a_bad_file_is_skipped_in_a_folder_and_refused_alone(base: KnowledgeBase
         base.ingest([folder / "empty.md"])
 
 
+@pytest.mark.slow
+def test_an_article_of_two_million_characters_is_read_whole_and_found_at_its_end(
+    base: KnowledgeBase, tmp_path: Path
+) -> None:
+    long = tmp_path / "long"
+    long.mkdir()
+    lines = (f"Rule {n} of the house says that item {n} goes to shelf {n % 97}." for n in range(34_000))
+    text = "\n\n".join(lines) + "\n\nThe zebra key opens the last door."
+    (long / "rules.txt").write_text(text, "utf-8")
+    assert len(text) > 2_000_000
+    base.ingest([long])
+    knowledge = base.load()
+    assert "".join(p.text for p in knowledge.passages).replace("\n", "") == text.replace("\n", "")
+    assert "zebra" in knowledge.search(Query("which key is the zebra key"), None, 1)[0].passage.text
+
+
 def test_nothing_readable_leaves_the_version_in_service(base: KnowledgeBase, folder: Path) -> None:
     version = base.ingest([folder]).version
     for name in ARTICLES:

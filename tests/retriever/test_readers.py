@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from retriever.readers.child import Child
 from retriever.readers.languages import language_of
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Outline, visible
+from retriever.readers.parsers import Kind, Parsed
 from retriever.readers.rows import read_csv
 from tests.conftest import ROOT
 
@@ -279,6 +281,34 @@ def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path) -> None:
     (again,) = read_all(tmp_path, tmp_path, {(str(path), found.digest): [marked]})
     assert isinstance(again, FileRead)
     assert again.documents == (marked,)
+
+
+class Writing(Child):
+    """Somebody saves the file each time it has been parsed, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def parse(self, path: Path, kind: Kind) -> Parsed:
+        found = super().parse(path, kind)
+        if self.left:
+            self.left -= 1
+            path.write_text(f"# A\n\nEdition {self.left}.\n")
+        return found
+
+
+@pytest.mark.parametrize(("times", "expected"), [(0, "Edition 9."), (1, "Edition 0."), (2, "Edition 0."), (9, "")])
+def test_a_file_that_is_written_while_it_is_read_is_read_again(times: int, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A\n\nEdition 9.\n")
+    with Writing(times) as child:
+        (found,) = read_path(tmp_path, tmp_path, {}, child)
+    if not expected:
+        assert found == ("a.md", "changes while it is read; ingest again when it is written")
+        return
+    assert isinstance(found, FileRead)
+    assert found.documents[0].text == f"A\n\n{expected}"
+    assert found.digest == hashlib.sha256((tmp_path / "a.md").read_bytes()).hexdigest()
 
 
 def test_a_file_may_have_any_name(tmp_path: Path) -> None:

@@ -70,6 +70,44 @@ def test_every_hit_says_why_and_scores_fall(hotels: Indexes) -> None:
         )
 
 
+STOVES = [
+    document("duo", "Ember Duo: two burners. A canister lasts an hour.", title="Ember Duo stove"),
+    document("basin", "Basin: room for four. It weighs eight kilograms.", title="Basin 4 tent"),
+    document("refunds", "Refunds take three days. Money goes back to the card.", title="Refund times"),
+    document("returns", "Parcels are free within thirty days.", title="Return policy"),
+]
+
+
+def test_among_articles_what_was_said_before_says_which_is_meant(tmp_path: Path) -> None:
+    built = indexes(tmp_path, STOVES)
+    before = ("my money has not come back to the card, the refund takes days", "Refunds take three days.")
+    assert ask(built, "and if it is not there within that?", *before)[0].passage.source == "refunds"
+    assert ask(built, "and if it is not there within that?")[0].passage.source != "refunds", "the control: alone"
+
+
+def test_a_product_named_anew_ends_what_was_said_of_another(tmp_path: Path) -> None:
+    built = indexes(tmp_path, STOVES)
+    before = ("how long does a canister last on the Ember Duo, the stove with two burners", "A canister lasts an hour.")
+    assert ask(built, "what about the basin?", *before)[0].passage.source == "basin"
+    assert ask(built, "what about the other burner?", *before)[0].passage.source == "duo"
+
+
+def test_in_a_catalogue_only_the_entity_is_taken_from_what_was_said_before(tmp_path: Path) -> None:
+    rows = [
+        document(f"{name}/{topic}", f"{topic} costs extra", question=f"Is there {topic}?", entity=name)
+        for name in ("ALLENBELL", "CITYROOMZ")
+        for topic in ("parking", "breakfast")
+    ]
+    built = indexes(tmp_path, rows)
+    before = ("Is there breakfast at the allenbell, what breakfast, breakfast breakfast?", "Breakfast costs extra.")
+    lead = {}
+    for catalogue in (True, False):
+        hits = ask(replace(built, catalogue=catalogue), "and parking?", *before)
+        score = {hit.passage.source: hit.score for hit in hits}
+        lead[catalogue] = score["ALLENBELL/parking"] - score["ALLENBELL/breakfast"]
+    assert lead[True] > max(lead[False], 0), "the words of the question before do not count"
+
+
 def test_a_chinese_question_is_found_by_its_words(tmp_path: Path) -> None:
     built = indexes(
         tmp_path,

@@ -15,12 +15,18 @@ def _unit(rows: int, seed: int = 0) -> np.ndarray:
     return table / np.linalg.norm(table, axis=1, keepdims=True)
 
 
+def _catalogue(rows: int, topics: int = 10) -> np.ndarray:
+    """Row `i` is about topic `i % topics`, so what one entity says of a topic is like what the others say of it."""
+    table = _unit(topics)[np.arange(rows) % topics] + 0.5 * _unit(rows, seed=1)
+    return table / np.linalg.norm(table, axis=1, keepdims=True)
+
+
 def test_it_equals_the_definition_row_by_row() -> None:
-    vectors = _unit(200)
-    entities = [f"hotel {row % 7}" if row % 5 else "" for row in range(200)]
+    vectors = _catalogue(400)
+    entities = [f"hotel {row // 10}" if row // 10 % 5 else "" for row in range(400)]
     result = smoothed(vectors, entities)
-    for row in range(200):
-        others = [i for i in range(200) if entities[i] != entities[row]]
+    for row in range(400):
+        others = [i for i in range(400) if entities[i] != entities[row]]
         likes = sorted(others, key=lambda i: -float(vectors[i] @ vectors[row]))[:LIKES]
         expected = (1 - SHARE) * vectors[row] + SHARE * np.mean([vectors[i] for i in likes], axis=0)
         np.testing.assert_allclose(result[row], expected, atol=1e-5)
@@ -35,10 +41,25 @@ def test_articles_are_left_alone_and_so_is_a_single_entity() -> None:
 
 
 def test_few_likes_count_for_as_many_as_they_are() -> None:
-    vectors = _unit(3)
-    moved = smoothed(vectors, ["a", "b", "b"])
+    first, second = _unit(2)
+    vectors = np.stack([first, second, first, second])
+    moved = smoothed(vectors * np.float32(1), ["a", "a", "b", "b"])
+    assert moved is not vectors
     share = SHARE * 2 / LIKES
-    np.testing.assert_allclose(moved[0], (1 - share) * vectors[0] + share * vectors[1:].mean(axis=0), atol=1e-6)
+    likes = (first + second) / 2
+    np.testing.assert_allclose(moved[0], (1 - share) * first + share * likes, atol=1e-6)
+
+
+def test_articles_filed_under_themselves_are_no_catalogue() -> None:
+    """Their passages are about each other: a page of a manual, each section under the page's name."""
+    vectors = _catalogue(200)
+    by_topic = [f"article {row % 10} part {row % 20}" for row in range(200)]
+    assert smoothed(vectors, by_topic) is vectors
+
+
+def test_what_is_not_alike_is_no_catalogue() -> None:
+    vectors = _unit(200)
+    assert smoothed(vectors, [f"hotel {row // 10}" for row in range(200)]) is vectors
 
 
 def test_a_question_about_a_kind_of_thing_finds_it_in_spite_of_a_name_that_sounds_like_it() -> None:

@@ -80,3 +80,14 @@ def test_a_question_is_no_subject() -> None:
     """The title of a question-and-answer pair is its question; naming it is not the conversation's subject."""
     pairs = Subjects([passage(title="Are dogs allowed in stores?")] * 5)
     assert fits(pairs, "are dogs allowed in stores?")[1] == [NEUTRAL] * 5
+
+
+def test_a_product_is_new_when_no_line_before_names_it() -> None:
+    def new(text: str, *before: str) -> bool:
+        return TENTS.changed(Query(text, tuple(Line("customer", line) for line in before)))
+
+    assert new("what about the Duo?", "how heavy is the Ember 1?")
+    assert new("and the basin?", "how heavy is the Ember 1?")
+    assert not new("and how heavy is the duo?", "how long does the Duo burn?", "An hour.")
+    assert not new("is that all?", "how heavy is the Ember 1?")
+    assert not new("and when do I get the refund?", "I sent the boots back"), "no proper name"

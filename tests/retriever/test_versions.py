@@ -24,10 +24,14 @@ KILLS = int(os.environ.get("FRONTDESK_KILLS", "20"))
 MUTATIONS = int(os.environ.get("FRONTDESK_MUTATIONS", "60"))
 
 
+THINGS = ("kettle", "lantern", "blanket", "compass", "hammock", "thermos")
+
+
 def write_edition(folder: Path, edition: int) -> None:
-    """Twelve rows under two entities: with a graph (`SMALL`), a version then has every kind of file there is."""
+    """Two entities that say the like of six things, a catalogue: with a graph (`SMALL`), a version then has every kind
+    of file there is."""
     folder.mkdir(exist_ok=True)
-    rows = [f"{n},Article {n},This is edition {edition} of article {n}.,{'ab'[n % 2]}\n" for n in range(12)]
+    rows = [f"{n},{THINGS[n // 2]},This is edition {edition} of {THINGS[n // 2]}.,{'ab'[n % 2]}\n" for n in range(12)]
     (folder / "articles.csv").write_text("".join(["id,question,answer,entity\n", *rows]), "utf-8")
 
 

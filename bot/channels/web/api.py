@@ -6,37 +6,51 @@ Owns the routes under /api/v1. Translation only: what to say is decided elsewher
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from bot.channels.web.access import OwnConversation, OwnTurn
+from bot.channels.web.access import (
+    ID,
+    Authorization,
+    OpenedConversation,
+    OwnConversation,
+    OwnTurn,
+    earlier_conversation,
+)
 from bot.channels.web.bodies import (
     Accepted,
+    Asking,
     Click,
     ConversationBody,
     Feedback,
+    ListBody,
     NewConversation,
     NewMessage,
     Opened,
     Rating,
+    SiteBody,
     StatusBody,
+    TokenBody,
     TurnBody,
     turn_body,
 )
-from bot.channels.web.door import TheDoor
+from bot.channels.web.door import Door, TheDoor
 from bot.channels.web.events import respond
-from bot.channels.web.problems import Problem, ProblemBody
+from bot.channels.web.identity import identity_by_hash, identity_by_token
+from bot.channels.web.origins import require_origin
+from bot.channels.web.problems import Problem, not_found, problem_responses
 from bot.conversation.messages import Message, Turn
-from bot.storage.conversations import Conversation, find_conversation, rate, start_conversation
+from bot.storage.conversations import Conversation, StartedConversation, find_conversation, note_seen, rate
 from bot.storage.feedback import give_feedback, record_click
+from bot.storage.happenings import AgentMessage, told
+from bot.storage.sites import DEFAULT, Site, identity_secret, is_open
 from bot.storage.turns import entries
+from bot.storage.visitors import Identity, conversations_of, open_conversation, renewed_token
 
-PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ProblemBody} for status in (400, 401, 404, 413, 415, 422, 503)
-}
+PROBLEMS: Final = problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 CUSTOMER = "customer"
 
 
@@ -51,16 +65,94 @@ async def json_only(request: Request) -> None:
 api = APIRouter(prefix="/api/v1", dependencies=[Depends(json_only)], responses=PROBLEMS)
 
 
-@api.post("/conversations", status_code=201)
-async def open_conversation(door: TheDoor, body: NewConversation | None = None) -> Opened:
-    """Open a conversation; with a `message`, ask its first question too and get the turn with it."""
+@api.get("/sites/{site}")
+def read_site(door: TheDoor, site: str, request: Request) -> SiteBody:
+    """What the widget shows on this site; `default` is our own chat page."""
+    found = door.sites.find(site)
+    require_origin(request, found)
+    if found is None:
+        raise not_found()
+    shop = door.storefront
+    return SiteBody.of(found, shop.company, shop.starters, is_open(found, datetime.now(UTC)))
+
+
+@api.post(
+    "/conversations",
+    status_code=201,
+    responses={200: {"model": Opened, "description": "Resumed: a conversation that was open, with a fresh token."}},
+)
+async def start_conversation(
+    door: TheDoor,
+    request: Request,
+    response: Response,
+    body: NewConversation | None = None,
+    authorization: Authorization = None,
+) -> Opened:
+    """Open a conversation; with a `message`, ask its first question too and get the turn with it.
+
+    The token of an earlier conversation, sent along, makes the new one belong to the same visitor.
+    """
     asked = body or NewConversation()
-    started = await run_in_threadpool(start_conversation, door.database, channel=asked.channel, site=asked.site)
-    opened = Opened(conversation_id=started.id, token=started.token)
-    if asked.message is not None:
+    started, resumed = await run_in_threadpool(_open, door, request, asked, authorization)
+    response.status_code = 200 if resumed else 201
+    opened = Opened(conversation_id=started.id, token=started.token, expires_at=started.expires_at, status="open")
+    if resumed or asked.message is not None:
         conversation = await run_in_threadpool(find_conversation, door.database, started.id)
-        opened.turn = turn_body(await door.streams.turn(_said(conversation, asked.message)))
+        opened.status = conversation.status
+    if asked.message is not None:
+        message = _said(door, request, conversation, asked.message)
+        opened.turn = turn_body(await door.streams.turn(message))
     return opened
+
+
+def _open(
+    door: Door, request: Request, asked: NewConversation, authorization: str | None
+) -> tuple[StartedConversation, bool]:
+    site = door.sites.find(asked.site)
+    require_origin(request, site)
+    if site is None:
+        raise Problem(422, "No such site", "site: there is no such site; `frontdesk sites list` names those there are")
+    door.limits.opening_at(site.id)
+    identity = _identity(door, site, asked)
+    if identity is None and site.identity_required:
+        raise Problem(401, "Identity required", "This site is for signed-in customers only; send their `identity`.")
+    form = asked.pre_chat
+    return open_conversation(
+        door.database,
+        channel=asked.channel,
+        site="" if site.id == DEFAULT else site.id,
+        identity=identity,
+        earlier=earlier_conversation(door, request, authorization),
+        resume=asked.resume,
+        name=form.name if form else "",
+        email=form.email if form else "",
+    )
+
+
+def _identity(door: Door, site: Site, asked: NewConversation) -> Identity | None:
+    """The customer that was vouched for, None for an anonymous one. Raises Problem for an identity that proves
+    nothing: it is never taken for none."""
+    if asked.identity is not None:
+        return identity_by_token(asked.identity, site, identity_secret(door.database, site.id), datetime.now(UTC))
+    if asked.user_id is not None and asked.identity_hash is not None:
+        return identity_by_hash(asked.user_id, asked.identity_hash, site, identity_secret(door.database, site.id))
+    return None
+
+
+@api.get("/conversations")
+def list_conversations(door: TheDoor, conversation: OpenedConversation) -> ListBody:
+    """The conversations of the visitor whose token this is."""
+    return ListBody.of(conversations_of(door.database, conversation.visitor))
+
+
+@api.post("/conversations/{conversation_id}/token")
+def renew_token(door: TheDoor, conversation_id: str, conversation: OpenedConversation) -> TokenBody:
+    """A fresh token for a conversation of the visitor whose token this is."""
+    known = conversation_id if ID.fullmatch(conversation_id) else ""
+    token = renewed_token(door.database, conversation, known)
+    if token is None:
+        raise not_found()
+    return TokenBody(token=token.text, expires_at=token.expires_at)
 
 
 @api.post(
@@ -75,7 +167,7 @@ async def send_message(
     door: TheDoor, conversation: OwnConversation, body: NewMessage, request: Request, wait: bool = False
 ) -> Response:
     """Send a message. 202 once it is stored; with `?wait=true` 200 and its turn; or streamed as events."""
-    message = _said(conversation, body)
+    message = _said(door, request, conversation, body)
     if "text/event-stream" in request.headers.get("accept", ""):
         return respond(door.streams.answer_as_events(message))
     if wait:
@@ -86,8 +178,16 @@ async def send_message(
 
 @api.get("/conversations/{conversation_id}")
 def read_conversation(door: TheDoor, conversation: OwnConversation) -> ConversationBody:
-    """Everything said so far, and where its events go on."""
-    return ConversationBody.of(conversation.status, entries(door.database, conversation.id))
+    """Everything said so far, and where its events go on. Who reads it has seen it."""
+    # What happened is read first: it may come behind a turn that is stored meanwhile, never before one.
+    happened = told(door.database, conversation.id)
+    said = entries(door.database, conversation.id)
+    answers = [entry.answered_at for entry in said if entry.answered_at is not None]
+    latest = max([*answers, *(one.at for one in happened if isinstance(one, AgentMessage))], default=None)
+    if latest is not None and latest > conversation.seen_at:
+        note_seen(door.database, conversation.id, latest)
+    status = find_conversation(door.database, conversation.id).status
+    return ConversationBody.of(status, said, happened, door.files.of(conversation.id))
 
 
 @api.get("/conversations/{conversation_id}/events", response_class=Response)
@@ -95,7 +195,9 @@ async def follow_events(
     door: TheDoor, conversation: OwnConversation, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
     """Server-sent events: token, turn, status, agent_message, error. `Last-Event-ID` resumes after that one."""
-    return respond(door.streams.follow(conversation.id, event_number(last_event_id)))
+    after = event_number(last_event_id)
+    door.streams.admit(conversation.visitor)
+    return respond(door.streams.follow(conversation, after))
 
 
 @api.post("/turns/{turn_id}/feedback", status_code=204)
@@ -125,10 +227,9 @@ def note_click(door: TheDoor, turn: OwnTurn, body: Click) -> None:
 
 
 @api.post("/conversations/{conversation_id}/handover")
-def ask_for_person(door: TheDoor, conversation: OwnConversation) -> StatusBody:
-    """Ask for a person."""
-    if conversation.status in ("open", "resolved"):
-        door.desk.set_status(conversation.id, "waiting", actor=CUSTOMER)
+def ask_for_person(door: TheDoor, conversation: OwnConversation, body: Asking | None = None) -> StatusBody:
+    """Ask for a person. Asking again changes nothing."""
+    door.desk.ask_for_person(conversation.id, (body or Asking()).reason)
     return StatusBody(status=find_conversation(door.database, conversation.id).status)
 
 
@@ -141,14 +242,14 @@ def rate_conversation(door: TheDoor, conversation: OwnConversation, body: Rating
 @api.post("/conversations/{conversation_id}/end")
 def end_conversation(door: TheDoor, conversation: OwnConversation) -> StatusBody:
     """Say that the matter is settled. A later message opens it again."""
-    door.desk.set_status(conversation.id, "resolved", actor=CUSTOMER)
+    door.desk.end(conversation.id)
     return StatusBody(status="resolved")
 
 
 @api.delete("/conversations/{conversation_id}", status_code=204)
 async def forget_conversation(door: TheDoor, conversation: OwnConversation) -> None:
     """Forget this conversation and everything said in it."""
-    await run_in_threadpool(door.desk.forget, conversation.id, actor=CUSTOMER)
+    await run_in_threadpool(door.forget, conversation.id, actor=CUSTOMER)
     door.streams.close(conversation.id)
 
 
@@ -161,7 +262,10 @@ def event_number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _said(conversation: Conversation, body: NewMessage) -> Message:
+def _said(door: Door, request: Request, conversation: Conversation, body: NewMessage) -> Message:
+    """The message, if there are not too many of them. Raises Problem (429)."""
+    address = getattr(request.state, "address", "")
+    door.limits.message(address, conversation.visitor, conversation.id, conversation.site or DEFAULT)
     # The time is ours: clients' clocks are wrong.
     return Message(body.id, conversation.id, conversation.sender, conversation.channel, body.text, datetime.now(UTC))
 

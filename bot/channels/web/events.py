@@ -8,46 +8,60 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
 from typing import assert_never
 
 from anyio import to_thread
 from starlette.responses import Response
 
-from bot.channels.web.bodies import turn_body
-from bot.channels.web.problems import Problem, not_stored, problem_of
+from bot.channels.web.bodies import agent_body, turn_body
+from bot.channels.web.limits import Allowance, too_many
+from bot.channels.web.problems import Problem, busy, not_stored, problem_of
 from bot.conversation.messages import Message, Turn
-from bot.events import BLOCK, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent, turn_event
+from bot.events import AgentEvent, Deliver, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent
 from bot.serving import Desk
+from bot.storage.conversations import Conversation, note_seen
 from bot.storage.database import Database
-from bot.storage.turns import find_entry, last_sequence
 
 PING_SECONDS = 15
 DEAD_AFTER_SECONDS = 30
 """A client that takes nothing for this long is gone; its stream is closed."""
 
 RETRY_MILLISECONDS = 2000
+RETRY_SECONDS = 5.0
 BACKLOG = 2_000
 """Events a reader may lag behind. One that falls further is cut and resumes by Last-Event-ID, losing nothing."""
 
+MOST_STREAMS = 2_000
+"""Streams that may follow conversations at once."""
+
 Item = Event | None
+Wanted = tuple[type[Event], ...]
 Leave = Callable[[], None]
 
 
 class Streams:
     """What flows from the desk to the open requests of this process. Belongs to the event loop's thread."""
 
-    def __init__(self, desk: Desk, database: Database) -> None:
+    def __init__(self, desk: Desk, database: Database, allowance: Allowance | None = None) -> None:
         self._desk = desk
         self._database = database
+        self._allowance = allowance or Allowance()
         self._followers: dict[asyncio.Queue[Item], str] = {}
+        self._visitors: Counter[str] = Counter()
         self._closed = False
 
     @property
     def followers(self) -> int:
         """How many streams follow a conversation."""
         return len(self._followers)
+
+    def open_of(self, visitor: str) -> int:
+        """How many of them are a visitor's."""
+        return self._visitors[visitor]
 
     def close(self, conversation: str | None = None) -> None:
         """End the streams that follow this conversation; without one all of them, and those still to come.
@@ -59,22 +73,41 @@ class Streams:
             if conversation in (None, followed):
                 queue.put_nowait(None)
 
-    async def follow(self, conversation: str, after: int) -> AsyncIterator[bytes]:
+    def admit(self, visitor: str) -> None:
+        """Raises Problem if the visitor, or all together, have as many streams open as they may; a client then asks
+        again, or polls."""
+        if self._visitors[visitor] >= self._allowance.streams_per_visitor:
+            raise too_many(RETRY_SECONDS)
+        if len(self._followers) >= self._allowance.streams:
+            raise busy(RETRY_SECONDS)
+
+    async def follow(self, conversation: Conversation, after: int) -> AsyncIterator[bytes]:
         """Everything that happened above `after`, then what happens, for as long as the client listens."""
 
         def attach(deliver: Deliver) -> Leave:
-            return self._desk.attach(conversation, after, deliver)
+            return self._desk.attach(conversation.id, after, deliver)
 
         yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
         async with _listening(attach) as queue:
-            self._followers[queue] = conversation
+            self._followers[queue] = conversation.id
+            self._visitors[conversation.visitor] += 1
+            told: datetime | None = None
             try:
                 while not self._closed and (event := await queue.get()) is not None:
                     yield encode(event)
+                    if isinstance(event, TurnEvent | AgentEvent):
+                        told = datetime.now(UTC)
             finally:
                 del self._followers[queue]
+                self._visitors[conversation.visitor] -= 1
+                if not self._visitors[conversation.visitor]:
+                    del self._visitors[conversation.visitor]
+                if told is not None:
+                    note_seen(self._database, conversation.id, told)
 
-    async def answer(self, message: Message) -> AsyncGenerator[TokenEvent | TurnEvent]:
+    async def answer(
+        self, message: Message, wanted: Wanted = (TokenEvent, TurnEvent, ErrorEvent)
+    ) -> AsyncGenerator[TokenEvent | TurnEvent]:
         """Have the message answered; its text as it comes and last its turn. Raises Problem.
 
         A message that was answered before gives its stored turn alone.
@@ -83,20 +116,15 @@ class Streams:
 
         def attach(deliver: Deliver) -> Leave:
             nonlocal stored
-            place = last_sequence(self._database, message.conversation)
-            leave = self._desk.attach(message.conversation, place * BLOCK, deliver)
-            try:
-                self._desk.receive(message)  # work begins with the call; what it gives comes as events
-                entry = find_entry(self._database, message.conversation, message.id)
-            except BaseException:
-                leave()
-                raise
-            stored = turn_event(entry) if entry is not None and entry.turn is not None else None
+            leave, stored = self._desk.listen(message, deliver)  # work begins with the call
             return leave
 
         try:
-            async with _listening(attach) as queue:
-                while (event := await _next(queue, at_once=stored is not None)) is not None:
+            async with _listening(attach, wanted) as queue:
+                if stored is not None:
+                    yield stored
+                    return
+                while (event := await queue.get()) is not None:
                     match event:
                         case TokenEvent(message_id=message.id):
                             yield event
@@ -107,15 +135,14 @@ class Streams:
                             raise not_stored()
                         case _:
                             continue
-                if stored is None:
-                    raise not_stored()
-                yield stored
+                raise not_stored()
         except Exception as error:
             raise problem_of(error) from error
 
     async def turn(self, message: Message) -> Turn:
         """The turn of a message, once it is stored. Raises Problem."""
-        async with aclosing(self.answer(message)) as events:
+        # Text that nobody will see need not wake the loop.
+        async with aclosing(self.answer(message, (TurnEvent, ErrorEvent))) as events:
             async for event in events:
                 if isinstance(event, TurnEvent):
                     return event.turn
@@ -132,8 +159,9 @@ class Streams:
 
 
 @asynccontextmanager
-async def _listening(attach: Callable[[Deliver], Leave]) -> AsyncIterator[asyncio.Queue[Item]]:
-    """A queue that is fed by whatever `attach` attaches to; None in it means that the reader fell too far behind."""
+async def _listening(attach: Callable[[Deliver], Leave], wanted: Wanted = ()) -> AsyncIterator[asyncio.Queue[Item]]:
+    """A queue that is fed by whatever `attach` attaches to, with what is `wanted` or all of it; None in it means that
+    the reader fell too far behind."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Item] = asyncio.Queue()
 
@@ -145,7 +173,7 @@ async def _listening(attach: Callable[[Deliver], Leave]) -> AsyncIterator[asynci
 
     def deliver(event: Event) -> None:
         # The desk may still finish an answer while the loop is already gone; then nobody is left to tell.
-        if not loop.is_closed():
+        if (not wanted or isinstance(event, wanted)) and not loop.is_closed():
             loop.call_soon_threadsafe(put, event)
 
     leave = await to_thread.run_sync(attach, deliver)
@@ -155,14 +183,6 @@ async def _listening(attach: Callable[[Deliver], Leave]) -> AsyncIterator[asynci
         leave()
 
 
-async def _next(queue: asyncio.Queue[Item], at_once: bool) -> Item:
-    """The next event; with `at_once` None instead of waiting."""
-    if at_once and queue.empty():
-        await asyncio.sleep(0)  # what the desk delivered before we came is on its way through the loop
-        return None if queue.empty() else queue.get_nowait()
-    return await queue.get()
-
-
 def encode(event: Event) -> bytes:
     """The wire form of an event."""
     match event:
@@ -170,8 +190,10 @@ def encode(event: Event) -> bytes:
             return _sse("token", {"message_id": message_id, "text": text}, event.id)
         case TurnEvent(turn=turn):
             return _sse("turn", turn_body(turn).model_dump(), event.id)
-        case StatusEvent(status=status):
-            return _sse("status", {"status": status}, event.id)
+        case StatusEvent(status=status, name=name):
+            return _sse("status", {"status": status} | ({"name": name} if name else {}), event.id)
+        case AgentEvent(message=message):
+            return _sse("agent_message", agent_body(message).model_dump(mode="json"), event.id)
         case ErrorEvent(message_id=message_id):
             return _sse("error", {"message_id": message_id} | not_stored().body.model_dump(), event.id)
         case _:

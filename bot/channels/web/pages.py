@@ -1,4 +1,4 @@
-"""The pages a customer sees: the chat, and the articles that citations open. Also the health of the service.
+"""The pages a customer sees: the chat, and the articles that citations open.
 
 Owns the public routes, which need no token. Everything they show is rendered here or in `articles`.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 
 from bot.channels.web.articles import render
-from bot.channels.web.bodies import LiveBody, ReadyBody
+from bot.channels.web.door import Storefront as Storefront  # part of what callers of the pages meet
 from bot.channels.web.door import TheDoor
 from bot.channels.web.problems import Problem
 
@@ -30,14 +30,6 @@ ASSETS: Mapping[str, str] = {
     "mark.svg": "image/svg+xml",
 }
 FOREVER = "public, max-age=31536000, immutable"
-
-
-@dataclass(frozen=True, slots=True)
-class Storefront:
-    """What the chat page says before anybody asked: the company's name, and questions to begin with by language."""
-
-    company: str
-    starters: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +83,3 @@ def create_pages(storefront: Storefront) -> APIRouter:
         return Response(found.content, media_type=found.kind, headers={"Cache-Control": keep})
 
     return router
-
-
-health = APIRouter(prefix="/health")
-
-
-@health.get("/live")
-def live() -> LiveBody:
-    """The process runs."""
-    return LiveBody()
-
-
-@health.get("/ready", response_model=ReadyBody, responses={503: {"model": ReadyBody}})
-def ready(door: TheDoor) -> JSONResponse:
-    """Whether customers are wanted here, and how well they are served."""
-    # Why is for `frontdesk doctor` and the log to say: this address is public, and reasons name files.
-    broken = bool(door.database.problem)
-    status = "draining" if door.draining else "not_ready" if broken else "ready"
-    body = {"status": status, "degraded": broken or bool(door.shortcomings())}
-    return JSONResponse(body, status_code=200 if status == "ready" else 503)

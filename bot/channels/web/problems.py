@@ -10,6 +10,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,7 @@ from bot.channels.web.logbook import place_of, write
 from bot.serving import Overloaded
 from bot.storage.conversations import UnknownConversation
 from bot.storage.database import RecordUnavailable
+from bot.storage.files import FileRefused
 from bot.storage.turns import UnknownTurn
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,6 +37,16 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     detail: str
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What /openapi.json says about these statuses. As plain parts: each model named at a route costs the start of the
+    service a millisecond, and every route names ten of them."""
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
 
 
 class Problem(Exception):
@@ -62,6 +74,11 @@ def not_found() -> Problem:
     return Problem(404, "Not found", "There is nothing here for this token; start a new conversation.")
 
 
+def no_such_page() -> Problem:
+    """What an address that does not exist answers."""
+    return Problem(404, HTTPStatus.NOT_FOUND.phrase, CURES[404])
+
+
 def not_signed_in() -> Problem:
     return Problem(
         401,
@@ -77,11 +94,21 @@ def not_stored() -> Problem:
     )
 
 
+def busy(retry_after: float) -> Problem:
+    return Problem(
+        503,
+        "Busy",
+        "Too many messages are waiting for an answer. Send this one again, with the same id, in a second.",
+        {"Retry-After": str(math.ceil(retry_after))},
+    )
+
+
 def too_large() -> Problem:
     return Problem(413, "Too large", "The body is larger than this service accepts; a message has 4,000 characters.")
 
 
 CURES: Mapping[int, str] = {
+    408: "The body did not arrive in time; send it again.",
     404: "There is no such page; the addresses are listed in /openapi.json.",
     405: "This address does not take that method; /openapi.json lists those it takes.",
 }
@@ -89,6 +116,14 @@ CURES: Mapping[int, str] = {
 
 def answer_problems(application: FastAPI) -> None:
     """Make every error of the application a problem+json; a fault of ours is logged with an incident number."""
+    schema = application.openapi
+
+    def with_problems() -> dict[str, Any]:
+        told = schema()
+        told["components"]["schemas"]["ProblemBody"] = ProblemBody.model_json_schema()
+        return told
+
+    application.openapi = with_problems  # type: ignore[method-assign]
 
     @application.exception_handler(Problem)
     def _problem(request: Request, error: Problem) -> Response:
@@ -106,7 +141,8 @@ def answer_problems(application: FastAPI) -> None:
             return too_large().response()
         title = HTTPStatus(error.status_code).phrase
         detail = CURES.get(error.status_code, f"{title}.")
-        return Problem(error.status_code, title, detail, error.headers).response()
+        headers = {**(error.headers or {}), **({"Connection": "close"} if error.status_code == 408 else {})}
+        return Problem(error.status_code, title, detail, headers).response()
 
     @application.exception_handler(FrontdeskError)
     def _frontdesk(request: Request, error: FrontdeskError) -> Response:
@@ -125,14 +161,11 @@ def problem_of(error: BaseException) -> Problem:
         case UnknownConversation() | UnknownTurn():
             return not_found()
         case Overloaded():
-            return Problem(
-                503,
-                "Busy",
-                "Too many messages are waiting for an answer. Send this one again, with the same id, in a second.",
-                {"Retry-After": str(math.ceil(error.retry_after))},
-            )
+            return busy(error.retry_after)
         case RecordUnavailable():
             return not_stored()
+        case FileRefused():
+            return Problem(415, "File not taken", f"{error}.")
         case _:
             return fault(error)
 

@@ -17,9 +17,9 @@ from bot import FrontdeskError
 from bot.storage.faults import BUSY_SECONDS
 from bot.storage.lock import FileLock
 
-HEAD = "0001"
+HEAD = "0003"
 """The newest revision in `versions/`. A constant, so that opening a current record does not load Alembic."""
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002", "0003")
 _PATIENCE_SECONDS = 10.0
 
 

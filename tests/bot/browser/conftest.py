@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.server import Service
+from tests.bot.browser.stands import Stand, open_panel, open_stand
 from tests.bot.channels.office import PATIENCE, Office, Scripted, open_office, serving
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ def service(office: Office) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="package")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """A service and a shop for all tests that only talk; every browser profile is a visitor of its own."""
+    with open_stand(tmp_path_factory.mktemp("stand"), Scripted()) as stand:
+        yield stand
+
+
 class Watch:
     """Everything a page must not do, noted as it happens."""
 
@@ -81,14 +89,16 @@ def open_page(browser: Browser, service: Service) -> Iterator[Open]:
     """Opens the chat page, or another address, in a fresh profile. At the end nothing may have gone wrong on it."""
     contexts: list[tuple[BrowserContext, Watch, bool]] = []
 
-    def open_page(path: str = "/", *, url: str = "", calm: bool = True, **profile: object) -> Page:
+    def open_page(
+        path: str = "/", *, url: str = "", calm: bool = True, ready: str = "body[data-ready]", **profile: object
+    ) -> Page:
         context = browser.new_context(**{"locale": "en-US", "reduced_motion": "reduce", **profile})  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE * 1000)
         contexts.append((context, Watch(context), calm))
         page = context.new_page()
         page.goto((url or service.url) + path)
-        if path == "/":
-            page.wait_for_selector("body[data-ready]")
+        if path == "/" and ready:
+            page.wait_for_selector(ready)
         return page
 
     yield open_page
@@ -97,3 +107,17 @@ def open_page(browser: Browser, service: Service) -> Iterator[Open]:
         assert watch.dialogs == []
         assert watch.foreign == []
         assert watch.faults == [] or not calm
+
+
+@pytest.fixture
+def open_widget(open_page: Open, stand: Stand) -> Open:
+    """Opens a page of the shop with the widget; and the panel, unless `closed`."""
+
+    def open_widget(path: str = "/", *, url: str = "", closed: bool = False, **profile: object) -> Page:
+        page = open_page(path, url=url or stand.shop.url, ready="", **profile)
+        page.locator(".launcher").wait_for()
+        if not closed:
+            open_panel(page)
+        return page
+
+    return open_widget

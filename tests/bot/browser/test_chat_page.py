@@ -13,7 +13,7 @@ from bot.storage.conversations import find_conversation
 from bot.storage.feedback import clicks_on, feedback_on
 from bot.storage.turns import history
 from tests.bot.browser.conftest import Open
-from tests.bot.channels.office import STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
+from tests.bot.channels.office import PLENTY, STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -298,7 +298,7 @@ def test_a_restart_of_the_service_in_mid_answer_loses_nothing(open_page: Open, t
         slow.say(who, "an answer")
         slow.finish(who)
         wait_until(lambda: history(office.database, who.conversation))
-        again = create_application(office.desk, office.database, office.shelf, STOREFRONT)
+        again = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY)
         with serving(again, port=port):
             page.locator(".said.bot[data-turn]").wait_for()
             assert page.locator(".said .text").all_inner_texts() == ["hello", "half an answer"]

@@ -17,10 +17,12 @@ import httpx
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from bot.channels.web.limits import Allowance
 from bot.channels.web.pages import Storefront
 from bot.conversation.messages import (
     Approved,
     Citation,
+    HandOverReason,
     Message,
     Part,
     Reply,
@@ -63,7 +65,13 @@ def turn_to(
 class Scripted:
     """Answers at once, by a few rules; says the text itself back when no rule fits. `fail` raises."""
 
-    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+    def respond(
+        self, message: Message, history: tuple[Turn, ...], *, waiting: HandOverReason | None = None
+    ) -> Iterator[str | Turn]:
+        if waiting is not None:
+            yield "A colleague is on the way."
+            yield turn_to(message, "A colleague is on the way.", status="waiting")
+            return
         text = message.text.lower()
         if "refund" in text or "退款" in text:
             said = ["We inspect it within 5 business days. [1]\n\n", "Credit cards take 3 to 7 business days. [2]"]
@@ -173,6 +181,10 @@ STOREFRONT = Storefront(
 )
 
 
+PLENTY = Allowance(*[1e9] * 12, streams_per_visitor=100, streams=10_000)
+"""For tests that are not about limits: one address is everybody here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
     desk: Desk
@@ -190,7 +202,8 @@ def open_office(folder: Path, assistant: Scripted | SlowSource, **limits: int) -
         desk = Desk(database, assistant, **limits)
         shelf = Shelf()
         try:
-            yield Office(desk, database, shelf, create_application(desk, database, shelf, STOREFRONT))
+            application = create_application(desk, database, shelf, STOREFRONT, allowance=PLENTY)
+            yield Office(desk, database, shelf, application)
         finally:
             desk.close()
 

@@ -20,7 +20,7 @@ TURN_KEYS = {
 
 def test_a_conversation_opens_with_an_id_and_a_token_that_nobody_can_guess(client: TestClient) -> None:
     opened = [client.post(f"{API}/conversations").json() for _ in range(20)]
-    assert all(set(each) == {"conversation_id", "token"} for each in opened)
+    assert all(set(each) == {"conversation_id", "token", "expires_at", "status"} for each in opened)
     assert len({each["conversation_id"] for each in opened} | {each["token"] for each in opened}) == 40
     assert all(len(each["conversation_id"]) >= 22 and len(each["token"]) >= 43 for each in opened)  # 128, 256 bits
 
@@ -38,7 +38,7 @@ def test_first_message_comes_back_answered_in_the_same_round_trip(office: Office
     answer = client.post(f"{API}/conversations", json={"channel": "terminal", "message": message})
     assert answer.status_code == 201
     body = answer.json()
-    assert set(body) == {"conversation_id", "token", "turn"}
+    assert set(body) == {"conversation_id", "token", "expires_at", "status", "turn"}
     assert body["turn"]["status"] == "grounded"
     assert find_conversation(office.database, body["conversation_id"]).channel == "terminal"
     (stored,) = history(office.database, body["conversation_id"])
@@ -231,6 +231,17 @@ def test_openapi_names_every_address_of_the_contract(client: TestClient) -> None
         ("get", "/health/live"),
         ("get", "/health/ready"),
     }
+
+
+def test_openapi_tells_what_a_problem_looks_like(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(schema["components"]["schemas"]["ProblemBody"]["properties"]) == {"type", "title", "status", "detail"}
+    for path, methods in schema["paths"].items():
+        for method, told in methods.items():
+            if path.startswith(API):
+                assert set(told["responses"]) >= {"401", "404", "422", "429", "503"}, (method, path)
+                content = told["responses"]["404"]["content"]
+                assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
 
 
 def test_too_many_messages_are_refused_at_once_with_a_time_to_come_back(tmp_path: Path) -> None:

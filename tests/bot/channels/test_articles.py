@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bot.channels.web.articles import TAGS, render
 from retriever.passages import Document, Passage, Section
 from retriever.readers import read_path
+from retriever.readers.child import Child
 from retriever.split import split
 from tests.bot.channels.office import laid_out
 
@@ -122,7 +123,8 @@ def test_a_heading_with_nothing_under_it_is_still_a_heading() -> None:
 
 @pytest.mark.slow
 def test_every_article_of_the_sample_company_opens_at_each_of_its_passages() -> None:
-    read_files = [file for file in read_path(KNOWLEDGE, KNOWLEDGE, {}) if not isinstance(file, tuple)]
+    with Child() as child:
+        read_files = [file for file in read_path(KNOWLEDGE, KNOWLEDGE, {}, child) if not isinstance(file, tuple)]
     documents = [document for file in read_files for document in file.documents]
     assert len(documents) >= 60
     for document in documents:

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,12 +18,16 @@ from hypothesis import strategies as st
 
 from bot.channels.web import events
 from bot.channels.web.door import Door
-from bot.server import Service
+from bot.server import Service, create_application
+from bot.storage.conversations import find_conversation
 from bot.storage.turns import history
 from tests.bot.channels.office import (
     PATIENCE,
+    PLENTY,
+    STOREFRONT,
     Heard,
     Office,
+    Scripted,
     SlowSource,
     Visitor,
     hear,
@@ -31,6 +37,7 @@ from tests.bot.channels.office import (
     visitor,
     wait_until,
 )
+from tests.bot.storage.sample import ANNA, hire
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +348,86 @@ def test_an_answer_that_cannot_be_stored_is_an_error_with_a_cure(tmp_path: Path)
     assert waited.status_code == 503
     assert "same id" in waited.json()["detail"]
     assert (heard.name, heard.data) == ("error", waited.json())
+
+
+def test_a_stream_that_the_client_closes_frees_its_place(office: Office, http: httpx.Client) -> None:
+    who = visitor(http)
+    streams = door(office).streams
+    before = streams.followers
+    url = http.base_url
+    heads = f"GET {who.at('/events')} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {who.token}\r\n\r\n".encode()
+    connections = [socket.create_connection((url.host, url.port or 0)) for _ in range(5)]
+    for connection in connections:
+        connection.sendall(heads)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 200")
+    wait_until(lambda: streams.followers == before + 5)
+    for connection in connections:
+        connection.close()
+    wait_until(lambda: streams.followers == before)  # measured: see docs/benchmarks.md
+    assert streams.open_of(find_conversation(office.database, who.conversation).visitor) == 0
+
+
+def test_open_streams_are_bounded_per_visitor_and_in_all(tmp_path: Path) -> None:
+    with open_office(tmp_path, SlowSource()) as office:
+        allowance = replace(PLENTY, streams_per_visitor=2, streams=3)
+        application = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=allowance)
+        with serving(application) as service, ExitStack() as stack:
+            http = stack.enter_context(httpx.Client(base_url=service.url, timeout=PATIENCE, trust_env=False))
+            greedy, other, third = (visitor(http) for _ in range(3))
+            streams = application.state.door.streams
+
+            def follow(who: Visitor) -> httpx.Response:
+                before = streams.followers
+                opened = stack.enter_context(http.stream("GET", who.at("/events"), headers=who.headers))
+                if opened.status_code == 200:
+                    wait_until(lambda: streams.followers == before + 1)
+                else:
+                    opened.read()
+                return opened
+
+            answers = [follow(greedy), follow(greedy), follow(greedy), follow(other), follow(third)]
+            assert [answer.status_code for answer in answers] == [200, 200, 429, 200, 503]
+            assert answers[2].headers["retry-after"] == "5"
+            answers[0].close()
+            wait_until(lambda: streams.followers == 2)
+            assert follow(third).status_code == 200, "a place that was freed is given away again"
+
+
+def test_what_a_stream_delivered_is_no_longer_unread(office: Office, http: httpx.Client, slow: SlowSource) -> None:
+    who = visitor(http)
+
+    def unread() -> object:
+        return http.get("/api/v1/conversations", headers=who.headers).json()["conversations"][0]["unread"]
+
+    with listening(who) as heard:
+        wait_until(lambda: door(office).streams.followers > 0)
+        send(who)
+        slow.say(who, "Here. ")
+        slow.finish(who)
+        assert [next(heard).name, next(heard).name] == ["token", "turn"]
+    wait_until(lambda: unread() == 0)
+    send(who, "more", "m2")  # and the page is closed meanwhile
+    slow.say(who, "More. ")
+    slow.finish(who)
+    wait_until(lambda: unread() == 1)
+    assert http.get(who.at(), headers=who.headers).status_code == 200
+    wait_until(lambda: unread() == 0)
+
+
+def test_what_an_agent_wrote_meanwhile_is_unread_until_it_is_looked_at(tmp_path: Path) -> None:
+    with open_office(tmp_path, Scripted()) as office, office.client() as http:
+        who = visitor(http)
+        who.ask("hello")
+        hire(office.database, ANNA)
+        office.desk.take(who.conversation, ANNA)
+        assert http.get(who.at(), headers=who.headers).status_code == 200
+        office.desk.leave_note(who.conversation, ANNA, "n1", "between us")
+        office.desk.reply(who.conversation, ANNA, "r1", "I am Anna.")
+
+        def listed() -> dict[str, object]:
+            found: dict[str, object] = http.get("/api/v1/conversations", headers=who.headers).json()["conversations"][0]
+            return found
+
+        assert (listed()["unread"], listed()["last_text"]) == (1, "I am Anna.")
+        assert http.get(who.at(), headers=who.headers).status_code == 200
+        wait_until(lambda: listed()["unread"] == 0)

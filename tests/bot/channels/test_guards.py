@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from bot.server import create_application
-from tests.bot.channels.office import API, STOREFRONT, Office, visitor
+from tests.bot.channels.office import API, PLENTY, STOREFRONT, Office, visitor
 
 OURS = ("localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "10.0.0.7", "help.example.com:443")
 FOREIGN = (
@@ -24,7 +24,9 @@ FOREIGN = (
 @pytest.fixture(scope="module")
 def named(office: Office) -> TestClient:
     """The same office, also known as help.example.com."""
-    application = create_application(office.desk, office.database, office.shelf, STOREFRONT, hosts=["help.example.com"])
+    application = create_application(
+        office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY, hosts=["help.example.com"]
+    )
     return TestClient(application, base_url="http://localhost", raise_server_exceptions=False)
 
 
@@ -89,7 +91,7 @@ def test_no_other_site_may_ask_first_either(named: TestClient) -> None:
         f"{API}/conversations",
         headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
     )
-    assert answer.status_code == 405
+    assert answer.status_code == 403
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 

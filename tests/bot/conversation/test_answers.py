@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.conversation.answers import Answer, Writer, article_link
+from bot.conversation.answers import Answer, NextTopic, Writer, article_link
 from bot.conversation.entities import find_entities
 from bot.conversation.messages import (
     Approved,
@@ -165,3 +165,31 @@ def test_an_intent_or_slot_that_left_the_playbook_is_admitted() -> None:
     """A turn in progress may name what a newer playbook no longer has."""
     assert say(Approved("gone")).chunks == ("I did not find that in our help articles.",)
     assert say(AskFor("order_status", "gone")).chunks == ("I did not find that in our help articles.",)
+
+
+def test_what_others_asked_next_comes_before_what_the_playbook_offers() -> None:
+    learnt = {
+        "intent:order_status": (NextTopic("return_lamp"), NextTopic("", "Care of lamps", "en")),
+        "article:care.md": (NextTopic("", "灯具保养", "zh"), NextTopic("cancel_order")),
+    }
+    writer = Writer(playbook(), also_asked=lambda topic: learnt.get(topic, ()))
+    status = Approved("order_status", (("order_number", "NL-123456"),))
+    return_lamp = writer.playbook.intent("return_lamp")
+    assert return_lamp is not None
+    assert writer.answer([part(status)], State()).suggestions == (
+        return_lamp.title.in_language("en"),
+        "Care of lamps",
+        "Can I cancel my order?",
+    )
+    quoted = Grounded((hit("Bulbs are E14.", source="care.md"),))
+    assert writer.answer([part(quoted)], State()).suggestions == ("Can I cancel my order?",), "no Chinese title here"
+    assert writer.answer([part(quoted, language="zh")], State()).suggestions[0] == "灯具保养"
+
+
+def test_nothing_is_suggested_that_was_asked_here_already_or_that_the_playbook_lost() -> None:
+    nexts = (NextTopic("cancel_order"), NextTopic("gone_since"), NextTopic("talk_to_person"), NextTopic("order_status"))
+    writer = Writer(playbook(), also_asked=lambda topic: nexts)
+    quoted = Grounded((hit("Bulbs are E14.", source="care.md"),))
+    asked = State(lines=(Line("customer", "can i cancel my ORDER?"), Line("bot", "Yes.")))
+    assert writer.answer([part(quoted)], asked).suggestions == ("Where is my order?",)
+    assert writer.answer([part(HandOver("asked"))], State()).suggestions == ()

@@ -169,3 +169,36 @@ def test_prose_is_kept_short() -> None:
     )
     (quote,) = choose_quotes("red lamp cable", "", [hit(text)])
     assert len(quote.spans) <= MOST_SENTENCES
+
+
+FACTS = "Weight | 89 g, with bag 97 g\nSize | 8 x 5 cm\nPower | 2.6 kW\nBoils one litre | 4 min\nWarranty | 5 years"
+HOURS = (
+    "Store | Weekdays | Sunday\nOslo, Storgata 1 | 10-20 | closed\nBergen, Bryggen 5 | 9-18 | 11-17\nMoss | 9-17 | -"
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "table", "expected"),
+    [
+        ("what does it weigh?", FACTS, "Weight | 89 g, with bag 97 g"),
+        ("how long is the warranty", FACTS, "Warranty | 5 years"),
+        ("are you open on sundays in Bergen", HOURS, "Store | Weekdays | Sunday\n…\nBergen, Bryggen 5 | 9-18 | 11-17"),
+        ("is it any good", FACTS, FACTS),
+        ("when are your stores open", HOURS, HOURS),
+        ("does 5 mean anything", HOURS, HOURS),
+    ],
+)
+def test_of_a_table_the_rows_that_are_asked_for(question: str, table: str, expected: str) -> None:
+    assert quoted(question, table, heading=()).removeprefix("A: ") == expected
+
+
+def test_a_row_may_have_been_named_before() -> None:
+    assert quoted("and the price of that?", HOURS, "do you have a shop in Moss?", heading=()).endswith(
+        "\n…\nMoss | 9-17 | -"
+    )
+
+
+def test_of_one_article_the_passage_under_the_heading_that_asks_the_same() -> None:
+    facts, lasts = hit(FACTS, 0.82, name="facts"), hit("About an hour on a small flame.", 0.8, name="lasts")
+    object.__setattr__(lasts.passage, "heading", ("How long a canister lasts",))
+    assert choose_quotes("how long does a canister last", "", [facts, lasts])[0].passage.id == "lasts"

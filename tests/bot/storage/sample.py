@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
 from bot.conversation.messages import (
     Approved,
@@ -34,6 +35,8 @@ from bot.conversation.messages import (
 )
 from bot.storage.conversations import start_conversation
 from bot.storage.database import Database
+from bot.storage.handover import Agent
+from bot.storage.tables import StaffRow
 from retriever.passages import Hit, Passage, Why
 
 
@@ -58,6 +61,18 @@ def open_record(folder: Path) -> Database:
 
 def open_conversation(database: Database) -> str:
     return start_conversation(database, channel="web").id
+
+
+ANNA = Agent("anna", "Anna")
+BEN = Agent("ben", "Ben")
+
+
+def hire(database: Database, *agents: Agent) -> None:
+    """Puts agents on the staff, without the cost of a password."""
+    for agent in agents or (ANNA, BEN):
+        row = {"id": agent.id, "name": agent.name, "role": "agent", "password_hash": "", "temporary": False}
+        row |= {"disabled": False, "created_at": datetime.now(UTC)}
+        database.write(lambda connection, row=row: connection.execute(insert(StaffRow), row))
 
 
 def message(conversation: str, name: str, text: str = "Where is my parcel?") -> Message:

@@ -14,10 +14,9 @@ from bot.storage.conversations import (
     count,
     find_conversation,
     forget,
+    opened_conversation,
     rate,
-    set_status,
     start_conversation,
-    token_opens,
 )
 from bot.storage.database import Database
 from bot.storage.feedback import give_feedback, record_click
@@ -48,18 +47,11 @@ def test_ids_and_tokens_cannot_be_guessed_and_only_the_hash_is_kept(database: Da
 
 def test_a_token_opens_its_own_conversation_and_no_other(database: Database) -> None:
     mine, other = (start_conversation(database, channel="web") for _ in range(2))
-    assert token_opens(database, mine.id, mine.token)
-    for conversation, token in (
-        (mine.id, other.token),
-        (other.id, mine.token),
-        (mine.id, ""),
-        ("unknown", mine.token),
-        ("unknown", ""),
-        ("", ""),
-        (mine.id, mine.token[:-1]),
-        (mine.id, mine.token + "\ud800"),
-    ):
-        assert not token_opens(database, conversation, token)
+    for each in (mine, other):
+        found = opened_conversation(database, each.token)
+        assert found is not None and found == find_conversation(database, each.id)
+    for token in ("", mine.id, mine.visitor, mine.token[:-1], mine.token + "\ud800", mine.token + mine.token):
+        assert opened_conversation(database, token) is None
 
 
 def test_a_conversation_reads_back(database: Database) -> None:
@@ -69,16 +61,6 @@ def test_a_conversation_reads_back(database: Database) -> None:
     nameless = start_conversation(database, channel="web").id
     assert find_conversation(database, nameless).sender == nameless
     assert found.created_at.tzinfo is not None
-
-
-def test_a_change_of_status_is_audited(database: Database) -> None:
-    conversation = start_conversation(database, channel="web").id
-    set_status(database, conversation, "person", actor="agent-1")
-    assert find_conversation(database, conversation).status == "person"
-    assert [row[2:] for row in table(database, "audit")] == [("agent-1", "status", conversation, "person")]
-    with pytest.raises(IntegrityError, match="ck_conversations_status"):
-        set_status(database, conversation, "asleep", actor="agent-1")  # type: ignore[arg-type]
-    assert len(table(database, "audit")) == 1
 
 
 def test_stars_are_given_once_and_may_change(database: Database) -> None:
@@ -93,7 +75,6 @@ def test_stars_are_given_once_and_may_change(database: Database) -> None:
 def test_an_unknown_conversation_is_named(database: Database) -> None:
     for act in (
         lambda: find_conversation(database, "nowhere"),
-        lambda: set_status(database, "nowhere", "open", actor="a"),
         lambda: rate(database, "nowhere", stars=5),
     ):
         with pytest.raises(UnknownConversation, match="no conversation 'nowhere'"):

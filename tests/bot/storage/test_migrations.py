@@ -18,9 +18,13 @@ from sqlalchemy import Column, Connection, Engine, MetaData, Text, create_engine
 
 import bot.storage.migrations as migrations
 from bot import FrontdeskError
+from bot.storage.conversations import forget, opened_conversation
 from bot.storage.database import Database
+from bot.storage.inbox import listed
 from bot.storage.tables import Table, append_only_triggers
-from bot.storage.turns import history, store_turn
+from bot.storage.tokens import hash_of
+from bot.storage.turns import entries, history, store_turn
+from bot.storage.visitors import find_visitor
 from tests.bot.storage.sample import fresh_record, message, open_conversation, turn_for
 
 _SPACE = re.compile(r"\s+")
@@ -95,11 +99,37 @@ def test_opening_a_current_record_does_not_load_alembic(tmp_path: Path) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_conversations_of_the_first_tables_keep_their_messages_tokens_and_turns(tmp_path: Path) -> None:
+    """A record as the first revision wrote it, brought up to date: nothing in it is lost, and its token still opens."""
+    path = tmp_path / "frontdesk.sqlite3"
+    with create_engine(f"sqlite:///{path}", module=sqlite).begin() as connection:
+        migrations.upgrade(connection, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO conversations VALUES ('c1', ?, 'web', 'c1', 'shop', 'waiting', '2026-01-01 10:00:00.000000')",
+            (hash_of("a-token-of-then"),),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO messages VALUES ('c1', 'm1', 1, 'c1', 'web', 'hello', '2026-01-01T10:00:00+00:00')"
+        )
+        connection.exec_driver_sql("INSERT INTO ratings VALUES ('c1', 5, 'fine', '2026-01-01', '2026-01-01')")
+    with fresh_record(tmp_path) as database:
+        found = opened_conversation(database, "a-token-of-then")
+        assert found is not None
+        assert (found.id, found.site, found.status, found.visitor) == ("c1", "shop", "waiting", "c1")
+        assert [entry.message.text for entry in entries(database, "c1")] == ["hello"]
+        assert find_visitor(database, "c1") is not None
+        assert forget(database, "c1", actor="test"), "what refers to the table follows it still"
+        with database.read() as connection:
+            for table in ("messages", "ratings", "tokens", "visitors"):
+                assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0, table
+
+
 DIE_AT = """
 import os, sys
 from pathlib import Path
 from sqlalchemy import Engine, event
 from bot.storage.database import Database
+from bot.storage.inbox import listed
 left = int(sys.argv[2])
 @event.listens_for(Engine, "before_cursor_execute")
 def die(connection, cursor, statement, *rest):
@@ -177,3 +207,20 @@ def test_a_record_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -
     with pytest.raises(FrontdeskError, match=r"newer Frontdesk \(revision 0999\): install that one"):
         fresh_record(tmp_path)
     assert path.read_bytes() == before
+
+
+def test_who_waited_before_there_was_an_inbox_waits_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "frontdesk.sqlite3"
+    with create_engine(f"sqlite:///{path}", module=sqlite).begin() as connection:
+        migrations.upgrade(connection, "0001")
+        for name in ("open", "waiting", "person", "resolved"):
+            connection.exec_driver_sql(
+                "INSERT INTO conversations (id, token_hash, channel, sender, status, created_at) "
+                f"VALUES ('{name}', '{name}', 'web', '', '{name}', '2026-11-01 09:00:00.000000')"
+            )
+    with Database(path) as database:
+        lines = listed(database, "queue", "")
+    assert [(line.conversation, line.status, line.reason) for line in lines] == [
+        ("waiting", "waiting", "asked"),
+        ("person", "waiting", "asked"),
+    ]

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 
 from bot import FrontdeskError
 from bot.conversation.messages import Turn
-from bot.storage.conversations import UnknownConversation, find_conversation, set_status
+from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
 from bot.storage.feedback import Click, give_feedback, record_click
+from bot.storage.handover import resolve
 from bot.storage.trace import trace
 from bot.storage.turns import (
     UnknownTurn,
@@ -126,15 +127,17 @@ def test_looking_up_tells_the_place_and_the_message(database: Database, conversa
 
 
 def test_a_hand_over_leaves_the_conversation_waiting(database: Database, conversation: str) -> None:
-    assert store_turn(database, turn_for(message(conversation, "1"))).status is None
-    assert store_turn(database, turn_for(message(conversation, "2"), status="handed_over")).status == "waiting"
+    assert store_turn(database, turn_for(message(conversation, "1"))).change is None
+    handed = store_turn(database, turn_for(message(conversation, "2"), status="handed_over"))
+    assert handed.change is not None and handed.change.status == "waiting"
     assert find_conversation(database, conversation).status == "waiting"
-    assert store_turn(database, turn_for(message(conversation, "3"), status="handed_over")).status is None
+    assert store_turn(database, turn_for(message(conversation, "3"), status="handed_over")).change is None
 
 
 def test_a_message_opens_a_resolved_conversation_again(database: Database, conversation: str) -> None:
-    set_status(database, conversation, "resolved", actor="agent-1")
-    assert store_turn(database, turn_for(message(conversation, "1"))).status == "open"
+    database.write(lambda connection: resolve(connection, conversation, None, after=0))
+    change = store_turn(database, turn_for(message(conversation, "1"))).change
+    assert change is not None and (change.status, change.event) == ("open", 19_001)
 
 
 def test_what_is_unknown_is_named(database: Database, conversation: str) -> None:

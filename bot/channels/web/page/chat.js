@@ -22,7 +22,7 @@ class Page {
   #scroll = at("scroll");
   #text = at("text");
   #waiting = []; // messages without their turn, oldest first: {id, text, line, answer}
-  #shown = new Set(); // ids of turns on the page
+  #shown = new Set(); // ids of turns and agents' messages on the page
   #asleep = 0;
 
   constructor() {
@@ -102,12 +102,15 @@ class Page {
     } else if (name === "turn") {
       this.#turn(data);
     } else if (name === "status") {
-      this.#status(data.status);
+      this.#status(data.status, data.name);
     } else if (name === "agent_message") {
-      const { line, body } = otherLine("agent");
+      if (this.#shown.has(data.id)) return;
+      this.#shown.add(data.id);
+      at("welcome").classList.add("small");
+      const { line, body } = otherLine("agent", data.name);
       body.append(make("p", { className: "text", lang: languageOf(data.text), textContent: data.text }));
       this.#log.append(line);
-      at("speech").textContent = `${words.agent}: ${data.text}`;
+      at("speech").textContent = `${data.name || words.agent}: ${data.text}`;
     } else if (name === "error") {
       const entry = this.#waiting.find((one) => one.id === data.message_id);
       entry?.answer.fail(() => {
@@ -128,8 +131,13 @@ class Page {
     }
     this.#shown.add(turn.id);
     entry.line.classList.remove("unsent");
-    entry.answer.finish(turn, this.act);
     this.#busy();
+    if (turn.status === "waiting" && !turn.text) {
+      // a person has the conversation and answers here
+      entry.answer.line.remove();
+      return;
+    }
+    entry.answer.finish(turn, this.act);
     at("speech").textContent = `${words.bot}: ${turn.text}`;
   }
 
@@ -156,9 +164,10 @@ class Page {
     this.#busy();
   }
 
-  #status(status) {
+  #status(status, name = "") {
     document.body.dataset.status = status;
-    const said = { waiting: words.waiting, person: words.withPerson, resolved: words.resolved }[status] ?? "";
+    const person = name ? words.withNamed(name) : words.withPerson;
+    const said = { waiting: words.waiting, person, resolved: words.resolved }[status] ?? "";
     const state = at("state");
     state.textContent = said;
     state.hidden = !said;

@@ -48,12 +48,15 @@ export function customerLine(text) {
   return make("div", { className: "said customer" }, make("span", { className: "unseen", textContent: `${words.you}: ` }), said);
 }
 
-export function otherLine(speaker) {
+export function otherLine(speaker, name = "") {
   const face =
     speaker === "agent"
-      ? make("span", { className: "face", textContent: "★", ariaHidden: "true" })
+      ? make("span", { className: "face", textContent: name.slice(0, 1) || "★", ariaHidden: "true" })
       : make("img", { className: "face", src: document.querySelector(".mark").src, alt: "" });
-  const body = make("div", { className: "body" }, make("span", { className: "unseen", textContent: `${words[speaker]}: ` }));
+  const who = name
+    ? make("p", { className: "name", textContent: name })
+    : make("span", { className: "unseen", textContent: `${words[speaker]}: ` });
+  const body = make("div", { className: "body" }, who);
   return { line: make("div", { className: `said ${speaker}` }, face, body), body };
 }
 

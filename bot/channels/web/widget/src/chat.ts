@@ -1,0 +1,558 @@
+// The conversation as the widget knows it: one state that is replaced with every change, fed by the service's events, by
+// other tabs and by what the customer does. Knows no DOM beyond timers; `panel.tsx` shows the state.
+
+import { bare } from "./bare";
+import type { Kept, Memory, Unsent } from "./memory";
+import { Outbox } from "./outbox";
+import type { Conversation, FileInfo, Identity, Line, Site, Status, Summary, Turn } from "./protocol";
+import { isGone, type Server } from "./server";
+import { Stream, type Heard } from "./stream";
+import { Tabs } from "./tabs";
+
+/** A line as it is shown: one of the customer may still be on its way. */
+export interface Shown extends Line {
+  sending?: "now" | "queued" | "failed";
+  problem?: string;
+  /** The answer to this message did not arrive. */
+  unanswered?: boolean;
+}
+
+export interface State {
+  /** Whether what was said before is known. */
+  ready: boolean;
+  known: boolean;
+  status: Status;
+  agent: string;
+  lines: readonly Shown[];
+  /** Messages without their turn, oldest first, and what came of each answer so far. */
+  pending: readonly string[];
+  partial: Readonly<Record<string, string>>;
+  strip: "" | "offline" | "busy";
+  unread: number;
+  rated: boolean;
+  identified: boolean;
+  details: { name?: string; email?: string } | null;
+}
+
+type Note =
+  | { kind: "event"; id: string; heard: Heard }
+  | { kind: "said"; id: string; line: Line }
+  | { kind: "hello"; id: string }
+  | { kind: "so far"; id: string; partial: Record<string, string>; last: number }
+  | { kind: "changed" }
+  | { kind: "read" };
+
+export interface Ears {
+  change(): void;
+  message(line: Line): void;
+  unread(count: number): void;
+  status(status: Status, agent: string): void;
+  trouble(problem: unknown): void;
+}
+
+const ASLEEP_AFTER = 60_000;
+const EXPECTED_WITHIN = 5_000;
+const NOTHING: State = {
+  ready: false, known: false, status: "open", agent: "", lines: [], pending: [], partial: bare({}), strip: "",
+  unread: 0, rated: false, identified: false, details: null,
+}; // prettier-ignore
+
+export function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** Whose identity it is: the `sub` of a JWT, read and not checked, only to keep two customers apart. */
+export function subjectOf(identity: Identity): string {
+  if ("user_id" in identity) return identity.user_id;
+  try {
+    const middle = identity.identity.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
+    return String(JSON.parse(atob(middle)).sub ?? "");
+  } catch {
+    return "";
+  }
+}
+
+export class Chat {
+  state: State = NOTHING;
+  readonly #stream: Stream;
+  readonly #outbox: Outbox;
+  readonly #tabs: Tabs<Note>;
+  #identity: Identity | null = null;
+  #open = false;
+  #asleep = 0;
+  #opening: Promise<void> | null = null;
+  #expecting = 0;
+
+  constructor(
+    private readonly server: Server,
+    private readonly memory: Memory,
+    private readonly ears: Ears,
+  ) {
+    this.#stream = new Stream({
+      connect: (after, signal) => this.server.events(this.#kept.id!, this.#kept.token!, after, signal),
+      poll: () => this.#reload(),
+      event: (heard) => {
+        this.#hear(heard);
+        this.#tabs.tell({ kind: "event", id: this.#kept.id!, heard });
+      },
+      connection: (state) => this.#strip(state === "lost" ? "offline" : ""),
+      lively: () => this.state.pending.length > 0 || this.state.status !== "open",
+      gone: () => this.#leave(),
+    });
+    this.#outbox = new Outbox(memory, {
+      deliver: (message) => this.#deliver(message),
+      lost: () => this.#leave(true),
+      sent: (message) => this.#sent(message),
+      delayed: (message, why) => {
+        this.#mark(message.id, { sending: "queued" });
+        this.#strip(why);
+      },
+      failed: (message, problem) => {
+        this.#mark(message.id, { sending: "failed", problem });
+        this.#set({ pending: this.state.pending.filter((id) => id !== message.id), strip: "" });
+      },
+    });
+    this.#tabs = new Tabs<Note>(
+      `frontdesk.${server.site}`,
+      (note) => this.#note(note),
+      (leading) => (leading ? this.#stream.start() : this.#stream.stop()),
+    );
+  }
+
+  get #kept(): Kept {
+    return this.memory.read();
+  }
+
+  // -- what the customer does -----------------------------------------------------------------------------------------
+
+  /** Show what was said before, here or in another tab. */
+  async start(): Promise<void> {
+    const kept = this.#kept;
+    this.#set({ rated: kept.rated ?? false, unread: kept.unread ?? 0, details: kept.details ?? null });
+    for (const each of this.#outbox.adopt(kept)) this.#expect(each);
+    if (kept.id) {
+      try {
+        await this.#reload();
+        this.#tabs.tell({ kind: "hello", id: kept.id });
+      } catch (error) {
+        if (isGone(error)) this.#leave();
+        else this.#strip("offline");
+      }
+    }
+    this.#set({ ready: true });
+    this.#care();
+  }
+
+  /** Whether the customer looks at the conversation just now. */
+  look(open: boolean): void {
+    this.#open = open;
+    if (open) this.#read();
+    if (open && this.#identity && !this.state.known) void this.#connect().catch((error) => this.ears.trouble(error));
+    this.#care();
+  }
+
+  say(text: string): void {
+    const message: Unsent = { id: newId(), text, at: new Date().toISOString() };
+    this.#expect(message);
+    this.#outbox.put(message);
+    this.ears.message(bare({ id: message.id, from: "customer", text, at: message.at }));
+    this.#care();
+  }
+
+  /** Send again what could not be sent, or was not answered. */
+  again(line: Shown): void {
+    this.#mark(line.id, { sending: "now", problem: undefined, unanswered: false });
+    if (this.state.status === "open") this.#set({ pending: [...this.state.pending, line.id] });
+    this.#outbox.put({ id: line.id, text: line.text, at: line.at });
+    this.#care();
+  }
+
+  async person(): Promise<void> {
+    await this.#connect();
+    const { status } = await this.server.person(this.#kept.id!, this.#kept.token!);
+    this.#status(status, "");
+    this.#care();
+  }
+
+  async end(): Promise<void> {
+    const { status } = await this.server.end(this.#kept.id!, this.#kept.token!);
+    this.#status(status, "");
+  }
+
+  async rate(stars: number, comment: string): Promise<void> {
+    await this.server.rate(this.#kept.id!, this.#kept.token!, stars, comment);
+    this.memory.keep({ rated: true });
+  }
+
+  /** The thanks were seen; the card goes. */
+  ratingDone(): void {
+    this.#set({ rated: true });
+  }
+
+  judge(turn: Turn, verdict: object): Promise<null> {
+    return this.server.judge(turn.id, this.#kept.token!, bare({ ...verdict }));
+  }
+
+  click(turn: Turn, what: { suggestion: string } | { citation: string }): void {
+    void this.server.click(turn.id, this.#kept.token!, bare({ ...what }));
+  }
+
+  async forget(): Promise<void> {
+    await this.server.forget(this.#kept.id!, this.#kept.token!);
+    this.#leave();
+    this.#tabs.tell({ kind: "changed" });
+  }
+
+  /** Begin another conversation; this one stays among the earlier ones. */
+  fresh(): void {
+    const token = this.#kept.token;
+    this.#leave();
+    if (token) this.memory.keep({ visitor: token });
+    this.#tabs.tell({ kind: "changed" });
+  }
+
+  async earlier(): Promise<Summary[]> {
+    const token = this.#kept.token ?? this.#kept.visitor;
+    if (!token) return [];
+    const { conversations } = await this.server.list(token);
+    return conversations.filter((each) => each.last_text);
+  }
+
+  /** Go on with an earlier conversation. */
+  async choose(id: string): Promise<void> {
+    const kept = this.#kept;
+    if (kept.id === id) return;
+    const { token } = await this.server.token(id, (kept.token ?? kept.visitor)!);
+    this.#leave();
+    this.memory.keep({ id, token, visitor: token, unread: 0 });
+    await this.#reload();
+    this.#read();
+    this.#tabs.tell({ kind: "changed" });
+    this.#care();
+  }
+
+  tellDetails(details: { name?: string; email?: string }): void {
+    this.memory.keep({ details });
+    this.#set({ details });
+  }
+
+  async upload(file: File, signal: AbortSignal): Promise<void> {
+    const sent = await this.server.upload(this.#kept.id!, this.#kept.token!, file, signal);
+    const line: Line = bare({ id: sent.id, from: "customer", text: "", at: new Date().toISOString(), file: sent });
+    this.#tabs.tell({ kind: "said", id: this.#kept.id!, line });
+    this.#add(line);
+  }
+
+  download(file: FileInfo): Promise<Blob> {
+    return this.server.download(file.id, this.#kept.token!);
+  }
+
+  /** Who the customer is. What belongs to somebody else leaves this browser first. */
+  identify(identity: Identity): void {
+    const who = subjectOf(identity);
+    const { who: before } = this.#kept;
+    if (before && before !== who) this.logout();
+    this.#identity = identity;
+    this.#set({ identified: true });
+    if (this.#open) this.look(true);
+  }
+
+  logout(): void {
+    this.#identity = null;
+    this.#leave();
+    this.#outbox.clear();
+    this.memory.clear();
+    this.#set({ ...NOTHING, ready: true });
+    this.#tabs.tell({ kind: "changed" });
+  }
+
+  visible(): void {
+    clearTimeout(this.#asleep);
+    this.#asleep = 0;
+    if (document.visibilityState === "hidden") this.#asleep = window.setTimeout(() => this.#care(), ASLEEP_AFTER);
+    else if (this.#open) this.#read();
+    this.#care();
+  }
+
+  /** The network is back. */
+  hurry(): void {
+    this.#stream.hurry();
+    this.#outbox.hurry();
+  }
+
+  /** The page goes, perhaps to come back. */
+  pause(): void {
+    this.#tabs.want(false);
+  }
+
+  close(): void {
+    clearTimeout(this.#asleep);
+    clearTimeout(this.#expecting);
+    this.#outbox.close();
+    this.#tabs.close();
+    this.#stream.stop();
+  }
+
+  /** Hold a connection only while something may come that somebody waits for. */
+  #care(): void {
+    const { known, pending, status } = this.state;
+    const expected = pending.length > 0 || status === "waiting" || status === "person";
+    const asleep = document.visibilityState === "hidden" && this.#asleep === 0 && pending.length === 0;
+    this.#tabs.want(known && (this.#open || expected) && !asleep);
+    if (this.#tabs.leading) this.#stream.start();
+  }
+
+  // -- what is sent ---------------------------------------------------------------------------------------------------
+
+  #expect(message: Unsent): void {
+    if (this.state.lines.some((line) => line.id === message.id)) return;
+    const line: Shown = bare({ ...message, from: "customer", sending: "now" });
+    const pending = this.state.status === "waiting" || this.state.status === "person" ? [] : [message.id];
+    this.#set({ lines: [...this.state.lines, line], pending: [...this.state.pending, ...pending] });
+  }
+
+  async #deliver(message: Unsent): Promise<void> {
+    await this.#connect();
+    const { id, token } = this.#kept;
+    this.#care();
+    await this.server.say(id!, token!, { id: message.id, text: message.text });
+  }
+
+  #sent(message: Unsent): void {
+    this.#mark(message.id, { sending: undefined });
+    this.#set({ strip: "", status: this.state.status === "resolved" ? "open" : this.state.status });
+    this.#remember();
+    const line: Line = bare({ id: message.id, from: "customer", text: message.text, at: message.at });
+    this.#tabs.tell({ kind: "said", id: this.#kept.id!, line });
+    this.#care();
+    clearTimeout(this.#expecting);
+    this.#expecting = window.setTimeout(() => void this.#check(message.id), EXPECTED_WITHIN);
+  }
+
+  /** Nothing was heard of a message: look whether its answer is there and only the stream is not. */
+  async #check(id: string): Promise<void> {
+    if (!this.state.pending.includes(id) || this.state.partial[id] || this.#stream.polling) return;
+    await this.#reload().catch(() => {});
+    if (!this.state.pending.includes(id)) this.#stream.distrust();
+    else this.#expecting = window.setTimeout(() => void this.#check(id), 2 * EXPECTED_WITHIN);
+  }
+
+  /** A conversation, opened if there is none. */
+  #connect(): Promise<void> {
+    if (this.#kept.id) {
+      if (!this.state.known) this.#set({ known: true });
+      return Promise.resolve();
+    }
+    this.#opening ??= this.#start().finally(() => (this.#opening = null));
+    return this.#opening;
+  }
+
+  async #start(): Promise<void> {
+    const { visitor, details } = this.#kept;
+    const asked = bare({
+      ...(this.#identity ?? {}),
+      ...(this.#identity ? { resume: true } : {}),
+      ...(details ? { pre_chat: details } : {}),
+    });
+    const opened = await this.server.open(asked, visitor).catch((error: unknown) => {
+      if (visitor && isGone(error)) return this.server.open(asked);
+      throw error;
+    });
+    const who = this.#identity ? subjectOf(this.#identity) : undefined;
+    this.memory.keep({ id: opened.conversation_id, token: opened.token, visitor: opened.token, status: "open", who });
+    this.#stream.last = 0;
+    this.#set({ known: true, rated: false });
+    if (this.#identity) await this.#reload();
+    this.#tabs.tell({ kind: "changed" });
+    this.#care();
+  }
+
+  // -- what is heard --------------------------------------------------------------------------------------------------
+
+  #note(note: Note): void {
+    if (note.kind === "changed") {
+      const { id } = this.#kept;
+      if (this.memory.lasting && (id ?? "") !== this.#shown) void this.#switch(id);
+    } else if (note.kind === "read") {
+      this.#set({ unread: 0 });
+    } else if (note.id !== this.#kept.id) {
+      return;
+    } else if (note.kind === "event") {
+      if (this.#stream.running || (note.heard.id !== null && note.heard.id <= this.#stream.last)) return;
+      if (note.heard.id !== null) this.#stream.last = note.heard.id;
+      this.#hear(note.heard);
+    } else if (note.kind === "said") {
+      if (this.state.lines.some((line) => line.id === note.line.id)) return;
+      this.#add(note.line);
+      if (this.state.status === "open" && !note.line.file) this.#set({ pending: [...this.state.pending, note.line.id] });
+      this.#care();
+    } else if (note.kind === "hello") {
+      if (this.#stream.running) {
+        this.#tabs.tell({ kind: "so far", id: note.id, partial: { ...this.state.partial }, last: this.#stream.last });
+      }
+    } else if (!this.#stream.running && note.last > this.#stream.last) {
+      this.#stream.last = note.last;
+      this.#set({ partial: bare({ ...note.partial }) });
+    }
+  }
+
+  /** The id of the conversation that is shown. */
+  #shown = "";
+
+  async #switch(id: string | undefined): Promise<void> {
+    this.#tabs.want(false);
+    this.#set({ ...NOTHING, ready: true, identified: this.state.identified, details: this.state.details });
+    this.#shown = "";
+    if (id) await this.#reload().catch(() => {});
+    this.#care();
+  }
+
+  #hear({ name, data }: Heard): void {
+    if (typeof data !== "object" || data === null) return;
+    if (name === "token") {
+      const { message_id: id, text } = data as { message_id: string; text: string };
+      if (!this.state.pending.includes(id)) return;
+      this.#set({ partial: bare({ ...this.state.partial, [id]: (this.state.partial[id] ?? "") + text }) });
+    } else if (name === "turn") {
+      this.#turn(data as Turn);
+    } else if (name === "agent_message") {
+      const line = bare({ ...(data as Line), from: "agent" as const });
+      if (!this.state.lines.some((each) => each.id === line.id)) this.#arrived(line);
+    } else if (name === "status") {
+      const { status, name: agent } = data as { status: Status; name?: string };
+      this.#status(status, agent ?? "");
+    } else if (name === "error") {
+      const { message_id: id } = data as { message_id?: string };
+      if (!id || !this.state.pending.includes(id)) return;
+      this.#set({ pending: this.state.pending.filter((each) => each !== id) });
+      this.#mark(id, { unanswered: true });
+    }
+  }
+
+  #turn(turn: Turn): void {
+    const { lines, pending } = this.state;
+    if (lines.some((line) => line.turn?.id === turn.id)) return;
+    const line: Line = bare({ id: turn.id, from: "bot", text: turn.text, at: new Date().toISOString(), turn });
+    const [answered, ...rest] = pending;
+    if (answered === undefined) {
+      // another device asked: show the whole conversation anew
+      if (turn.status !== "waiting") void this.#reload().catch(() => {});
+      else if (turn.text) this.#arrived(line);
+      return;
+    }
+    const partial = bare({ ...this.state.partial });
+    delete partial[answered];
+    const place = lines.findIndex((each) => each.id === answered);
+    const asked = lines.map((each) => (each.id === answered ? bare({ ...each, sending: undefined }) : each));
+    const with_ = turn.text ? [...asked.slice(0, place + 1), line, ...asked.slice(place + 1)] : asked;
+    this.#set({ lines: with_, pending: rest, partial, strip: "" });
+    if (turn.text) this.#noticed(line);
+    this.#care();
+  }
+
+  #arrived(line: Line): void {
+    this.#add(line);
+    this.#noticed(line);
+  }
+
+  #noticed(line: Line): void {
+    this.ears.message(line);
+    const looking = this.#open && document.visibilityState === "visible";
+    if (looking) return this.#read();
+    const unread = this.state.unread + 1;
+    this.memory.keep({ unread });
+    this.#set({ unread });
+    this.ears.unread(unread);
+  }
+
+  #read(): void {
+    const seen = this.state.lines.at(-1)?.at;
+    if (seen) this.memory.keep({ seen, unread: 0 });
+    if (this.state.unread === 0) return;
+    this.#set({ unread: 0 });
+    this.ears.unread(0);
+    this.#tabs.tell({ kind: "read" });
+  }
+
+  #status(status: Status, agent: string): void {
+    if (status === this.state.status && agent === this.state.agent) return;
+    const quiet = status === "waiting" || status === "person";
+    this.#set({ status, agent, pending: quiet ? [] : this.state.pending });
+    this.#remember();
+    this.ears.status(status, agent);
+  }
+
+  /** Everything said, from the record; what is on its way from here stays. */
+  async #reload(): Promise<void> {
+    const { id, token, seen } = this.#kept;
+    const said: Conversation = await this.server.read(id!, token!);
+    if (id !== this.#kept.id) return;
+    const stored = said.messages.filter((line) => line.text || line.file);
+    const known = new Set(stored.map((line) => line.id));
+    const unsent = this.state.lines.filter((line) => line.sending && !known.has(line.id));
+    const last = stored.findLastIndex((line) => line.from !== "customer");
+    const owed = stored.slice(last + 1).filter((line) => line.text).map((line) => line.id);
+    const silent = said.status === "waiting" || said.status === "person";
+    const pending = silent ? [] : [...(said.status === "open" ? owed : []), ...unsent.filter((line) => line.sending !== "failed").map((line) => line.id)];
+    const partial = bare({ ...(this.#stream.running ? this.state.partial : {}) });
+    if (!this.#stream.running) this.#stream.last = said.last_event_id;
+    const shownBefore = new Set(this.state.lines.map((line) => line.id));
+    const fresh = stored.filter((line) => line.from !== "customer" && !shownBefore.has(line.id));
+    const agent = said.name ?? stored.findLast((line) => line.from === "agent")?.name ?? "";
+    this.#shown = id!;
+    this.#set({ known: true, status: said.status, agent: said.status === "person" ? agent : "", lines: [...stored, ...unsent], pending, partial });
+    this.#remember();
+    const missed = fresh.filter((line) => this.state.ready || (seen && line.at > seen));
+    for (const line of missed) if (this.state.ready) this.ears.message(line);
+    if (this.#open && document.visibilityState === "visible") this.#read();
+    else if (missed.length) {
+      const unread = this.state.ready ? this.state.unread + missed.length : missed.length;
+      this.memory.keep({ unread });
+      this.#set({ unread });
+      this.ears.unread(unread);
+    }
+  }
+
+  #leave(keepLines = false): void {
+    this.#tabs.want(false);
+    this.#stream.last = 0;
+    this.#shown = "";
+    const { details, who } = this.#kept;
+    this.memory.keep({ id: undefined, token: undefined, visitor: undefined, status: undefined, unread: 0, seen: undefined, rated: false, details, who });
+    const lines = keepLines ? this.state.lines.filter((line) => line.sending) : [];
+    const pending = lines.map((line) => line.id);
+    this.#set({ known: false, status: "open", agent: "", lines, pending, partial: bare({}), unread: 0, rated: false, strip: "" });
+  }
+
+  // -- the state ------------------------------------------------------------------------------------------------------
+
+  #add(line: Line): void {
+    this.#set({ lines: [...this.state.lines, line] });
+  }
+
+  #mark(id: string, changes: Partial<Shown>): void {
+    this.#set({ lines: this.state.lines.map((line) => (line.id === id ? bare({ ...line, ...changes }) : line)) });
+  }
+
+  #strip(strip: State["strip"]): void {
+    if (strip !== this.state.strip) this.#set({ strip });
+  }
+
+  /** What the loader of the next page must know without asking. */
+  #remember(): void {
+    const { status, pending } = this.state;
+    this.memory.keep({ status: pending.length ? "waiting" : status });
+    this.#shown = this.#kept.id ?? "";
+  }
+
+  #set(changes: Partial<State>): void {
+    this.state = bare({ ...this.state, ...changes });
+    this.ears.change();
+  }
+}
+
+export type { Site };

@@ -1,0 +1,124 @@
+"""Hostile text in the inbox, as message, sender, answer, title, reply, note and file name: shown, and never run."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import insert
+
+from bot.conversation.messages import Message, readable
+from bot.storage.canned import keep_canned
+from bot.storage.conversations import start_conversation
+from bot.storage.tables import FileRow
+from tests.bot.browser.conftest import Open, Watch
+from tests.bot.browser.console import at_console
+from tests.bot.browser.test_injection import TRAP, Hostile, run_raw
+from tests.bot.channels.office import Office, open_office, serving
+from tests.bot.storage.sample import ANNA, hire
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+SAMPLE = 40
+PER_PAGE = 20
+OURS = (
+    "main, div, section, header, aside, article, nav, details, summary, form, input, textarea, label, h1, h2, h3, p,"
+    " span, button, a, ul, li, dl, dt, dd, time, b, small, kbd, code"
+)
+PROVOKE = """
+() => {
+  const names = [...Object.keys(HTMLElement.prototype), ...Object.keys(window)];
+  const events = names.filter((name) => /^on[a-z]+$/.test(name));
+  const ours = "form, button, summary, .top, .composer, .bar, .tabs, .items, label, input, textarea";
+  for (const node of document.querySelectorAll("main *")) {
+    if (node.closest(ours)) continue;
+    for (const name of new Set([...events, ...node.getAttributeNames()])) {
+      if (name.startsWith("on")) node.dispatchEvent(new Event(name.slice(2)));
+    }
+    if (/^(javascript|data|vbscript):/i.test(node.href || "")) node.click();
+  }
+  return window.__ran || 0;
+}
+"""
+
+
+@pytest.fixture(scope="module", params=["sample", pytest.param("all", marks=pytest.mark.campaign)])
+def payloads(shared_datasets: Path, request: pytest.FixtureRequest) -> list[str]:
+    """A fixed sample, spread evenly over both collections; all of them in the campaign."""
+    naughty: list[str] = json.loads((shared_datasets / "attacks" / "blns.json").read_text("utf-8"))
+    scripts = (shared_datasets / "attacks" / "xss.txt").read_text("utf-8").splitlines()
+    everything = [text for text in [*naughty, *scripts] if readable(text) and len(text) <= 4_000]
+    assert len(everything) > 6_500
+    return everything if request.param == "all" else everything[:: len(everything) // SAMPLE][:SAMPLE]
+
+
+def test_attacks_in_the_inbox_are_shown_as_text(open_page: Open, payloads: Sequence[str], tmp_path: Path) -> None:
+    assert len(payloads) >= SAMPLE
+    with open_office(tmp_path, Hostile()) as office, serving(office.application) as service:  # type: ignore[arg-type]
+        hire(office.database)
+        page = at_console(open_page, office, "lead", url=service.url)
+        page.add_init_script(TRAP)
+        for batch in batches(payloads):
+            conversation = told(office, batch)
+            page.goto(f"{service.url}/console/inbox/{conversation}?view=open")
+            page.locator("#draft-text").wait_for(state="attached")
+            assert page.evaluate(PROVOKE) == 0
+            for kind in ("customer", "bot", "agent", "note"):
+                shown = page.locator(f"#story .said.{kind} .text").all_text_contents()
+                assert shown == [readable(text) for text in batch], kind
+            assert page.locator(".file .name").all_text_contents() == list(batch)
+            # a refresh goes the way of htmx, which puts HTML into the page
+            office.desk.leave_note(conversation, ANNA, uuid.uuid4().hex, readable(batch[0]))
+            page.locator("#story .said.note").nth(len(batch)).wait_for()
+            assert page.evaluate(PROVOKE) == 0
+            assert page.evaluate(f"document.querySelectorAll('main *:not({OURS})').length") == 0
+            links = page.evaluate("[...document.links].map((link) => link.href)")
+            assert all(link.startswith((service.url, "https://")) for link in links)
+            page.goto(f"{service.url}/console/replies")
+            assert page.evaluate(PROVOKE) == 0
+            assert page.evaluate(f"document.querySelectorAll('main *:not({OURS})').length") == 0
+        page.close()
+
+
+def told(office: Office, batch: Sequence[str]) -> str:
+    """A conversation in which every attack stands in every place that the inbox shows."""
+    sender = batch[0]
+    conversation = start_conversation(office.database, channel="web", sender=sender, site=batch[-1][:64]).id
+    for number, text in enumerate(batch):
+        office.desk.answer(Message(f"m{number}", conversation, sender, "web", text, datetime.now(UTC)))
+        if readable(text):
+            keep_canned(office.database, readable(text)[:80], text)
+    office.desk.take(conversation, ANNA)
+    for text in batch:
+        office.desk.reply(conversation, ANNA, uuid.uuid4().hex, text)
+        office.desk.leave_note(conversation, ANNA, uuid.uuid4().hex, text)
+    # As they came, which the door would not let in: the inbox must stand even so.
+    row = {"conversation_id": conversation, "after": 1, "bytes": 1_024, "type": "image/png"}
+    rows = [
+        row | {"id": f"{number:03}-{uuid.uuid4().hex}", "name": name, "created_at": datetime.now(UTC)}
+        for number, name in enumerate(batch)
+    ]
+    office.database.write(lambda connection: connection.execute(insert(FileRow), rows))
+    return conversation
+
+
+def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:
+    """The control: a sample that ran nowhere would prove nothing about the inbox."""
+    context = browser.new_context()
+    Watch(context)
+    context.route("**/*", lambda route: route.abort())
+    page = context.new_page()
+    ran = sum(run_raw(page, text) for text in payloads)
+    context.close()
+    assert ran > len(payloads) // 3
+
+
+def batches(payloads: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(payloads), PER_PAGE):
+        yield payloads[start : start + PER_PAGE]

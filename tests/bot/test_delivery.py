@@ -1,0 +1,258 @@
+"""Notifications over real connections: a small mail server and a small web server of our own, on loopback."""
+
+from __future__ import annotations
+
+import email
+import hashlib
+import hmac
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.message import Message as Letter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bot import FrontdeskError
+from bot.delivery import Courier, Deliver, MailServer, caller, mailer
+from bot.serving import Desk
+from bot.storage.database import Database
+from bot.storage.outbox import Kind, due, undelivered
+from tests.bot.storage.sample import message, open_conversation, open_record
+from tests.bot.storage.test_handover import Bot
+
+SECRET = "a secret of 16 or more characters"
+
+
+class Post(socketserver.StreamRequestHandler):
+    """Enough of SMTP for a letter. `refuse` letters are turned away first."""
+
+    def handle(self) -> None:
+        server = self.server
+        assert isinstance(server, PostOffice)
+        self.say("220 post.test")
+        while line := self.rfile.readline().decode().strip():
+            word = line.split()[0].upper()
+            if word == "DATA":
+                self.say("354 go on")
+                letter = b""
+                while (piece := self.rfile.readline()) != b".\r\n":
+                    letter += piece
+                if server.refuse > 0:
+                    server.refuse -= 1
+                    self.say("451 the disk is full")
+                else:
+                    server.letters.append(email.message_from_bytes(letter))
+                    self.say("250 kept")
+            elif word == "EHLO":
+                self.say("250-post.test\r\n250 AUTH PLAIN")
+            elif word == "AUTH":
+                server.signed_in.append(line)
+                self.say("235 welcome")
+            elif word == "QUIT":
+                self.say("221 bye")
+                return
+            else:
+                self.say("250 ok")
+
+    def say(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+
+class PostOffice(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Post)
+        self.letters: list[Letter] = []
+        self.signed_in: list[str] = []
+        self.refuse = 0
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps the calls; answers what it is told, 200 at the end."""
+
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Receiver)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.calls.append((dict(self.headers), body))
+        self.send_response(server.answers.pop(0) if server.answers else 200)
+        self.send_header("Location", "http://169.254.169.254/")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+class Receiver(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Hook)
+        self.calls: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+
+    @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def running(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def post_office() -> Iterator[PostOffice]:
+    server = PostOffice()
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with open_record(tmp_path) as database:
+        yield database
+
+
+def mail(post_office: PostOffice, **changed: object) -> Deliver:
+    values = {"host": "127.0.0.1", "port": post_office.server_address[1], "security": "none", "user": "bot",
+              "password": "p", "sender": "bot@shop.test", "to": ("team@shop.test", "lea@shop.test")}  # fmt: skip
+    return mailer(MailServer(**(values | changed)), "https://chat.shop.test/")  # type: ignore[arg-type]
+
+
+def ask(database: Database, *kinds: Kind) -> str:
+    """A customer asks for a person, through the desk."""
+    conversation = open_conversation(database)
+    desk = Desk(database, Bot(), notify=kinds)  # type: ignore[arg-type]
+    desk.ask_for_person(conversation, "urgent")
+    desk.close()
+    return conversation
+
+
+def test_a_letter_says_who_waits_and_where_and_quotes_nobody(database: Database, post_office: PostOffice) -> None:
+    conversation = ask(database, "email")
+    (notice,) = due(database, datetime.now(UTC))
+    assert Courier(database, {"email": mail(post_office)}).go_round(datetime.now(UTC)) == 1
+    (letter,) = post_office.letters
+    assert letter["Subject"] == "A customer waits: has something urgent"
+    assert (letter["From"], letter["To"]) == ("bot@shop.test", "team@shop.test, lea@shop.test")
+    assert letter["Frontdesk-Id"] == notice.id and notice.id in letter["Message-ID"]
+    said = letter.get_payload(decode=True).decode()  # type: ignore[union-attr]
+    assert f"https://chat.shop.test/console/inbox/{conversation}" in said
+    assert post_office.signed_in and due(database, datetime.now(UTC)) == []
+
+
+def test_what_a_mail_server_refuses_comes_later_under_the_same_id(database: Database, post_office: PostOffice) -> None:
+    ask(database, "email")
+    (notice,) = due(database, datetime.now(UTC))
+    post_office.refuse = 1
+    courier = Courier(database, {"email": mail(post_office)})
+    assert courier.go_round(datetime.now(UTC)) == 0
+    (letter,) = undelivered(database)
+    assert "451 the disk is full" in letter.problem and not letter.given_up
+    assert courier.go_round(datetime.now(UTC)) == 0, "not before its time"
+    assert courier.go_round(datetime.now(UTC) + timedelta(seconds=11)) == 1
+    assert [one["Frontdesk-Id"] for one in post_office.letters] == [notice.id]
+
+
+def test_a_server_without_starttls_gets_no_password(database: Database, post_office: PostOffice) -> None:
+    ask(database, "email")
+    Courier(database, {"email": mail(post_office, security="starttls")}).go_round(datetime.now(UTC))
+    assert post_office.letters == post_office.signed_in == []
+    assert "STARTTLS" in undelivered(database)[0].problem
+
+
+def test_a_call_is_signed_over_its_moment_and_body(database: Database, receiver: Receiver) -> None:
+    conversation = ask(database, "webhook")
+    call = caller(f"http://{receiver.place}/hook?a=1", SECRET, (receiver.place,))
+    assert Courier(database, {"webhook": call}).go_round(datetime.now(UTC)) == 1
+    ((headers, body),) = receiver.calls
+    signed = hmac.new(SECRET.encode(), f"{headers['Frontdesk-Timestamp']}.".encode() + body, hashlib.sha256)
+    assert headers["Frontdesk-Signature"] == f"v1={signed.hexdigest()}"
+    assert abs(int(headers["Frontdesk-Timestamp"]) - time.time()) < 60
+    told = json.loads(body)
+    assert told.pop("asked_at") and told == {
+        "id": headers["Frontdesk-Id"],
+        "event": "handover.asked",
+        "conversation_id": conversation,
+        "reason": "urgent",
+        "site": "",
+    }
+
+
+@pytest.mark.parametrize("answer", [500, 404, 302])
+def test_a_call_that_is_not_taken_is_made_again(database: Database, receiver: Receiver, answer: int) -> None:
+    """A redirect is not followed: it leads where nobody checked."""
+    ask(database, "webhook")
+    receiver.answers = [answer]
+    courier = Courier(database, {"webhook": caller(f"http://{receiver.place}/", SECRET, (receiver.place,))})
+    now = datetime.now(UTC)
+    assert courier.go_round(now) == 0 and str(answer) in undelivered(database)[0].problem
+    assert courier.go_round(now + timedelta(seconds=11)) == 1
+    assert len({headers["Frontdesk-Id"] for headers, _ in receiver.calls}) == 1 and len(receiver.calls) == 2
+
+
+def test_private_addresses_are_not_called_unless_named(database: Database, receiver: Receiver) -> None:
+    ask(database, "webhook")
+    Courier(database, {"webhook": caller(f"http://{receiver.place}/", SECRET)}).go_round(datetime.now(UTC))
+    assert receiver.calls == []
+    assert f'webhook.private = ["{receiver.place}"]' in undelivered(database)[0].problem
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com/", "javascript:alert(1)", "http://user@example.com/", "nonsense"])
+def test_an_address_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(FrontdeskError, match=r"webhook\.url"):
+        caller(url, SECRET)
+
+
+def test_one_way_that_fails_does_not_hold_up_the_other(database: Database, receiver: Receiver) -> None:
+    ask(database, "email", "webhook")
+
+    def broken(notice: object) -> None:
+        raise ValueError("a fault of ours")
+
+    call = caller(f"http://{receiver.place}/", SECRET, (receiver.place,))
+    assert Courier(database, {"email": broken, "webhook": call}).go_round(datetime.now(UTC)) == 1
+    assert "ValueError" in undelivered(database)[0].problem
+
+
+def test_the_courier_delivers_by_itself_until_it_is_stopped(database: Database, receiver: Receiver) -> None:
+    courier = Courier(database, {"webhook": caller(f"http://{receiver.place}/", SECRET, (receiver.place,))})
+    thread = threading.Thread(target=courier.run)
+    thread.start()
+    ask(database, "webhook")
+    deadline = time.monotonic() + 10
+    while not receiver.calls and time.monotonic() < deadline:
+        time.sleep(0.01)
+    courier.stop()
+    thread.join(10)
+    assert len(receiver.calls) == 1 and not thread.is_alive()
+
+
+def test_a_hand_over_by_the_bot_is_notified_too(database: Database) -> None:
+    conversation = open_conversation(database)
+    desk = Desk(database, Bot(), notify=("email",))  # type: ignore[arg-type]
+    desk.answer(message(conversation, "1", "person"))
+    desk.answer(message(conversation, "2", "person"))
+    desk.close()
+    assert [json.loads(notice.payload)["reason"] for notice in due(database, datetime.now(UTC))] == ["asked"]
