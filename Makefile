@@ -52,7 +52,7 @@ widget: widget-parts  ## the chat widget anew from its source, with types and un
 widget-parts: $(WIDGET)/node_modules/.installed
 
 $(WIDGET)/node_modules/.installed: $(WIDGET)/package-lock.json
-	@node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' || { echo "the widget is built with Node 20.19 or newer" >&2; exit 2; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "the widget is built with Node 20.19 or newer" >&2; exit 2; }
 	cd $(WIDGET) && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
