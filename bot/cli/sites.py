@@ -6,7 +6,6 @@ Owns how a site is written on a command line and shown on a terminal. What a sit
 from __future__ import annotations
 
 import getpass
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from bot.settings import load_settings
 
 if TYPE_CHECKING:
     from bot.storage.database import Database
-    from bot.storage.sites import Hours, PreChat, Site
+    from bot.storage.sites import PreChat, Site
 
 Origins = Annotated[
     list[str] | None, typer.Option("--origin", help="A page's origin, https://shop.example; may be given often.")
@@ -38,8 +37,6 @@ AskFor = Annotated[
 Signed = Annotated[
     bool | None, typer.Option("--identity-required/--anonymous", help="Whether customers must be signed in.")
 ]
-
-_HOURS = re.compile(r"(?P<first>[A-Za-z]{3})(?:-(?P<last>[A-Za-z]{3}))? (?P<opens>\d\d:\d\d)-(?P<closes>\d\d:\d\d)")
 
 sites = typer.Typer(help="The websites that show the widget.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -170,30 +167,17 @@ def _with(
     identity_required: bool | None,
 ) -> Site:
     """The site with what was given on the command line."""
+    from bot.storage.sites import hours_of
+
     return replace(
         site,
         origins=site.origins if origins is None else tuple(filter(None, origins)),
         link_hosts=site.link_hosts if link_hosts is None else tuple(filter(None, link_hosts)),
-        hours=site.hours if hours is None else tuple(one for text in filter(None, hours) for one in _hours(text)),
+        hours=site.hours if hours is None else tuple(one for text in filter(None, hours) for one in hours_of(text)),
         time_zone=site.time_zone if time_zone is None else time_zone,
         pre_chat=site.pre_chat if ask is None else tuple(_asked(text) for text in filter(None, ask)),
         identity_required=site.identity_required if identity_required is None else identity_required,
     )
-
-
-def _hours(text: str) -> list[Hours]:
-    from bot.storage.sites import DAYS, Hours
-
-    found = _HOURS.fullmatch(text.strip())
-    days = [day.lower() for day in DAYS]
-    first = found["first"].lower() if found else ""
-    last = (found["last"] or first).lower() if found else ""
-    if found is None or first not in days or last not in days:
-        raise FrontdeskError(f'--hours {text!r}: write "Mon-Fri 09:00-17:00" or "Sat 10:00-14:00"')
-    span = range(days.index(first), days.index(last) + 1)
-    if not span:
-        raise FrontdeskError(f"--hours {text!r}: the week begins on Monday; write what goes past Sunday as two")
-    return [Hours(day, found["opens"], found["closes"]) for day in span]
 
 
 def _asked(text: str) -> PreChat:

@@ -1,14 +1,16 @@
 """Putting the chat on a website: the sites, where each may be shown, how it looks, and the line to paste.
 
-Owns the routes under /console/install. What a site is and which origins are exact is decided in `bot.storage.sites`;
-the secret that signs customers in is shown once, on the page that answers.
+Owns the routes under /console/install and how a site is written in a form. What a site may be is decided in
+`bot.storage.sites`, which names every problem; the secret that signs customers in is shown once, on the page that
+answers.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
+from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
@@ -19,13 +21,21 @@ from bot.console.access import Refused, Who
 from bot.console.office import Office, TheOffice
 from bot.console.pages import environment, go, page
 from bot.storage.people import Session
-from bot.storage.sites import Site, Theme, all_sites, change_site, create_site, find_site, new_identity_secret
+from bot.storage.sites import (
+    PreChat,
+    Site,
+    Theme,
+    all_sites,
+    change_site,
+    create_site,
+    find_site,
+    hours_lines,
+    hours_of,
+    new_identity_secret,
+)
 
 Field = Annotated[str, Form(max_length=2_000)]
 
-COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+\.)*[a-z0-9-]+(?::[0-9]{1,5})?")
-HOST = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+(?::[0-9]{1,5})?")
 OURS = ("", "default")
 """The site that is always there: our own chat page."""
 TEST_POLICY = (
@@ -47,8 +57,7 @@ def add(
     request: Request, office: TheOffice, door: TheDoor, who: Who, name: Field = "", origins: Field = ""
 ) -> Response:
     try:
-        title = _title(name)
-        site, secret = create_site(door.database, title, origins=_origins(origins), actor=who.person.id)
+        site, secret = create_site(door.database, _one_line(name), origins=_words(origins), actor=who.person.id)
     except FrontdeskError as error:
         shown = {"sites": all_sites(door.database), "name": name, "origins": origins, "problem": _sentence(error)}
         return page("sites.html", who, shown, status=422)
@@ -75,27 +84,32 @@ def change(
     greeting: Field = "",
     position: Field = "",
     mode: Field = "",
+    hours: Field = "",
+    time_zone: Field = "",
     ask_name: Field = "",
     ask_email: Field = "",
     identity_required: Field = "",
 ) -> Response:
     before = _found(door, site_id)
+    asked: list[PreChat] = []
+    asked += ["name"] if ask_name else []
+    asked += ["email"] if ask_email else []
+    wanted = replace(
+        before,
+        name=_one_line(name),
+        origins=_words(origins) if site_id not in OURS else before.origins,
+        link_hosts=_words(link_hosts),
+        theme=_theme(colour, text, greeting, position, mode),
+        time_zone=time_zone.strip() or "UTC",
+        pre_chat=tuple(asked),
+        identity_required=bool(identity_required),
+    )
+    lines = [line for line in hours.splitlines() if line.strip()]
     try:
-        asked: list[Literal["name", "email"]] = []
-        asked += ["name"] if ask_name else []
-        asked += ["email"] if ask_email else []
-        changed = replace(
-            before,
-            name=_title(name),
-            origins=_origins(origins) if site_id not in OURS else before.origins,
-            link_hosts=_hosts(link_hosts),
-            theme=_theme(colour, text, greeting, position, mode),
-            pre_chat=tuple(asked),
-            identity_required=bool(identity_required),
-        )
-        change_site(door.database, changed, actor=who.person.id)
+        open_at = tuple(one for line in lines for one in hours_of(line))
+        change_site(door.database, replace(wanted, hours=open_at), actor=who.person.id)
     except FrontdeskError as error:
-        return _site(request, office, door, who, before, problem=_sentence(error), status=422)
+        return _site(request, office, door, who, wanted, hours=lines, problem=_sentence(error), status=422)
     return go(f"/console/install/{site_id}?saved=1")
 
 
@@ -121,6 +135,7 @@ def _site(
     who: Session,
     site: Site,
     *,
+    hours: Sequence[str] | None = None,
     secret: str = "",
     problem: str = "",
     saved: bool = False,
@@ -136,6 +151,8 @@ def _site(
         "secret": secret,
         "problem": problem,
         "saved": saved,
+        "hours": hours_lines(site.hours) if hours is None else hours,
+        "time_zones": sorted(available_timezones()),
     }
     return page("site.html", who, shown, status=status)
 
@@ -147,42 +164,25 @@ def _found(door: Door, site_id: str) -> Site:
     return site
 
 
-def _title(name: str) -> str:
-    name = " ".join(name.split())
-    if not name or len(name) > 80:
-        raise FrontdeskError("a site has a name of 1 to 80 characters")
-    return name
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
-def _origins(text: str) -> tuple[str, ...]:
-    return _each(text, ORIGIN, "an origin is a scheme, a host and perhaps a port, e.g. https://www.example.com")
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    return _each(text, HOST, "a host is a name without https:// and without a path, e.g. www.example.com")
-
-
-def _each(text: str, pattern: re.Pattern[str], meaning: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(part.lower().removesuffix("/") for part in text.replace(",", " ").split()))
-    if strange := next((part for part in found if not pattern.fullmatch(part)), ""):
-        raise FrontdeskError(f"{strange[:60]!r}: {meaning}")
-    return found
+def _words(text: str) -> tuple[str, ...]:
+    """What stands in a field that holds several, between commas, blanks or line ends."""
+    return tuple(text.replace(",", " ").split())
 
 
 def _theme(colour: str, text: str, greeting: str, position: str, mode: str) -> Theme:
-    if not COLOUR.fullmatch(colour):
-        raise FrontdeskError(f"{colour[:20]!r} is no colour: write six hexadecimal digits, e.g. #1f5fbf")
-    if len(text) > 60 or len(greeting) > 200:
-        raise FrontdeskError("a header has at most 60 characters, a greeting at most 200")
     return Theme(
         colour=colour.lower(),
-        text=" ".join(text.split()),
-        greeting=" ".join(greeting.split()),
+        text=_one_line(text),
+        greeting=_one_line(greeting),
         position="left" if position == "left" else "right",
         mode="light" if mode == "light" else "dark" if mode == "dark" else "auto",
     )
 
 
 def _sentence(error: FrontdeskError) -> str:
-    said = str(error)
-    return f"{said[:1].upper()}{said[1:]}."
+    """Every problem as a sentence of its own."""
+    return " ".join(f"{line[:1].upper()}{line[1:]}." for line in str(error).splitlines())

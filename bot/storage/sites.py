@@ -31,6 +31,8 @@ PreChat = Literal["name", "email"]
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_DAYS_AND_TIMES = re.compile(r"(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))? (?P<times>.+)")
+_TIMES = re.compile(r"(?P<opens>\d\d:\d\d)-(?P<closes>\d\d:\d\d)")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _IPV6 = re.compile(r"[0-9a-f:.]{2,45}")
@@ -159,21 +161,39 @@ def is_open(site: Site, now: datetime) -> bool:
 
 def hours_text(site: Site) -> str | None:
     """The hours in one line, days with the same ones together: "Mon-Fri 09:00-17:00 (Europe/Berlin)"."""
-    if not site.hours:
-        return None
+    return f"{'; '.join(hours_lines(site.hours))} ({site.time_zone})" if site.hours else None
+
+
+def hours_lines(hours: Sequence[Hours]) -> list[str]:
+    """Hours as people write them, neighbouring days with the same ones together: "Mon-Fri 09:00-12:00, 13:00-17:00"."""
     by_day = [
-        ", ".join(f"{one.opens}-{one.closes}" for one in sorted(site.hours, key=lambda h: h.opens) if one.day == day)
+        ", ".join(f"{one.opens}-{one.closes}" for one in sorted(hours, key=lambda h: h.opens) if one.day == day)
         for day in range(7)
     ]
-    parts, day = [], 0
+    lines, day = [], 0
     while day < 7:
         last = day
         while last < 6 and by_day[last + 1] == by_day[day]:
             last += 1
         if by_day[day]:
-            parts.append(f"{DAYS[day] if last == day else f'{DAYS[day]}-{DAYS[last]}'} {by_day[day]}")
+            lines.append(f"{DAYS[day] if last == day else f'{DAYS[day]}-{DAYS[last]}'} {by_day[day]}")
         day = last + 1
-    return f"{'; '.join(parts)} ({site.time_zone})"
+    return lines
+
+
+def hours_of(line: str) -> tuple[Hours, ...]:
+    """What one line of `hours_lines` says. Raises FrontdeskError for any other; times are judged with their site."""
+    days = [day.lower() for day in DAYS]
+    found = _DAYS_AND_TIMES.fullmatch(" ".join(line.lower().split()))
+    first = found["first"] if found else ""
+    last = (found["last"] or first) if found else ""
+    times = [_TIMES.fullmatch(part.strip()) for part in found["times"].split(",")] if found else []
+    if first not in days or last not in days or None in times:
+        raise FrontdeskError(f'hours: {line!r} is not understood; write "Mon-Fri 09:00-17:00" or "Sat 10:00-14:00"')
+    span = range(days.index(first), days.index(last) + 1)
+    if not span:
+        raise FrontdeskError(f"hours: {line!r}: the week begins on Monday; write what goes past Sunday as two")
+    return tuple(Hours(day, one["opens"], one["closes"]) for day in span for one in times if one)
 
 
 def next_opening(site: Site, now: datetime) -> datetime | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot import FrontdeskError
 from bot.storage.database import Database
@@ -21,6 +24,8 @@ from bot.storage.sites import (
     create_site,
     find_site,
     host_of,
+    hours_lines,
+    hours_of,
     hours_text,
     identity_secret,
     is_open,
@@ -190,3 +195,16 @@ def test_hours_in_words_and_the_next_opening() -> None:
     sunday = datetime(2026, 1, 11, 12, tzinfo=UTC)
     assert next_opening(BERLIN, sunday) == datetime(2026, 1, 12, 8, tzinfo=UTC)
     assert next_opening(BERLIN, datetime(2026, 1, 5, 12, tzinfo=UTC)) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 23), st.integers(1, 60)), max_size=20))
+def test_hours_read_back_from_what_is_written(spans: list[tuple[int, int, int]]) -> None:
+    hours = {Hours(day, f"{hour:02}:00", f"{hour:02}:{minute - 1:02}") for day, hour, minute in spans}
+    written = hours_lines(sorted(hours, key=lambda one: (one.day, one.opens)))
+    assert {one for line in written for one in hours_of(line)} == hours
+
+
+@pytest.mark.parametrize("line", ["", "Mon", "Mon-Fri", "Mon-Fri 9-17", "Fri-Mon 09:00-17:00", "Mon 09:00-10:00, x"])
+def test_hours_that_are_none_are_quoted(line: str) -> None:
+    with pytest.raises(FrontdeskError, match=re.escape(repr(line))):
+        hours_of(line)
