@@ -58,21 +58,19 @@ def _tones(tones: Tones | None, count: int) -> tuple[list[Sentiment], list[bool]
 
 
 class BatchingReader:
-    """Reads the questions of concurrent turns in few calls of the reader behind it, `at_once` of them at a time.
+    """Reads the questions of concurrent turns in one call of the reader behind it.
 
     Whoever comes while the reader is idle reads at once, alone; whoever comes while it is busy joins the next batch,
-    which the first of them leads. So nobody waits for a timer. A batch takes its share of those who wait: with a call
-    a core, all cores read.
+    which the first of them leads. So nobody waits for a timer.
     """
 
-    def __init__(self, reader: Reader, told: Callable[[int], None] | None = None, at_once: int = 1) -> None:
+    def __init__(self, reader: Reader, told: Callable[[int], None] | None = None) -> None:
         """`told` gets the number of questions of each batch."""
         self._reader = reader
         self._told = told
-        self._at_once = at_once
         self._lock = threading.Lock()
         self._waiting: list[_Asked] = []
-        self._leaders = 0
+        self._busy = False
 
     @property
     def version(self) -> str:
@@ -82,45 +80,35 @@ class BatchingReader:
         asked = _Asked(questions)
         with self._lock:
             self._waiting.append(asked)
-            asked.leads = self._leaders < self._at_once
-            self._leaders += asked.leads
-        if not asked.leads:
+            leads = not self._busy
+            self._busy = True
+        if not leads:
             asked.woken.wait()
-        if asked.leads:
-            self._lead(asked)
-        asked.done.wait()  # at once, but for a leader whose own questions another one took along
+        if asked.outcome is None:
+            self._lead()
         if isinstance(asked.outcome, list):
             return asked.outcome
         assert asked.outcome is not None
         raise asked.outcome
 
-    def _lead(self, own: _Asked) -> None:
-        """Reads shares of what waits until its own is taken, then leaves the lead to the first who does not lead."""
-        leads = True
-        while leads:
-            with self._lock:
-                share = min(_MOST_PER_BATCH, -(-len(self._waiting) // self._at_once))
-                batch, self._waiting = self._waiting[:share], self._waiting[share:]
-            if self._told is not None and batch:
-                self._told(sum(len(asked.questions) for asked in batch))
+    def _lead(self) -> None:
+        """Reads what waits, and leaves the lead to the first who came meanwhile."""
+        with self._lock:
+            batch, self._waiting = self._waiting[:_MOST_PER_BATCH], self._waiting[_MOST_PER_BATCH:]
+        if self._told is not None:
+            self._told(sum(len(asked.questions) for asked in batch))
+        try:
             self._read(batch)
+        finally:
             with self._lock:
-                # Whoever leads reads on until its own is taken, so nobody is left behind when none follows.
-                leads = own in self._waiting
-                following = None if leads else next((asked for asked in self._waiting if not asked.leads), None)
-                if following is not None:
-                    following.leads = True
-                elif not leads:
-                    self._leaders -= 1
+                self._busy = bool(self._waiting)
+                following = self._waiting[0] if self._waiting else None
             for asked in batch:
-                asked.done.set()
                 asked.woken.set()
             if following is not None:
                 following.woken.set()
 
     def _read(self, batch: Sequence[_Asked]) -> None:
-        if not batch:
-            return
         try:
             readings = self._reader.read([question for asked in batch for question in asked.questions])
             rest = iter(readings)
@@ -138,9 +126,6 @@ class _Asked:
     def __init__(self, questions: Sequence[Query]) -> None:
         self.questions = questions
         self.woken = threading.Event()
-        """To lead, or because it is done."""
-        self.done = threading.Event()
-        self.leads = False
         self.outcome: list[Reading] | Exception | None = None
 
 

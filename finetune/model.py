@@ -274,9 +274,10 @@ class QuestionModel:
             none = np.zeros((0, self.encoder.dimension), np.float32)
             return Readings(self.head.intents, np.zeros((0, len(self.head.intents))), np.zeros(0), none, none, none)
         last, window = self.encoder.encode(self.adapted, batch)
-        expected = self.precedents.expected(window)
-        # Without any history message and window are the same rows.
-        alone = self.precedents.expected(last) if any(history for _, history in batch) else expected
+        # Without any history message and window are the same rows; else one look at the memory is for both.
+        both = np.vstack([window, last]) if any(history for _, history in batch) else window
+        expected = self.precedents.expected(both)
+        expected, alone = expected[: len(batch)], expected[-len(batch) :]
         known_alone, known = np.linalg.norm(alone, axis=1), np.linalg.norm(expected, axis=1)
         stands = (known_alone >= known + STANDS_ALONE)[:, None]
         expected = np.where(stands, alone, expected)

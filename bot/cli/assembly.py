@@ -205,9 +205,7 @@ def assistant_of(
     reason = "; ".join(parts.shortcomings)
     reader: Reader = Absent(reason)
     if parts.model is not None and parts.manifest is not None:
-        # The exported graph runs on one core a call and lets others run meanwhile; torch would fight for the cores.
-        at_once = (os.cpu_count() or 1) if parts.model.exported else 1
-        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version), told, at_once)
+        reader = BatchingReader(ModelReader(parts.model, parts.manifest.version), told)
     searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
     thresholds = thresholds_of(parts.manifest)
     return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds, also_asked=also_asked)

@@ -47,6 +47,9 @@ def serve(
 
 def run_service(settings: Settings, host: str, port: int) -> None:
     """Open the parts, answer what an earlier process still owed, and serve until a signal comes."""
+    # Before NumPy and FAISS are there, which read it once: for one message a second thread gains nothing, and while the
+    # two wait for each other they take twice the time of the cores (docs/decisions.md).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from bot.channels.web.limits import Allowance
     from bot.channels.web.logbook import keep_last_words
     from bot.channels.web.pages import Storefront

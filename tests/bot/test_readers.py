@@ -95,11 +95,10 @@ def test_a_question_that_cannot_be_read_costs_the_others_nothing() -> None:
     assert intents(reader.read(queries("after"))) == ["after"]
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_many_threads_each_get_their_own(at_once: int) -> None:
+def test_many_threads_each_get_their_own() -> None:
     slow = Slow()
     slow.go_on.release(100_000)
-    reader = BatchingReader(slow, at_once=at_once)
+    reader = BatchingReader(slow)
 
     def ask(person: int) -> bool:
         return all(intents(reader.read(queries(f"{person}-{n}"))) == [f"{person}-{n}"] for n in range(100))
@@ -107,26 +106,6 @@ def test_many_threads_each_get_their_own(at_once: int) -> None:
     with ThreadPoolExecutor(16) as threads:
         assert all(threads.map(ask, range(16)))
     assert sum(map(len, slow.batches)) == 1600
-    assert reader._leaders == 0, "somebody leads nobody"
-
-
-def test_as_many_read_at_once_as_may_and_share_who_waits() -> None:
-    slow = Slow()
-    sizes: list[int] = []
-    reader = BatchingReader(slow, sizes.append, at_once=2)
-    with ThreadPoolExecutor(30) as threads:
-        readings = []
-        for name in ("first", "second"):
-            readings.append(threads.submit(reader.read, queries(name)))
-            assert slow.begun.acquire(timeout=SOON), "the second one need not wait for the first"
-        readings += [threads.submit(reader.read, queries(f"{n}")) for n in range(10)]
-        waiting(reader, 10)
-        assert not slow.begun.acquire(blocking=False), "a third one must wait"
-        slow.go_on.release(100)
-        given = [intents(reading.result(SOON)) for reading in readings]
-    assert given == [["first"], ["second"], *([f"{n}"] for n in range(10))]
-    assert sizes[:3] == [1, 1, 5] and sum(sizes) == 12, "who waits is shared out, not taken by one"
-    assert reader._leaders == 0
 
 
 class Model:
