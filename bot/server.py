@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -62,6 +63,8 @@ SECONDS_FOR_A_HEAD = 15.0
 """How long a connection may stay without a whole request: one that drips its head only holds a place."""
 
 QUIET_SECONDS = 0.4
+LAST_WORDS_SECONDS = 1.0
+FIRST_INHERITED = 3
 MOST_FILES = 16_384
 KEPT_ALIVE_SECONDS = 75
 """Longer than a proxy keeps a connection (nginx 60): the side that closes first never cuts a request under way."""
@@ -113,7 +116,11 @@ def create_application(
     application.state.door = door
     application.state.office = Office(address)
     application.state.overload = Overload(
-        application, desk, lambda: door.draining, meters.refused if meters is not None else None
+        application,
+        desk,
+        lambda: door.draining,
+        meters.refused if meters is not None else None,
+        door.sites.allow_somewhere,
     )
     application.include_router(api)
     application.include_router(uploads)
@@ -157,6 +164,25 @@ def listen(host: str, port: int) -> socket.socket:
         }.get(error.errno or 0, f"{error.strerror}; choose another `host` or `port`")
         raise FrontdeskError(f"{place}: {cure}") from None
     return listener
+
+
+def inherited() -> socket.socket | None:
+    """The listening socket that systemd holds for this service, if it does: then nobody is refused who comes while one
+    process ends and the next one starts. See sd_listen_fds(3). Raises FrontdeskError for what is no such socket."""
+    mine, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if mine != str(os.getpid()):
+        return None
+    if count != "1":
+        raise FrontdeskError(f"LISTEN_FDS={count!r}: the service takes one socket; give the unit one ListenStream")
+    try:
+        listener = socket.socket(fileno=FIRST_INHERITED)
+        if listener.type == socket.SOCK_STREAM and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.set_inheritable(False)
+            return listener
+    except OSError as error:
+        raise FrontdeskError(f"the socket of the unit cannot be used ({error.strerror})") from None
+    raise FrontdeskError("the socket of the unit does not listen for connections; use ListenStream")
 
 
 class Service:
@@ -250,6 +276,14 @@ class Service:
         while self._loop.time() < min(busy_until, quiet_since + QUIET_SECONDS):
             if self._server.server_state.connections:
                 quiet_since = self._loop.time()
+            await asyncio.sleep(0.02)
+        # Who comes from now on waits in the kernel for the next process, where the socket is kept (`inherited`). Who
+        # was let in just now may not have said a word yet, and would be cut off.
+        for server in self._server.servers:
+            server.close()
+        until = self._loop.time() + LAST_WORDS_SECONDS
+        await asyncio.sleep(0.1)
+        while any(each.cycle is None for each in self._server.server_state.connections) and self._loop.time() < until:
             await asyncio.sleep(0.02)
         self._server.should_exit = True
 

@@ -140,6 +140,10 @@ class Limits(BaseModel):
     work_per_conversation: Positive = Field(default=10_000, description="milliseconds of answering in one conversation")
     work_per_site: Positive = Field(default=90_000, description="milliseconds of answering for one site")
     files_per_visitor: Positive = Field(default=10, description="files that one visitor may send")
+    files_per_address: Positive = Field(default=30, description="files from one address")
+    files_per_site: Positive = Field(default=300, description="files at one site")
+    handovers_per_address: Positive = Field(default=10, description="times that one address may ask for a person")
+    handovers_per_site: Positive = Field(default=60, description="times that a person may be asked for at one site")
     streams_per_visitor: Annotated[int, Field(ge=1)] = Field(
         default=8, description="open event streams of one visitor at a time"
     )

@@ -56,7 +56,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
     from bot.cli.live import Live, followed
     from bot.meters import Meters
     from bot.server import Service as WebService
-    from bot.server import create_application, listen
+    from bot.server import create_application, inherited, listen
     from bot.serving import Desk
     from bot.storage.database import Database
     from bot.storage.files import Files
@@ -67,7 +67,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
     service = running_service(home.folder)
     if service is not None and service.pid != os.getpid():
         raise FrontdeskError(f"{home.folder}: served already at {service.url} (process {service.pid}); stop that first")
-    listener = listen(host, port)
+    listener = inherited() or listen(host, port)
     note("loading model and knowledge")
     meters = Meters()
     live = Live(settings, meters.batch)

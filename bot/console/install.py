@@ -61,6 +61,7 @@ def add(
     except FrontdeskError as error:
         shown = {"sites": all_sites(door.database), "name": name, "origins": origins, "problem": _sentence(error)}
         return page("sites.html", who, shown, status=422)
+    door.sites.refresh()
     return _site(request, office, door, who, site, secret=secret)
 
 
@@ -110,6 +111,7 @@ def change(
         change_site(door.database, replace(wanted, hours=open_at), actor=who.person.id)
     except FrontdeskError as error:
         return _site(request, office, door, who, wanted, hours=lines, problem=_sentence(error), status=422)
+    door.sites.refresh()
     return go(f"/console/install/{site_id}?saved=1")
 
 

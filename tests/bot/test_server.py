@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 from bot import FrontdeskError
-from bot.server import DRAIN_SECONDS, Service, create_application, listen
+from bot.server import DRAIN_SECONDS, Service, create_application, inherited, listen
 from bot.storage.database import Database
 from tests.bot.channels.office import (
     PATIENCE,
@@ -243,3 +244,17 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
     assert time.monotonic() - began < 2.0
+
+
+def test_a_socket_that_systemd_holds_for_somebody_else_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    assert inherited() is None
+    assert "LISTEN_FDS" not in os.environ, "children must not take it for theirs"
+
+
+def test_two_sockets_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    with pytest.raises(FrontdeskError, match="ListenStream"):
+        inherited()

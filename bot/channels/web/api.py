@@ -22,7 +22,6 @@ from bot.channels.web.access import (
 )
 from bot.channels.web.bodies import (
     Accepted,
-    Asking,
     Click,
     ConversationBody,
     Feedback,
@@ -73,7 +72,7 @@ def read_site(door: TheDoor, site: str, request: Request) -> SiteBody:
     if found is None:
         raise not_found()
     shop = door.storefront
-    return SiteBody.of(found, shop.company, shop.starters, is_open(found, datetime.now(UTC)))
+    return SiteBody.of(found, shop.company, shop.starters, datetime.now(UTC))
 
 
 @api.post(
@@ -93,7 +92,9 @@ async def start_conversation(
     The token of an earlier conversation, sent along, makes the new one belong to the same visitor.
     """
     asked = body or NewConversation()
-    started, resumed = await run_in_threadpool(_open, door, request, asked, authorization)
+    started, resumed, merged = await run_in_threadpool(_open, door, request, asked, authorization)
+    if merged:
+        door.streams.close(visitor=merged)
     response.status_code = 200 if resumed else 201
     opened = Opened(conversation_id=started.id, token=started.token, expires_at=started.expires_at, status="open")
     if resumed or asked.message is not None:
@@ -107,7 +108,8 @@ async def start_conversation(
 
 def _open(
     door: Door, request: Request, asked: NewConversation, authorization: str | None
-) -> tuple[StartedConversation, bool]:
+) -> tuple[StartedConversation, bool, str]:
+    """The conversation, whether it was resumed, and the visitor whose tokens ended because they are known now."""
     site = door.sites.find(asked.site)
     require_origin(request, site)
     if site is None:
@@ -117,16 +119,19 @@ def _open(
     if identity is None and site.identity_required:
         raise Problem(401, "Identity required", "This site is for signed-in customers only; send their `identity`.")
     form = asked.pre_chat
-    return open_conversation(
+    earlier = earlier_conversation(door, request, authorization)
+    started, resumed = open_conversation(
         door.database,
         channel=asked.channel,
         site="" if site.id == DEFAULT else site.id,
         identity=identity,
-        earlier=earlier_conversation(door, request, authorization),
+        earlier=earlier,
         resume=asked.resume,
         name=form.name if form else "",
         email=form.email if form else "",
     )
+    was_merged = identity is not None and earlier is not None and earlier.visitor != started.visitor
+    return started, resumed, earlier.visitor if earlier is not None and was_merged else ""
 
 
 def _identity(door: Door, site: Site, asked: NewConversation) -> Identity | None:
@@ -227,9 +232,12 @@ def note_click(door: TheDoor, turn: OwnTurn, body: Click) -> None:
 
 
 @api.post("/conversations/{conversation_id}/handover")
-def ask_for_person(door: TheDoor, conversation: OwnConversation, body: Asking | None = None) -> StatusBody:
+def ask_for_person(door: TheDoor, conversation: OwnConversation, request: Request) -> StatusBody:
     """Ask for a person. Asking again changes nothing."""
-    door.desk.ask_for_person(conversation.id, (body or Asking()).reason)
+    door.limits.handover(request.state.address, conversation.site)
+    site = door.sites.find(conversation.site)
+    is_in = site is None or is_open(site, datetime.now(UTC))
+    door.desk.ask_for_person(conversation.id, "asked" if is_in else "hours")
     return StatusBody(status=find_conversation(door.database, conversation.id).status)
 
 

@@ -17,7 +17,7 @@ from bot.events import stored_events, turn_event
 from bot.storage.conversations import ConversationStatus
 from bot.storage.files import LARGEST_FILE, TYPES, StoredFile
 from bot.storage.happenings import BLOCK, AgentMessage, Happening
-from bot.storage.sites import PreChat, Site, hours_text
+from bot.storage.sites import PreChat, Site, hours_text, is_open, next_opening
 from bot.storage.turns import Entry
 from bot.storage.visitors import Listed
 
@@ -117,12 +117,6 @@ class Click(Body):
 
     suggestion: Note | None = None
     citation: Note | None = None
-
-
-class Asking(Body):
-    """Why a person is wanted: the customer asked, or asked while nobody is there."""
-
-    reason: Literal["asked", "hours"] = "asked"
 
 
 class Rating(Body):
@@ -324,7 +318,8 @@ class UploadRules(BaseModel):
 
 
 class SiteBody(BaseModel):
-    """What the widget shows on a site. `open` says whether people are in, `hours_text` when they are (null: always)."""
+    """What the widget shows on a site. `open` says whether people are in, `hours_text` when they are (null: always),
+    `opens_at` when they are in again (null while they are)."""
 
     site: str
     name: str
@@ -337,12 +332,13 @@ class SiteBody(BaseModel):
     link_hosts: list[str]
     open: bool
     hours_text: str | None
+    opens_at: datetime | None
     pre_chat: list[PreChat]
     identity_required: bool
     files: UploadRules
 
     @classmethod
-    def of(cls, site: Site, company: str, suggestions: Mapping[str, Sequence[str]], is_open: bool) -> SiteBody:
+    def of(cls, site: Site, company: str, suggestions: Mapping[str, Sequence[str]], now: datetime) -> SiteBody:
         name = site.name or company
         return cls(
             site=site.id,
@@ -354,8 +350,9 @@ class SiteBody(BaseModel):
             mode=site.theme.mode,
             suggestions={language: list(texts) for language, texts in suggestions.items()},
             link_hosts=list(site.link_hosts),
-            open=is_open,
+            open=is_open(site, now),
             hours_text=hours_text(site),
+            opens_at=next_opening(site, now),
             pre_chat=list(site.pre_chat),
             identity_required=site.identity_required,
             files=UploadRules(types=list(TYPES), max_bytes=LARGEST_FILE),

@@ -50,7 +50,7 @@ class Streams:
         self._desk = desk
         self._database = database
         self._allowance = allowance or Allowance()
-        self._followers: dict[asyncio.Queue[Item], str] = {}
+        self._followers: dict[asyncio.Queue[Item], Conversation] = {}
         self._visitors: Counter[str] = Counter()
         self._closed = False
 
@@ -63,14 +63,14 @@ class Streams:
         """How many of them are a visitor's."""
         return self._visitors[visitor]
 
-    def close(self, conversation: str | None = None) -> None:
-        """End the streams that follow this conversation; without one all of them, and those still to come.
+    def close(self, conversation: str | None = None, *, visitor: str | None = None) -> None:
+        """End the streams that follow this conversation, or a visitor's; without one all of them, and those to come.
 
         Clients come back by themselves, to the next process. Streams of one answer end when the answer does.
         """
-        self._closed = self._closed or conversation is None
+        self._closed = self._closed or (conversation is None and visitor is None)
         for queue, followed in self._followers.items():
-            if conversation in (None, followed):
+            if self._closed or followed.id == conversation or followed.visitor == visitor:
                 queue.put_nowait(None)
 
     def admit(self, visitor: str) -> None:
@@ -89,7 +89,7 @@ class Streams:
 
         yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
         async with _listening(attach) as queue:
-            self._followers[queue] = conversation.id
+            self._followers[queue] = conversation
             self._visitors[conversation.visitor] += 1
             told: datetime | None = None
             try:

@@ -45,7 +45,8 @@ API = "/api/"
 
 
 class Guard:
-    """Refuses foreign hosts and origins, and puts the security headers on everything that leaves.
+    """Refuses foreign hosts and origins, answers for what failed inside, and puts the security headers on everything
+    that leaves.
 
     `sites` says which other origins may use the API; a route checks that it is one of the site in hand. `hosts` are
     names the service may be reached by besides localhost and addresses given as numbers. A name is what a rebinding
@@ -63,8 +64,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def guarded_send(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
@@ -79,11 +84,18 @@ class Guard:
                     headers["Connection"] = "close"
             await send(message)
 
-        problem = await self._refusal(scope)
-        if problem is None and _asks_first(scope):
-            await _go_ahead()(scope, receive, guarded_send)
-        else:
-            await (problem.response() if problem else self.app)(scope, receive, guarded_send)
+        try:
+            problem = await self._refusal(scope)
+            if problem is None and _asks_first(scope):
+                await _go_ahead()(scope, receive, guarded_send)
+            else:
+                await (problem.response() if problem else self.app)(scope, receive, guarded_send)
+        except Exception as error:
+            if begun:  # the answer is half out: the connection must end for the client to see that
+                raise
+            # Answered here, since the server cuts a connection behind which it finds an exception, and with it the next
+            # request of a client that had already sent it; and so that pages of other origins can read it.
+            await fault(error).response()(scope, receive, guarded_send)
 
     async def _refusal(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -98,7 +110,7 @@ class Guard:
         if not origins or (len(origins) == 1 and self._same_site(origins[0], host)):
             return None
         if scope["path"].startswith(API):
-            if not self.sites.fresh or not self.sites.allow_somewhere(origins[0]):
+            if not self.sites.fresh:  # an invented origin costs no read
                 await run_in_threadpool(self.sites.refresh)
             if len(origins) == 1 and self.sites.allow_somewhere(origins[0]):
                 mark_foreign(scope, origins[0])
@@ -220,14 +232,7 @@ class RequestLog:
 
         try:
             with numbered(number):
-                try:
-                    await self.app(scope, receive, noting_send)
-                except Exception as error:
-                    if status:  # the answer is half out: the connection must end for the client to see that
-                        raise
-                    # Answered here, since the server cuts a connection behind which it finds an exception, and with it
-                    # the next request of a client that had already sent it.
-                    await fault(error).response()(scope, receive, noting_send)
+                await self.app(scope, receive, noting_send)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in METHODS else "?"

@@ -47,6 +47,10 @@ class Allowance:
     work_per_conversation: float = 10_000
     work_per_site: float = 90_000
     files_per_visitor: float = 10
+    files_per_address: float = 30
+    files_per_site: float = 300
+    handovers_per_address: float = 10
+    handovers_per_site: float = 60
     streams_per_visitor: int = 8
     """Open event streams at a time."""
     streams: int = 2_000
@@ -78,9 +82,26 @@ class Limits:
     def opening_at(self, site: str) -> None:
         self._spend([(("conversations_per_site", site), self.allowance.conversations_per_site)])
 
-    def file(self, visitor: str) -> None:
+    def file(self, address: str, visitor: str, site: str) -> None:
         """A file is to be uploaded."""
-        self._spend([(("files_per_visitor", visitor), self.allowance.files_per_visitor)])
+        by = self.allowance
+        self._spend(
+            [
+                (("files_per_visitor", visitor), by.files_per_visitor),
+                (("files_per_address", address), by.files_per_address),
+                (("files_per_site", site), by.files_per_site),
+            ]
+        )
+
+    def handover(self, address: str, site: str) -> None:
+        """A person is asked for, which notifies the team."""
+        by = self.allowance
+        self._spend(
+            [
+                (("handovers_per_address", address), by.handovers_per_address),
+                (("handovers_per_site", site), by.handovers_per_site),
+            ]
+        )
 
     def message(self, address: str, visitor: str, conversation: str, site: str) -> None:
         """A message is to be answered. None of these may be out of messages, or have used up its work."""

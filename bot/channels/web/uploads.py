@@ -49,7 +49,7 @@ async def send_file(door: TheDoor, conversation: OwnConversation, request: Reque
         raise Problem(415, "Not a form", "Send the file as the field `file` of a 'multipart/form-data' body.")
     if conversation.status not in ("waiting", "person"):
         raise Problem(409, "No person yet", "Files go to a person: ask for one first (POST .../handover).")
-    door.limits.file(conversation.visitor)
+    door.limits.file(request.state.address, conversation.visitor, conversation.site)
     try:
         async with request.form(max_files=1, max_fields=4) as form:
             file = form.get("file")

@@ -66,7 +66,7 @@ def told(heard: Sequence[Heard]) -> list[tuple[str, object]]:
 def test_an_agents_steps_and_words_are_heard_with_their_name(http: httpx.Client, office: Office) -> None:
     who = visitor(http)
     with listening(who) as heard:
-        assert http.post(who.at("/handover"), json={"reason": "hours"}, headers=who.headers).status_code == 200
+        assert http.post(who.at("/handover"), headers=who.headers).status_code == 200
         office.desk.take(who.conversation, ANNA)
         office.desk.reply(who.conversation, ANNA, "words-of-anna-1", "Good morning!")
         office.desk.leave_note(who.conversation, ANNA, "note-of-anna-1", "nobody but us reads this")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,10 @@ from bot.channels.web import events
 from bot.channels.web.door import Door
 from bot.server import Service, create_application
 from bot.storage.conversations import find_conversation
+from bot.storage.sites import create_site
 from bot.storage.turns import history
 from tests.bot.channels.office import (
+    API,
     PATIENCE,
     PLENTY,
     STOREFRONT,
@@ -287,6 +290,20 @@ def test_forgetting_a_conversation_ends_its_streams(http: httpx.Client) -> None:
     with listening(who) as heard:
         assert http.delete(who.at(), headers=who.headers).status_code == 204
         assert list(heard) == []
+
+
+def test_when_an_anonymous_visitor_is_known_streams_of_their_old_token_end(http: httpx.Client, office: Office) -> None:
+    """On a shared computer the page before must not hear what the customer is told from then on."""
+    site, secret = create_site(office.database, "Shop", actor="test")
+    proof = {"user_id": "anna", "identity_hash": hmac.new(secret.encode(), b"anna", "sha256").hexdigest()}
+    opened = http.post(f"{API}/conversations", json={"site": site.id}).json()
+    who, other = Visitor(http, opened["conversation_id"], opened["token"]), visitor(http)
+    with listening(who) as heard, listening(other) as others:
+        assert http.post(f"{API}/conversations", json={"site": site.id} | proof, headers=who.headers).status_code == 201
+        assert list(heard) == []
+        assert http.get(who.at("/events"), headers=who.headers).status_code == 401
+        other.ask("still here?")
+        assert next(iter(others)).name == "token", "nobody else is cut off"
 
 
 def test_an_idle_stream_is_kept_alive(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
@@ -18,7 +18,8 @@ from starlette.testclient import TestClient
 from bot.channels.web.identity import identity_by_hash, identity_by_token
 from bot.channels.web.problems import Problem
 from bot.storage.conversations import find_conversation
-from bot.storage.sites import Site, change_site, create_site, new_identity_secret
+from bot.storage.handover import current
+from bot.storage.sites import Hours, Site, change_site, create_site, new_identity_secret
 from bot.storage.visitors import Identity, find_visitor
 from tests.bot.channels.office import API, Office, Scripted, open_office
 
@@ -286,3 +287,21 @@ def test_the_secret_is_in_no_answer(office: Office, http: TestClient) -> None:
     site, secret = create_site(office.database, "Shop", actor="test")
     assert secret not in http.get(f"{API}/sites/{site.id}").text
     assert secret not in http.get("/openapi.json").text
+
+
+@pytest.mark.parametrize("is_in", [True, False])
+def test_why_a_person_is_awaited_says_whether_anybody_is_in(office: Office, http: TestClient, is_in: bool) -> None:
+    """Always in; or on the weekday three days from now alone."""
+    opens = datetime.now(UTC) + timedelta(days=3)
+    site, _ = create_site(office.database, "Shop", actor="test")
+    if not is_in:
+        change_site(office.database, replace(site, hours=(Hours(opens.weekday(), "00:00", "24:00"),)), actor="test")
+    office.application.state.door.sites.refresh()
+    shown = http.get(f"{API}/sites/{site.id}").json()
+    assert (shown["open"], shown["opens_at"]) == (is_in, None if is_in else f"{opens:%Y-%m-%d}T00:00:00Z")
+    opened = http.post(f"{API}/conversations", json={"site": site.id}).json()
+    headers = {"Authorization": f"Bearer {opened['token']}"}
+    assert http.post(f"{API}/conversations/{opened['conversation_id']}/handover", headers=headers).status_code == 200
+    with office.database.read() as connection:
+        record = current(connection, opened["conversation_id"])
+    assert record is not None and record.reason == ("asked" if is_in else "hours")

@@ -102,6 +102,26 @@ def test_work_is_counted_by_each_of_the_four_and_paid_off_by_time(whose: str) ->
     counted.worked("never heard of", 10**9)
 
 
+@pytest.mark.parametrize("whose", ["visitor", "address", "site"])
+def test_files_are_counted_by_each_of_the_three(whose: str) -> None:
+    counted = Limits(replace(PLENTY, **{f"files_per_{whose}": 3}), Clock())
+    same = {"address": "a", "visitor": "v", "site": "s"}
+
+    def send(number: int, **given: str) -> int:
+        return refused(lambda: counted.file(**{key: f"{value}{number}" for key, value in same.items()} | given))
+
+    assert [send(number, **{whose: same[whose]}) for number in range(4)] == [0, 0, 0, 20]
+    assert send(9) == 0, "others are not concerned"
+
+
+@pytest.mark.parametrize("whose", ["address", "site"])
+def test_asking_for_a_person_is_counted_by_address_and_site(whose: str) -> None:
+    counted = Limits(replace(PLENTY, **{f"handovers_per_{whose}": 2}), Clock())
+    asked = [{"address": f"a{n}", "site": f"s{n}"} | {whose: "same"} for n in range(3)]
+    assert [refused(lambda who=who: counted.handover(**who)) for who in asked] == [0, 0, 30]  # type: ignore[misc]
+    assert refused(lambda: counted.handover("b", "t")) == 0
+
+
 def test_a_refused_message_takes_nothing_from_the_others() -> None:
     counted = Limits(replace(PLENTY, messages_per_conversation=1, messages_per_site=5), Clock())
     assert refused(lambda: counted.message("a", "v", "c", "s")) == 0
@@ -230,3 +250,11 @@ def test_a_proxy_that_nobody_named_is_told_of_once(own_office: Office) -> None:
             for _ in range(3):
                 http.get("/health/live", headers=forwarded)
         assert [line["event"] for line in lines].count("untrusted_proxy") == told
+
+
+def test_too_many_who_ask_for_a_person_get_a_time_to_come_back_and_notify_nobody(own_office: Office) -> None:
+    with limited(own_office, handovers_per_address=2) as http:
+        people = [visitor(http) for _ in range(3)]
+        answers = [http.post(who.at("/handover"), headers=who.headers) for who in people]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert http.get(people[2].at(), headers=people[2].headers).json()["status"] == "open"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from bot.channels.web.origins import FRESH_SECONDS
 from bot.storage.sites import Site, change_site, create_site
 from tests.bot.channels.office import API, Office, Scripted, Visitor, open_office
 
@@ -28,14 +32,21 @@ def http(office: Office) -> Iterator[TestClient]:
         yield http
 
 
+def known(office: Office, name: str, *origins: str) -> Site:
+    """A site of which the service has heard, as it does by itself within a second."""
+    site, _ = create_site(office.database, name, origins=origins, actor="test")
+    office.application.state.door.sites.refresh()
+    return site
+
+
 @pytest.fixture(scope="module")
 def shop(office: Office) -> Site:
-    return create_site(office.database, "Shop", origins=[SHOP, "https://bücher.example"], actor="test")[0]
+    return known(office, "Shop", SHOP, "https://bücher.example")
 
 
 @pytest.fixture(scope="module")
 def blog(office: Office) -> Site:
-    return create_site(office.database, "Blog", origins=[BLOG], actor="test")[0]
+    return known(office, "Blog", BLOG)
 
 
 def opened(http: TestClient, site: Site, origin: str | None = None) -> Visitor:
@@ -160,7 +171,7 @@ def test_nothing_but_the_api_is_opened_to_other_origins(http: TestClient, shop: 
 
 
 def test_an_origin_that_was_taken_off_the_list_is_refused_from_then_on(office: Office, http: TestClient) -> None:
-    site, _ = create_site(office.database, "Short", origins=["https://short.example"], actor="test")
+    site = known(office, "Short", "https://short.example")
     who = opened(http, site, "https://short.example")
     change_site(office.database, replace(site, origins=()), actor="test")
     office.application.state.door.sites.refresh()  # as it does by itself within a second
@@ -174,8 +185,8 @@ def test_a_site_says_what_the_widget_shows(office: Office, http: TestClient) -> 
     body = http.get(f"{API}/sites/{made.id}").json()
     assert body == {
         "site": made.id, "name": "Larkmoor", "title": "Larkmoor", "greeting": "", "colour": "#1f5fbf",
-        "position": "right", "mode": "auto", "link_hosts": [], "open": True, "hours_text": None, "pre_chat": [],
-        "identity_required": False,
+        "position": "right", "mode": "auto", "link_hosts": [], "open": True, "hours_text": None, "opens_at": None,
+        "pre_chat": [], "identity_required": False,
         "suggestions": {
             "en": ["When does my refund arrive?", "Where is my order?"],
             "zh": ["我的退款什么时候到账？", "我的订单到哪里了？"],
@@ -189,3 +200,38 @@ def test_a_site_says_what_the_widget_shows(office: Office, http: TestClient) -> 
     assert (default["site"], default["name"]) == ("default", "Larkmoor Outfitters")
     for unknown in ("nowhere", "%00", "a" * 500):
         assert http.get(f"{API}/sites/{unknown}").status_code == 404
+
+
+def test_invented_origins_cost_a_read_a_second_at_most(office: Office, http: TestClient, shop: Site) -> None:
+    reads: list[str] = []
+
+    def count(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        reads.extend([statement] if "FROM sites" in statement else [])
+
+    event.listen(office.database._readers, "before_cursor_execute", count)
+    began = time.monotonic()
+    for number in range(50):
+        answer = http.get(f"{API}/sites/{shop.id}", headers={"Origin": f"https://{number}.example"})
+        assert answer.status_code == 403
+    assert len(reads) <= 1 + (time.monotonic() - began) / FRESH_SECONDS
+    event.remove(office.database._readers, "before_cursor_execute", count)
+
+
+def test_a_fault_and_a_full_house_can_be_read_by_the_page(tmp_path: Path) -> None:
+    """What goes wrong must not look to a customer's page like a service that is gone."""
+
+    def breaks() -> None:
+        raise ValueError("a fault of ours")
+
+    with open_office(tmp_path, Scripted()) as office:
+        office.application.add_api_route(f"{API}/breaks", breaks)
+        shop = known(office, "Shop", SHOP)
+        overload = office.application.state.overload
+        with TestClient(overload, base_url="http://localhost", raise_server_exceptions=False) as http:
+            broken = http.get(f"{API}/breaks", headers={"Origin": SHOP})
+            overload.most_inside = 0
+            full = http.get(f"{API}/sites/{shop.id}", headers={"Origin": SHOP})
+        for answer, status in ((broken, 500), (full, 503)):
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, SHOP), answer.text
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        assert full.headers["retry-after"] == "1"
