@@ -227,8 +227,10 @@ class _Crawl:
             return
         try:
             self._fetch(url, depth, old)
-        except RetrieverError as error:
-            self._skipped[url] = str(error).removeprefix(f"{url}: ")
+        except (RetrieverError, ValueError) as error:
+            # Pages hold everything, also what no parser of URLs, dates or letters expects.
+            cannot = "cannot be read: it is not written as a page should be; check it in a browser"
+            self._skipped[url] = str(error).removeprefix(f"{url}: ") if isinstance(error, RetrieverError) else cannot
             if old is not None:
                 self._kept += 1
                 self._accept(old, depth)
@@ -334,7 +336,7 @@ class _Crawl:
 
 def _asked_wait(said: str, now: float, otherwise: float) -> float:
     """Seconds that a server asks to be left alone (RFC 9110, 10.2.3), or `otherwise`; never more than a minute."""
-    if said.strip().isdigit():
+    if said.strip().isdecimal():
         wait = float(said)
     else:
         try:
@@ -352,7 +354,7 @@ def _as_utf8(answer: Answer) -> bytes:
         return answer.body
     try:
         return b"\xef\xbb\xbf" + answer.body.decode(charset, "replace").encode()
-    except LookupError:
+    except (LookupError, ValueError):  # no such name, or one that is none of text (idna, undefined)
         return answer.body
 
 

@@ -24,7 +24,7 @@ from retriever.questions import Question, names_of, read_questions
 from retriever.readers import FileRead, Skipped, read_path
 from retriever.readers.child import Child
 from retriever.readers.outline import one_line
-from retriever.search import AnswerScore, Indexes
+from retriever.search import AnswerScore, Indexes, Reranker
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.vector_index import index_of
@@ -132,6 +132,7 @@ def evaluate_retrieval(
     encoder: PassageEncoder,
     progress: Progress | None = None,
     known: Known | None = None,
+    reranker: Reranker | None = None,
 ) -> RetrievalReport:
     """Index `knowledge` (a file or folder) apart from any knowledge base and ask it the questions in `queries`.
 
@@ -139,7 +140,7 @@ def evaluate_retrieval(
     """
     documents, skipped = _documents(knowledge)
     questions, bad = read_questions(queries, documents)
-    return evaluate_documents(documents, questions, encoder, progress, (*skipped, *bad), known)
+    return evaluate_documents(documents, questions, encoder, progress, (*skipped, *bad), known, reranker)
 
 
 def evaluate_documents(
@@ -149,6 +150,7 @@ def evaluate_documents(
     progress: Progress | None = None,
     skipped: Sequence[Skipped] = (),
     known: Known | None = None,
+    reranker: Reranker | None = None,
 ) -> RetrievalReport:
     """`questions` name only these documents, as `read_questions` sees to it.
 
@@ -172,7 +174,7 @@ def evaluate_documents(
         rate = len(passages) / (time.perf_counter() - began)
         searched = smoothed(vectors, [passage.entity for passage in passages])
         indexes = Indexes.of(passages, index_of(searched), keywords, catalogue=searched is not vectors)
-        loaded = Knowledge("evaluation", documents, indexes, encoder, score=AnswerScore())
+        loaded = Knowledge("evaluation", documents, indexes, encoder, score=AnswerScore(), reranker=reranker)
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)
         for question in questions:

@@ -22,6 +22,8 @@ CONSTRUCTION: Final = 100
 RECALL: Final = 0.98
 BREADTHS: Final = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """efSearch, tried in this order until `RECALL` is reached on the company's own vectors."""
+SAME: Final = 1e-5
+"""Products that differ by less are equal: the order of a sum decides them."""
 SAMPLE: Final = 200
 BLUR: Final = 0.9
 """Length of the noise on a passage that makes it a question about it: a cosine of .74 to it."""
@@ -124,13 +126,18 @@ class GraphIndex:
         }  # fmt: skip
 
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Vectors, Rows]:
-        """Nearly exact: `facts` says how nearly. Fewer than `FEW` chosen rows are compared one by one."""
-        if rows is not None and len(rows) <= FEW:
-            products, slots = among(queries, k, self._slot_of[np.asarray(rows, np.int64)], self._stored)
-            return products, self._row_of[slots]
-        return self._search(queries, min(k, self.size if rows is None else len(rows)), rows, self._breadth)
+        """Nearly exact: `facts` says how nearly. Fewer than `FEW` chosen rows are compared one by one, and so are all
+        chosen rows where the way through the graph does not meet enough of them: they lie apart from the question."""
+        chosen = np.flatnonzero(self._live) if rows is None else self._slot_of[np.asarray(rows, np.int64)]
+        if rows is None or len(rows) > FEW:
+            products, slots = self._search(queries, min(k, len(chosen)), rows, self._breadth)
+            if (slots >= 0).all():
+                return products, self._row_of[slots]
+        products, slots = among(queries, k, chosen, self._stored)
+        return products, self._row_of[slots]
 
     def _search(self, queries: Vectors, k: int, rows: Rows | None, breadth: int) -> tuple[Vectors, Rows]:
+        """As `search`, with slots for rows, -1 where no more were met."""
         import faiss
 
         wide = max(breadth, k)
@@ -147,7 +154,7 @@ class GraphIndex:
         asked = np.ascontiguousarray(queries, np.float32)
         settings = faiss.SearchParametersHNSW(efSearch=wide, sel=selector)  # type: ignore[attr-defined]
         products, slots = one_thread(self._graph).search(asked, k, params=settings)
-        return products, self._row_of[slots]
+        return products, slots
 
     def vectors(self, rows: Sequence[int] | Rows) -> Vectors:
         found: Vectors = self._stored[self._slot_of[np.asarray(rows, dtype=np.int64)]]
@@ -161,12 +168,12 @@ class GraphIndex:
         noise = random.normal(0, BLUR / np.sqrt(picked.shape[1]), picked.shape)
         asked = (picked + noise).astype(np.float32)
         k = min(10, self.size)
-        exact = [set(found) for found in _nearest(asked, self._stored, self._live, k).tolist()]
+        # What is as near as the last of the nearest is one of them: of copies any will do.
+        exact = _nearest(asked, self._stored, self._live, k)
+        least = np.einsum("nd,nkd->nk", asked, self._stored[exact]).min(axis=1, keepdims=True) - SAME
         for breadth in BREADTHS:
-            slots = self._slot_of[self._search(asked, k, None, breadth)[1]]
-            recall = float(
-                np.mean([len(one & set(found)) / k for one, found in zip(exact, slots.tolist(), strict=True)])
-            )
+            products, slots = self._search(asked, k, None, breadth)
+            recall = float(((products >= least) & (slots >= 0)).mean())
             if recall >= RECALL:
                 break
         return GraphIndex(self._graph, self._row_of, breadth, round(recall, 4), len(self._row_of))

@@ -126,23 +126,24 @@ class KnowledgeBase:
     ) -> IngestReport:
         """Bring the knowledge base up to date with `paths`, files and folders, and with crawled `sites`.
 
-        Earlier content is replaced: what is gone from a folder or a site is gone from the knowledge. Files that cannot
-        be read are skipped and reported; a file named in `paths` itself is refused instead. Nothing changes on disk
-        until everything was read and embedded. Raises RetrieverError, and then the old version is still live.
+        Earlier content is replaced: what is gone from a folder or a site is gone from the knowledge, and so is what was
+        read from one of `paths` that is not there any more. Files that cannot be read are skipped and reported; a file
+        named in `paths` itself is refused instead. Nothing changes on disk until everything was read and embedded.
+        Raises RetrieverError, and then the old version is still live.
         """
         chosen = [Path(path).expanduser().resolve() for path in paths]
-        for given, path in zip(paths, chosen, strict=True):
-            if not path.exists():
-                raise RetrieverError(f"{given}: no such file or folder")
         with self._store.locked():
             base = self._base()
             old, vector_of = base.stored, base.vector_of
+            for given, path in zip(paths, chosen, strict=True):
+                if not path.exists() and not any(_within(i.file, path) for i in old):
+                    raise RetrieverError(f"{given}: no such file or folder")
             starts = {site.start for site in sites}
             kept = [i for i in old if i.root not in starts and not any(_within(i.file, path) for path in chosen)]
             before: dict[tuple[str, str], list[Document]] = {}
             for item in old:
                 before.setdefault((item.file, item.digest), []).append(item.document)
-            fresh, skipped = _read(chosen, sites, kept, before)
+            fresh, skipped = _read([path for path in chosen if path.exists()], sites, kept, before)
             items = _settle(kept, fresh)
             if not items:
                 reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
@@ -151,7 +152,7 @@ class KnowledgeBase:
                     "text, PDF, Office, CSV or JSONL files (the version in service is unchanged)"
                 )
             counts = _compare(old, items)
-            if base.version is not None and items == list(old) and vector_of:
+            if base.version is not None and items == list(old) and vector_of and base.version.cut == CUT:
                 return IngestReport(*counts, tuple(skipped), base.version.version, 0)
             passages = tuple(chain.from_iterable(_cut(item.document, base) for item in items))
             texts = [embedded_text(passage) for passage in passages]
@@ -188,10 +189,10 @@ class KnowledgeBase:
                 found.append(Difference(source, one.text if one else "", other.text if other else ""))
         return found
 
-    def rollback(self) -> str:
-        """Make the previous sound version live; returns its name."""
+    def rollback(self, version: str | None = None) -> str:
+        """Make this version live, or the newest sound one before the current; returns its name."""
         with self._store.locked():
-            return self._store.rollback()
+            return self._store.rollback(version, self._check)
 
     def _check(self, name: str) -> Version:
         version = self._store.check(name)

@@ -76,7 +76,10 @@ def said_by(body: bytes, url: str, headers: Mapping[str, str]) -> Said:
             asked += "," + (meta.get("content") or "").lower()
     asks = {word.strip() for word in re.split(r"[,:;]", asked)}
     base = next((tag.get("href") for tag in page.iter("base") if tag.get("href")), "")
-    base = urljoin(url, base)
+    try:
+        base = urljoin(url, base)
+    except ValueError:  # what is no URL is no base
+        base = url
     links = () if asks & {"nofollow", "none"} else tuple(normal_ones(_links(page), base))[:MOST_LINKS]
     return Said(links, _canonical(page, base), not asks & {"noindex", "none"})
 

@@ -71,8 +71,10 @@ def _question(line: bytes) -> Question:
     if not isinstance(row, dict):
         raise RetrieverError("not a JSON object")
     relevant = row.get("relevant")
-    if not isinstance(relevant, list) or not all(isinstance(name, str) for name in relevant):
+    # Rows of a file may have numbers for ids; a truth value is none.
+    if not isinstance(relevant, list) or not all(type(name) in (str, int) for name in relevant):
         raise RetrieverError('"relevant" must be a list of document ids; [] where nothing answers')
+    relevant = [str(name) for name in relevant]
     if isinstance(row.get("query"), str):
         return Question(Query(row["query"]), frozenset(relevant))
     lines = row.get("history")

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -147,16 +147,28 @@ class VersionStore:
         self._prune()
         return name
 
-    def rollback(self) -> str:
-        """Make the version before the current one live, after checking it; returns its name."""
+    def rollback(self, version: str | None, check: Callable[[str], object]) -> str:
+        """Make `version` live, or without one the first that passes `check` before the current one; returns its name.
+
+        `check` raises RetrieverError for a version that cannot serve, and so does this when there is no other.
+        """
         current = self.current()
         older = [name for name in self.candidates() if name != current]
-        if not older:
-            raise RetrieverError(f"{self.folder}: no earlier version to go back to; ingest the articles again")
-        with disk.disk_errors(self.folder):
-            self.check(older[0])
-            self._point(older[0])
-        return older[0]
+        if version is not None and version not in self.names():
+            raise RetrieverError(
+                f"{self.folder}: has no version {version!r}; `frontdesk knowledge versions` names them"
+            )
+        problem = f"{self.folder}: no earlier version to go back to; ingest the articles again"
+        for name in older if version is None else [version]:
+            with disk.disk_errors(self.folder):
+                try:
+                    check(name)
+                except RetrieverError as error:
+                    problem = str(error)
+                    continue
+                self._point(name)
+                return name
+        raise RetrieverError(problem)
 
     def _point(self, name: str) -> None:
         current = self.current()

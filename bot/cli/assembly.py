@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from retriever.encoders import FrozenEncoder
     from retriever.knowledge import Knowledge
     from retriever.knowledge_base import KnowledgeBase
+    from retriever.search import Reranker
 
 PART_NAMES = ("playbook", "knowledge", "model")
 
@@ -68,10 +69,15 @@ def open_encoder(settings: Settings) -> FrozenEncoder:
 
 def open_knowledge_base(settings: Settings) -> KnowledgeBase:
     from retriever.knowledge_base import KnowledgeBase
+
+    folder = settings.home_folder.knowledge
+    return KnowledgeBase(folder, open_encoder(settings), open_reranker(settings), settings.keep_versions)
+
+
+def open_reranker(settings: Settings) -> Reranker | None:
     from retriever.rerank import CrossEncoder
 
-    reranker = CrossEncoder(settings.reranker) if settings.reranker is not None else None
-    return KnowledgeBase(settings.home_folder.knowledge, open_encoder(settings), reranker, settings.keep_versions)
+    return CrossEncoder(settings.reranker) if settings.reranker is not None else None
 
 
 def open_playbook(settings: Settings) -> Playbook:

@@ -96,12 +96,12 @@ def retrieval(
     if report is not None and not report.absolute().parent.is_dir():
         raise RetrieverError(f"{report}: no such folder; make it or give another --report")
     settings = load_settings(config)
-    frozen = assembly.open_encoder(settings)
+    frozen, reranker = assembly.open_encoder(settings), assembly.open_reranker(settings)
     if model:
         trained = TrainedQuestions(frozen, assembly.open_model(settings, model)[0])
-        measured = evaluate_retrieval(knowledge, queries, trained, known=trained.known)
+        measured = evaluate_retrieval(knowledge, queries, trained, known=trained.known, reranker=reranker)
     else:
-        measured = evaluate_retrieval(knowledge, queries, frozen)
+        measured = evaluate_retrieval(knowledge, queries, frozen, reranker=reranker)
     for problem in measured.problems[:20]:
         note(f"skipped {problem}")
     if report is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from bot import FrontdeskError
 from bot.cli import assembly
 from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note
 from bot.settings import Settings, load_settings
+from retriever.passages import RetrieverError
 
 if TYPE_CHECKING:
     from retriever.knowledge_base import Difference, IngestReport
@@ -49,8 +51,17 @@ def ingested(settings: Settings, paths: list[str] | None = None) -> IngestReport
     given = paths or [*map(str, settings.knowledge), *settings.sites]
     assembly.require_settings_file(given, "knowledge")
     base = assembly.open_knowledge_base(settings)
-    sites = [_crawled(name, settings) for name in given if _is_url(name)]
+    sites, down = [], []
+    for name in filter(_is_url, given):
+        try:
+            sites.append(_crawled(name, settings))
+        except RetrieverError as error:
+            if paths:  # asked for by name
+                raise
+            # A site that is down keeps what was read of it, and nobody else waits for it.
+            down.append((name, str(error).removeprefix(f"{name}: ")))
     report = base.ingest([name for name in given if not _is_url(name)], Progress("embedding"), sites)
+    report = replace(report, skipped=(*report.skipped, *down))
     for source, reason in report.skipped:
         note(f"skipped {source}: {reason}")
     return report
@@ -189,7 +200,13 @@ def _place(passage: Passage) -> str:
     return f"{passage.source}  {' > '.join(passage.heading) or passage.title}"
 
 
-def rollback(json: JsonFlag = False, config: ConfigOption = None) -> None:
-    """Make the previous version live again. Example: frontdesk knowledge rollback"""
-    version = assembly.open_knowledge_base(load_settings(config)).rollback()
-    emit(json, {"version": version}, [f"live: {version}; a running service takes it up by itself"])
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="Its name as `versions` shows it; default: the previous.")
+    ] = None,
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make an earlier version live again. Example: frontdesk knowledge rollback"""
+    live = assembly.open_knowledge_base(load_settings(config)).rollback(version)
+    emit(json, {"version": live}, [f"live: {live}; a running service takes it up by itself"])

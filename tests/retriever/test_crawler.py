@@ -336,6 +336,27 @@ def test_what_is_no_text_is_a_reason(tmp_path: Path) -> None:
         assert "Grüße" in bodies["/latin"].read_text("utf-8-sig")
 
 
+def test_what_no_parser_expects_is_a_reason_and_not_the_end(tmp_path: Path) -> None:
+    def strange(name: str, **head: str) -> str:
+        return page(f"Strange {name}", "good", **head)
+
+    with website(
+        {
+            "/": page("Home", "base", "idna", "utf-7", "undefined", "wait", "letter"),
+            "/base": strange("base", head='<base href="http://[">'),
+            **{
+                f"/{name}": status(200, {"Content-Type": f"text/html; charset={name}"}, strange(name).encode())
+                for name in ("idna", "utf-7", "undefined")
+            },
+            "/wait": failing(1, strange("wait"), 429, {"Retry-After": "\u00b2"}),
+            "/letter": strange("letter").replace("good", "good?\ud800", 1).encode("utf-8", "surrogatepass"),
+            "/good": page("Good"),
+        }
+    ) as site:
+        found = read(site, tmp_path)
+        assert {"/", "/base", "/good", "/wait", "/letter"} <= set(paths(found, site)), reasons(found, site)
+
+
 # ---------------------------------------------------------------------------------------------------------- site maps
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from retriever.crawler import Limits, crawl
 from retriever.fetch import Fetcher
-from retriever.knowledge_base import KnowledgeBase, current_version
+from retriever.knowledge_base import CUT, KnowledgeBase, current_version
 from retriever.passages import Filter, Line, Query, RetrieverError, Vectors
 from retriever.readers import Site
 from retriever.split import split
@@ -220,6 +220,28 @@ def test_rollback_serves_the_version_before_and_can_be_undone(base: KnowledgeBas
     assert base.rollback() == first == base.load().version
     assert base.load().document("shipping.md") is not None
     assert base.rollback() == second
+
+
+def test_what_is_not_there_any_more_goes_when_it_is_named(base: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "hours.md").write_text("# Hours\n\nOpen from nine.\n", "utf-8")
+    base.ingest([folder, other])
+    (other / "hours.md").unlink()
+    other.rmdir()
+    assert base.ingest([other]).removed == 1
+    assert base.load().document("hours.md") is None and base.load().document("shipping.md") is not None
+    with pytest.raises(RetrieverError, match="no such file or folder"):
+        base.ingest([other])
+
+
+def test_a_new_way_of_cutting_is_taken_up_without_a_change_of_the_articles(
+    base: KnowledgeBase, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = base.ingest([folder]).version
+    assert base.ingest([folder]).version == first
+    monkeypatch.setattr("retriever.knowledge_base.CUT", CUT + 1)
+    assert base.ingest([folder]).version != first
 
 
 def test_old_versions_are_pruned_but_never_the_live_one_or_the_one_before(base: KnowledgeBase, folder: Path) -> None:

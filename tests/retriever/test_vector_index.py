@@ -60,6 +60,27 @@ def test_search_among_rows_finds_only_those(
     assert np.mean(rows == expected) >= (1 if make is ExactIndex or few > 60 else 0.9)
 
 
+def test_rows_that_lie_apart_from_the_question_are_found_and_no_others(
+    make: Callable[[Vectors], VectorIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a customer's words are those of passages for staff: the way through the graph meets none that count."""
+    monkeypatch.setattr(graph_index, "FEW", 10)
+    monkeypatch.setattr(exact_index, "GATHERED", 10)
+    stored = _unit(2_000)
+    stored[:, 0] += np.where(np.arange(2_000) < 1_000, 30, -30)
+    stored /= np.linalg.norm(stored, axis=1, keepdims=True)
+    queries, chosen = stored[:20], np.arange(1_000, 2_000)
+    products, rows = make(stored).search(queries, 5, chosen)
+    truth = np.sort(queries @ stored[chosen].T, axis=1)[:, ::-1][:, :5]
+    assert set(rows.ravel().tolist()) <= set(chosen.tolist())
+    np.testing.assert_allclose(products, truth, atol=1e-4)
+
+
+def test_copies_do_not_make_a_graph_look_worse_than_it_is() -> None:
+    index = GraphIndex.built(np.repeat(_unit(200), 20, axis=0))
+    assert index.facts["recall"] >= graph_index.RECALL and index.facts["breadth"] <= 128  # type: ignore[operator]
+
+
 def test_asking_for_more_than_there_is_returns_what_there_is(make: Callable[[Vectors], VectorIndex]) -> None:
     index = make(_unit(10))
     assert sorted(index.search(_unit(1, seed=3), 99)[1][0].tolist()) == list(range(10))

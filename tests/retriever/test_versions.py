@@ -173,6 +173,22 @@ def test_a_pointer_to_nowhere_falls_back(copy: Path) -> None:
     assert len(editions(KnowledgeBase(copy, HashingEncoder()))) == 1
 
 
+def test_rollback_passes_over_what_cannot_serve(copy: Path, tmp_path: Path) -> None:
+    base = KnowledgeBase(copy, HashingEncoder())
+    oldest, _ = VersionStore(copy).names()
+    write_edition(tmp_path / "more", 3)
+    newest = base.ingest([tmp_path / "more"]).version
+    between = VersionStore(copy).names()[1]
+    (copy / "versions" / between / "passages.jsonl").write_bytes(b"")
+    assert base.rollback() == oldest
+    assert base.rollback(newest) == newest == base.load().version
+    with pytest.raises(RetrieverError, match="damaged"):
+        base.rollback(between)
+    with pytest.raises(RetrieverError, match="knowledge versions"):
+        base.rollback("000099-nothing")
+    assert VersionStore(copy).current() == newest
+
+
 def test_rollback_refuses_a_damaged_version(copy: Path) -> None:
     old, new = VersionStore(copy).names()
     (copy / "versions" / old / "passages.jsonl").write_bytes(b"")

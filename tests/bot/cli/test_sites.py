@@ -9,7 +9,7 @@ import pytest
 
 from tests.bot.cli.conftest import Run
 from tests.bot.cli.test_bad_input import left_behind, refused
-from tests.retriever.site import page, website
+from tests.retriever.site import page, status, website
 
 
 @pytest.mark.slow
@@ -25,6 +25,27 @@ def test_a_site_is_read_as_settings_name_it_and_found(frontdesk: Run, tmp_path: 
         assert json.loads(again.out)["unchanged"] == 2 and "2 as before" in again.err
         found = json.loads(frontdesk("search", "claims", "-k", "1", "--json").out)["hits"][0]["passage"]
         assert found["url"] == web.url("/help/claims")
+
+
+@pytest.mark.slow
+def test_a_site_that_is_down_keeps_what_was_read_and_holds_nobody_up(frontdesk: Run, tmp_path: Path) -> None:
+    (tmp_path / "articles").mkdir()
+    with website({"/": page("Warranty")}) as web, website({"/": page("Shipping")}) as other:
+        (tmp_path / "frontdesk.toml").write_text(
+            f'knowledge = ["articles"]\nsites = ["{web.url()}", "{other.url()}"]\n[crawl]\ndelay = 0\n'
+            f'private = ["{web.authority}", "{other.authority}"]\n'
+        )
+        (tmp_path / "articles" / "hours.md").write_text("# Hours\n\nOpen from nine.\n")
+        assert json.loads(frontdesk("ingest", "--json").out)["added"] == 3
+        web.pages["/"] = status(404)
+        other.pages["/"] = page("Shipping by ship")
+        (tmp_path / "articles" / "hours.md").write_text("# Hours\n\nOpen from ten.\n")
+        ran = frontdesk("ingest", "--json")
+        assert ran.status == 0, ran.err
+        told = json.loads(ran.out)
+        assert (told["changed"], told["removed"], told["unchanged"]) == (2, 0, 1)
+        assert f"skipped {web.url()}: answers 404" in ran.err
+        refused(frontdesk("ingest", web.url()), "answers 404")
 
 
 @pytest.mark.slow
