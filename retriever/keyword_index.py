@@ -216,6 +216,9 @@ class KeywordIndex:
         if not weights:
             return np.zeros(len(rows), np.float32)
         whole = sum(weights.values()) or 1.0
-        wanted = [(f" {term} ", weight) for term, weight in weights.items()]
-        texts = (self._terms[row] for row in rows.tolist())
-        return np.array([sum(weight for term, weight in wanted if term in text) / whole for text in texts], np.float32)
+        texts = [self._terms[row] for row in rows.tolist()]
+        held = np.zeros(len(texts))
+        for term, weight in weights.items():
+            spaced = f" {term} "
+            held += weight * np.array([spaced in text for text in texts], bool)
+        return (held / whole).astype(np.float32)

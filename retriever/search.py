@@ -6,7 +6,6 @@ and changes nothing. Knows nothing about files, encoders or what is done with th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -230,8 +229,9 @@ def _shares(hits: Sequence[Hit], passages: Sequence[Passage], rows: Rows, total:
     for row, value in zip(rows.tolist(), total.tolist(), strict=True):
         source = passages[row].source
         leading[source] = max(leading.get(source, value), value)
-    whole = sum(math.exp((value - hits[0].score) / SHARPNESS) for value in leading.values())
-    return np.array([math.exp((hit.score - hits[0].score) / SHARPNESS) / whole for hit in hits])
+    whole = np.exp((np.array(list(leading.values())) - hits[0].score) / SHARPNESS).sum()
+    chances: Features = np.exp((np.array([hit.score for hit in hits]) - hits[0].score) / SHARPNESS) / whole
+    return chances
 
 
 def _weights(query: Query, vectors: tuple[Vectors, ...] | None, indexes: Indexes) -> Weights:

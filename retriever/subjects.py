@@ -104,12 +104,16 @@ class _Names:
         held = Counter(word for _, word in {(i, word) for i, words in forms for word in words})
         total = len(self._number)
         self._weight = {word: math.log(1 + (total - n + 0.5) / (n + 0.5)) for word, n in held.items()}
-        self._name_of = [i for i, _ in forms]
-        self._whole = [sum(self._weight[word] for word in words) for _, words in forms]
-        self._forms_with: dict[str, list[int]] = defaultdict(list)
+        self._name_of = np.array([i for i, _ in forms], np.int64)
+        self._whole = np.array([sum(self._weight[word] for word in words) for _, words in forms], np.float64)
+        # The forms with each word, one word behind the other: a word that many names share is added up at once.
+        places: dict[str, list[int]] = defaultdict(list)
         for form, (_, words) in enumerate(forms):
             for word in words:
-                self._forms_with[word].append(form)
+                places[word].append(form)
+        self._forms = np.array(list(chain.from_iterable(places.values())), np.int32)
+        ends = np.cumsum([len(found) for found in places.values()]).tolist()
+        self._span = {word: (end - len(found), end) for (word, found), end in zip(places.items(), ends, strict=True)}
         # Words of the proper names that names begin with: `Ember` and `Duo` of `Ember Duo stove (ST-202)`.
         self._proper = {
             word
@@ -154,16 +158,17 @@ class _Names:
     def _in_line(self, line: Sequence[str]) -> _Named:
         # Pairs of words also count as one, and one as two: "guest house" names "guesthouse" and the other way round.
         words = {*chain.from_iterable(map(self._respelled, line)), *(a + b for a, b in pairwise(line))}
-        matched: dict[int, float] = defaultdict(float)
-        for word in words:
-            for form in self._forms_with.get(word, ()):
-                matched[form] += self._weight[word]
+        known = [word for word in words if word in self._span]
+        if not known:
+            return {}
+        found = [self._forms[slice(*self._span[word])] for word in known]
+        weights = np.repeat([self._weight[word] for word in known], [len(forms) for forms in found])
+        forms, place = np.unique(np.concatenate(found), return_inverse=True)
+        share = np.bincount(place, weights) / self._whole[forms]
         shares: _Named = {}
-        for form, weight in matched.items():
-            share = weight / self._whole[form]
-            if share >= MENTIONED:
-                name = self._name_of[form]
-                shares[name] = max(shares.get(name, 0.0), share)
+        for name, value in zip(self._name_of[forms].tolist(), share.tolist(), strict=True):
+            if value >= MENTIONED:
+                shares[name] = max(shares.get(name, 0.0), value)
         return shares
 
     def _respell(self, word: str) -> tuple[str, ...]:
