@@ -78,7 +78,7 @@ class Streams:
         again, or polls."""
         if self._visitors[visitor] >= self._allowance.streams_per_visitor:
             raise too_many(RETRY_SECONDS)
-        if len(self._followers) >= self._allowance.streams:
+        if self._visitors.total() >= self._allowance.streams:
             raise busy(RETRY_SECONDS)
 
     async def follow(self, conversation: Conversation, after: int) -> AsyncIterator[bytes]:
@@ -87,23 +87,26 @@ class Streams:
         def attach(deliver: Deliver) -> Leave:
             return self._desk.attach(conversation.id, after, deliver)
 
-        yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
-        async with _listening(attach) as queue:
-            self._followers[queue] = conversation
-            self._visitors[conversation.visitor] += 1
-            told: datetime | None = None
-            try:
-                while not self._closed and (event := await queue.get()) is not None:
-                    yield encode(event)
-                    if isinstance(event, TurnEvent | AgentEvent):
-                        told = datetime.now(UTC)
-            finally:
-                del self._followers[queue]
-                self._visitors[conversation.visitor] -= 1
-                if not self._visitors[conversation.visitor]:
-                    del self._visitors[conversation.visitor]
-                if told is not None:
-                    note_seen(self._database, conversation.id, told)
+        # Counted before anything is waited for: those who come at once must see each other.
+        self._visitors[conversation.visitor] += 1
+        told: datetime | None = None
+        try:
+            yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
+            async with _listening(attach) as queue:
+                self._followers[queue] = conversation
+                try:
+                    while not self._closed and (event := await queue.get()) is not None:
+                        yield encode(event)
+                        if isinstance(event, TurnEvent | AgentEvent):
+                            told = datetime.now(UTC)
+                finally:
+                    del self._followers[queue]
+        finally:
+            self._visitors[conversation.visitor] -= 1
+            if not self._visitors[conversation.visitor]:
+                del self._visitors[conversation.visitor]
+            if told is not None:
+                note_seen(self._database, conversation.id, told)
 
     async def answer(
         self, message: Message, wanted: Wanted = (TokenEvent, TurnEvent, ErrorEvent)

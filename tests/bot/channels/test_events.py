@@ -302,8 +302,8 @@ def test_when_an_anonymous_visitor_is_known_streams_of_their_old_token_end(http:
         assert http.post(f"{API}/conversations", json={"site": site.id} | proof, headers=who.headers).status_code == 201
         assert list(heard) == []
         assert http.get(who.at("/events"), headers=who.headers).status_code == 404
-        other.ask("still here?")
-        assert next(iter(others)).name == "token", "nobody else is cut off"
+        assert http.post(other.at("/handover"), headers=other.headers).status_code == 200
+        assert next(iter(others)).name == "status", "nobody else is cut off"
 
 
 def test_an_idle_stream_is_kept_alive(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,6 +382,24 @@ def test_a_stream_that_the_client_closes_frees_its_place(office: Office, http: h
         connection.close()
     wait_until(lambda: streams.followers == before)  # measured: see docs/benchmarks.md
     assert streams.open_of(find_conversation(office.database, who.conversation).visitor) == 0
+
+
+def test_of_many_streams_that_are_opened_at_once_no_more_than_allowed_open(tmp_path: Path) -> None:
+    with open_office(tmp_path, SlowSource()) as office:
+        allowance = replace(PLENTY, streams_per_visitor=3)
+        application = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=allowance)
+        with serving(application) as service:
+
+            async def crowd(who: Visitor) -> list[int]:
+                async with httpx.AsyncClient(base_url=service.url, timeout=PATIENCE, trust_env=False) as http:
+                    asked = [http.build_request("GET", who.at("/events"), headers=who.headers) for _ in range(30)]
+                    opened = await asyncio.gather(*(http.send(one, stream=True) for one in asked))
+                    for one in opened:
+                        await one.aclose()
+                    return sorted(one.status_code for one in opened)
+
+            with httpx.Client(base_url=service.url, timeout=PATIENCE, trust_env=False) as http:
+                assert asyncio.run(crowd(visitor(http))) == [200] * 3 + [429] * 27
 
 
 def test_open_streams_are_bounded_per_visitor_and_in_all(tmp_path: Path) -> None:
