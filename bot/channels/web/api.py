@@ -201,8 +201,7 @@ async def follow_events(
 ) -> Response:
     """Server-sent events: token, turn, status, agent_message, error. `Last-Event-ID` resumes after that one."""
     after = event_number(last_event_id)
-    door.streams.admit(conversation.visitor)
-    return respond(door.streams.follow(conversation, after))
+    return respond(await door.streams.follow(conversation, after))
 
 
 @api.post("/turns/{turn_id}/feedback", status_code=204)

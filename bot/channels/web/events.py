@@ -73,24 +73,30 @@ class Streams:
             if self._closed or followed.id == conversation or followed.visitor == visitor:
                 queue.put_nowait(None)
 
-    def admit(self, visitor: str) -> None:
-        """Raises Problem if the visitor, or all together, have as many streams open as they may; a client then asks
-        again, or polls."""
+    async def follow(self, conversation: Conversation, after: int) -> AsyncIterator[bytes]:
+        """Everything that happened above `after`, then what happens, for as long as the client listens.
+
+        Raises Problem if the visitor, or all together, have as many streams open as they may; a client then asks
+        again, or polls.
+        """
+        visitor = conversation.visitor
         if self._visitors[visitor] >= self._allowance.streams_per_visitor:
             raise too_many(RETRY_SECONDS)
         if self._visitors.total() >= self._allowance.streams:
             raise busy(RETRY_SECONDS)
 
-    async def follow(self, conversation: Conversation, after: int) -> AsyncIterator[bytes]:
-        """Everything that happened above `after`, then what happens, for as long as the client listens."""
+        stream = self._follow(conversation, after)
+        await anext(stream)  # has its place from here on, and gives it back however it ends
+        return stream
 
+    async def _follow(self, conversation: Conversation, after: int) -> AsyncGenerator[bytes]:
         def attach(deliver: Deliver) -> Leave:
             return self._desk.attach(conversation.id, after, deliver)
 
-        # Counted before anything is waited for: those who come at once must see each other.
         self._visitors[conversation.visitor] += 1
         told: datetime | None = None
         try:
+            yield b""
             yield f": open\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n".encode()
             async with _listening(attach) as queue:
                 self._followers[queue] = conversation
