@@ -32,11 +32,12 @@ def test_everything_that_is_served_is_in_the_wheel_and_no_source_of_the_widget(t
     (wheel,) = tmp_path.glob("*.whl")
     within = set(ZipFile(wheel).namelist())
     widget = ROOT / "bot/channels/web/widget"
+    built = widget / "dist"
     wanted = {
         path.relative_to(ROOT).as_posix()
         for package in ("bot", "retriever", "finetune")
         for path in (ROOT / package).rglob("*")
-        if path.name.endswith((".py", *BESIDE_THE_CODE)) and (widget not in path.parents or path.parent == widget / "dist")
+        if path.name.endswith((".py", *BESIDE_THE_CODE)) and (widget not in path.parents or path.parent == built)
     }
     assert {"bot/channels/web/widget/dist/app.js", "bot/console/page/inbox.html"} <= wanted
     assert wanted - within == set()
