@@ -257,12 +257,12 @@ def test_nothing_to_evaluate_is_an_error_with_its_cure(knowledge: Path, tmp_path
 
 @pytest.mark.slow
 def test_faq_search_in_conversation_reaches_its_mark(encoder: FrozenEncoder, shared_datasets: Path) -> None:
-    """dstc9_faq, untrained: the step asks for R@1 of .55; measured .761 / .857 / .972 (R@1, MRR@5, R@5)."""
+    """dstc9_faq, untrained: R@1, MRR@5, R@5 in float32 .761 / .857 / .972, in bf16 .756 / .854 / .972."""
     folder = shared_datasets / "dstc9_faq"
     report = evaluate_retrieval(folder / "knowledge.jsonl", folder / "queries.jsonl", encoder)
     assert (report.overall.queries, report.passages, report.problems) == (176, 2900, ())
-    assert report.overall.recall_at_1 >= 0.7
-    assert report.overall.mrr_at_5 >= 0.8
+    assert report.overall.recall_at_1 >= 0.75
+    assert report.overall.mrr_at_5 >= 0.83
     assert report.overall.recall_at_5 >= 0.93
     assert {name: group.queries for name, group in report.groups.items()} == {
         "train": 124,
