@@ -40,6 +40,7 @@ REASONS: Mapping[str, str] = {
     "error": "met an error of ours",
     "hours": "wrote outside your hours",
     "urgent": "has something urgent",
+    "left": "got no answer from the agent who has the conversation",
 }
 
 Deliver = Callable[[Notice], None]

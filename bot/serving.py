@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -81,6 +82,7 @@ class Overloaded(FrontdeskError):
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
     the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
+    `patience` is how long a customer whom an agent has taken may wait for a word (see `look_after`).
     """
 
     def __init__(
@@ -92,11 +94,13 @@ class Desk:
         most_in_one_conversation: int = 8,
         workers: int = 16,
         notify: Sequence[Kind] = (),
+        patience: timedelta = timedelta(minutes=10),
         told: Told | None = None,
     ) -> None:
         self.events = EventLog()
         self.bell = Bell()
         self._notify = tuple(notify)
+        self._patience = patience
         self.answered: Callable[[str, float], None] = lambda conversation, milliseconds: None
         """Called behind each answer with its conversation and the milliseconds of work in it; must return at once."""
         self._database = database
@@ -213,6 +217,13 @@ class Desk:
     def resolve(self, conversation: str, agent: Agent) -> None:
         """Raises Taken."""
         self._take_step(conversation, lambda c, after: handover.resolve(c, conversation, agent, after=after))
+
+    def look_after(self, now: datetime) -> int:
+        """Puts back into the queue whom an agent left: the account was removed, or there was no word for `patience`.
+        How many these were. Call often."""
+        with self._database.read() as connection:
+            found = handover.left(connection, now, self._patience)
+        return sum(self._put_back(conversation, now) for conversation in found)
 
     def reply(self, conversation: str, agent: Agent, name: str, text: str) -> AgentMessage:
         """What the agent says, once under the id `name`. Raises NotTaken, Taken, or FrontdeskError for the text."""
@@ -384,6 +395,21 @@ class Desk:
                 self.events.happened(conversation, happened)
         self.bell.ring(conversation)
         return happened
+
+    def _put_back(self, conversation: str, now: datetime) -> bool:
+        try:
+            change = self._take_step(
+                conversation,
+                lambda c, after: handover.leave(
+                    c, conversation, now, self._patience, after=after, notify=self._notify
+                ),
+            )
+        except UnknownConversation:  # forgotten meanwhile
+            return False
+        except FrontdeskError:
+            _log.exception("conversation %s cannot go back into the queue", pseudonym(conversation))
+            return False  # the others need not wait for it
+        return change is not None
 
     def _order(self, conversation: str) -> threading.Lock:
         """Held while something of the conversation is stored and told, so that it is told in the order it is stored."""

@@ -28,7 +28,7 @@ from bot.storage.canned import keep_canned
 from bot.storage.conversations import start_conversation
 from bot.storage.inbox import listed
 from bot.storage.staff_answers import staff_answers
-from bot.storage.turns import store_turn
+from bot.storage.turns import accept_message, store_turn
 from tests.bot.channels.office import Office, Visitor, turn_to, visitor
 from tests.bot.channels.test_uploads import PNG
 from tests.bot.console.staff import Member, at_work
@@ -144,6 +144,19 @@ def test_a_colleague_takes_over_on_purpose(office: Office, anna: Member, ben: Me
     assert "Take over from Anna" in page
     assert 'data-mine="yes"' in ben.part(f"{place}/take", instead_of=anna.person.id).text
     assert "Ben has this conversation now." in anna.part(f"{place}/resolve").text
+
+
+def test_whom_a_removed_agent_had_waits_in_the_queue_again(office: Office) -> None:
+    lead, gone = at_work(office, "lead"), at_work(office, "agent")
+    customer = waiting(office, "refund please")
+    gone.part(f"/inbox/{customer.conversation}/take")
+    assert customer.http.get(customer.at(), headers=customer.headers).json()["status"] == "person"
+    assert lead.post(f"/people/{gone.person.id}/remove").status_code == 303
+    assert customer.http.get(customer.at(), headers=customer.headers).json()["status"] == "waiting"
+    page = lead.get("/inbox").text
+    assert "Left by an agent" in text_of(page[page.index(customer.conversation) :])
+    assert customer.ask("hello?")["text"], "the bot holds the line again"
+    assert 'data-mine="yes"' in lead.part(f"/inbox/{customer.conversation}/take").text
 
 
 def test_the_summary_is_what_was_said_and_the_draft_what_would_be(office: Office, anna: Member) -> None:
@@ -271,6 +284,20 @@ def test_an_agents_answer_becomes_a_pair_to_learn_from(office: Office, anna: Mem
     assert first.reply == "Yes, to every one of them."
     assert (second.question, second.reply) == ("And on Sundays?", "Not on Sundays.\n\nBut on Saturdays.")
     assert ("agent", "Yes, to every one of them.") in second.history
+
+
+def test_a_reply_to_a_message_that_the_bot_still_owes_an_answer_is_history_too(office: Office, anna: Member) -> None:
+    conversation = start_conversation(office.database, channel="web").id
+    for number, text in enumerate(("Do you deliver to Malta?", "And on Sundays?"), 1):
+        asked = Message(f"owed-{number}", conversation, conversation, "web", text, datetime.now(UTC))
+        accept_message(office.database, asked)
+        if number == 1:
+            office.desk.take(conversation, anna.agent)
+        office.desk.reply(conversation, anna.agent, uuid.uuid4().hex, f"Answer {number}")
+    first, second = (one for one in staff_answers(office.database) if one.conversation == conversation)
+    assert (first.question, first.reply) == ("Do you deliver to Malta?", "Answer 1")
+    assert (second.question, second.reply) == ("And on Sundays?", "Answer 2")
+    assert second.history == (("customer", "Do you deliver to Malta?"), ("agent", "Answer 1"))
 
 
 def test_files_are_not_there_where_the_service_takes_none(anna: Member) -> None:
