@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 import uuid
@@ -12,6 +13,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bot.console.inbox import CHECK_SECONDS
+from bot.console.inbox import _changes as changes_of
 from bot.console.story import reply_of, safe_address, story_of
 from bot.conversation.messages import (
     Approved,
@@ -27,9 +30,10 @@ from bot.conversation.messages import (
 from bot.storage.canned import keep_canned
 from bot.storage.conversations import start_conversation
 from bot.storage.inbox import listed
+from bot.storage.people import remove_person
 from bot.storage.staff_answers import staff_answers
 from bot.storage.turns import accept_message, store_turn
-from tests.bot.channels.office import Office, Visitor, turn_to, visitor
+from tests.bot.channels.office import PATIENCE, Office, Visitor, turn_to, visitor
 from tests.bot.channels.test_uploads import PNG
 from tests.bot.console.staff import Member, at_work
 
@@ -157,6 +161,31 @@ def test_whom_a_removed_agent_had_waits_in_the_queue_again(office: Office) -> No
     assert "Left by an agent" in text_of(page[page.index(customer.conversation) :])
     assert customer.ask("hello?")["text"], "the bot holds the line again"
     assert 'data-mine="yes"' in lead.part(f"/inbox/{customer.conversation}/take").text
+
+
+def test_who_was_removed_hears_nothing_more_however_busy_the_desk_is(office: Office) -> None:
+    member = at_work(office, "agent")
+    door = office.application.state.door
+    seconds = 0.0
+
+    async def listen() -> list[bytes]:
+        nonlocal seconds
+        stream = changes_of(door, member.token, lambda: seconds)
+        heard = [await anext(stream)]
+        for number in range(100):
+            if number == 10:
+                remove_person(office.database, member.person, actor="test")
+            seconds += CHECK_SECONDS / 10
+            # never a quiet moment
+            office.desk.bell.ring(f"conversation-{number}")
+            try:
+                heard.append(await asyncio.wait_for(anext(stream), PATIENCE))
+            except StopAsyncIteration:
+                return heard
+        raise AssertionError("it never ended")
+
+    heard = asyncio.run(listen())
+    assert 10 < len(heard) <= 22, "to the next look by the clock"
 
 
 def test_the_summary_is_what_was_said_and_the_draft_what_would_be(office: Office, anna: Member) -> None:
