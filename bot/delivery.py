@@ -1,7 +1,8 @@
 """Delivers what the outbox owes: by e-mail over SMTP, and by calling a webhook, signed.
 
-Owns the wire form of both, and the threads that try, one for each way: a server that hangs holds up its own. Each notification goes at least once and always under the same
-id, in the header `Frontdesk-Id` and for mail as its Message-ID. Knows nothing about what a notification tells of.
+Owns the wire form of both, and the threads that try, one for each way: a server that hangs holds up its own way only.
+Each notification goes at least once and always under the same id, in the header `Frontdesk-Id` and for mail as its
+Message-ID. Knows nothing about what a notification tells of.
 """
 
 from __future__ import annotations

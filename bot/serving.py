@@ -400,9 +400,7 @@ class Desk:
         try:
             change = self._take_step(
                 conversation,
-                lambda c, after: handover.leave(
-                    c, conversation, now, self._patience, after=after, notify=self._notify
-                ),
+                lambda c, after: handover.leave(c, conversation, now, self._patience, after=after, notify=self._notify),
             )
         except UnknownConversation:  # forgotten meanwhile
             return False

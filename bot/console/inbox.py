@@ -235,9 +235,7 @@ def _message_id(name: str) -> str:
     return name if ID.fullmatch(name) else secrets.token_urlsafe(12)
 
 
-async def _changes(
-    door: Door, token: str, clock: Callable[[], float] = time.monotonic
-) -> AsyncIterator[bytes]:
+async def _changes(door: Door, token: str, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     changed: set[str] = set()
     rung = asyncio.Event()

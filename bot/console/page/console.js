@@ -241,7 +241,7 @@ function paint() {
   }
   preview.dataset.position = position.value;
   preview.dataset.mode = light.value;
-  at("p-head").textContent = text.value || name.value;
+  at("p-head").textContent = text.value || name.value || text.placeholder;
   at("p-greeting").textContent = greeting.value || greeting.placeholder;
 }
 

@@ -247,8 +247,12 @@ def test_the_look_of_a_site_is_seen_before_it_is_saved(open_page: Open, office: 
     expect(page.locator("#p-head")).to_have_text("Ask <b>us</b>")
     expect(page.locator("#p-head")).to_have_css("background-color", "rgb(255, 221, 0)")
     expect(page.locator("#p-head")).to_have_css("color", "rgb(17, 17, 17)")
+    page.fill("[name=time_zone]", "Europe/Berlin")
+    page.fill("[name=hours]", "Mon-Fri 09:00-12:30, 13:30-17:00\nSat 10:00-14:00")
     page.click("button:text-is('Save')")
     expect(page.locator("text=Saved.")).to_be_visible()
+    expect(page.locator("[name=hours]")).to_have_value("Mon-Fri 09:00-12:30, 13:30-17:00\nSat 10:00-14:00")
+    expect(page.locator("[name=time_zone]")).to_have_value("Europe/Berlin")
     expect(page.locator(".secret code")).to_have_count(1)
     expect(page.locator("#colour")).to_have_value("#ffdd00")
 
