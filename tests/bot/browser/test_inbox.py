@@ -177,6 +177,8 @@ def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, offic
     page.click("text=Inbox")
     page.wait_for_selector("body.inbox[data-ready]")
     expect(page.locator("#line")).to_contain_text("Not connected")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "not-connected.png")
     missed = waiting(office)
     expect(page.locator(f'.item[href*="{missed}"]')).to_have_count(0)
     page.unroute("**/console/events")
@@ -316,6 +318,8 @@ def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label
     def clean(name: str) -> None:
         page.screenshot(path=Path(SHOTS) / f"{name}-{label}-{scheme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        if page.locator("body.inbox").count():
+            assert page.evaluate("document.documentElement.scrollHeight <= innerHeight"), name
         assert len(page.locator("main").inner_text()) > 40, f"{name} is empty"
         assert axe(page) == [], name
 
