@@ -98,6 +98,14 @@ function signedOut() {
   tellLine("You are signed out. Copy what you wrote, then load this page again to sign in.", 0);
 }
 
+// what changed and could not be shown is asked for again
+for (const failed of ["htmx:responseError", "htmx:sendError"]) {
+  document.addEventListener(failed, (event) => {
+    const { requestConfig, xhr } = event.detail;
+    if (requestConfig.verb === "get" && (!xhr.status || xhr.status >= 500)) setTimeout(() => { freshList(); freshStory(); }, 3000);
+  });
+}
+
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (event.detail.xhr.status !== 401) return;
   event.preventDefault();

@@ -184,6 +184,10 @@ def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, offic
     page.unroute("**/console/events")
     expect(page.locator(f'.item[href*="{missed}"]')).to_be_visible()
     expect(page.locator("#line")).to_be_hidden()
+    # the line is up, and only the list cannot be had
+    page.route("**/inbox/list*", lambda route: route.fulfill(status=503), times=1)
+    missed = waiting(office)
+    expect(page.locator(f'.item[href*="{missed}"]')).to_be_visible()
 
 
 def test_a_session_that_ended_leads_to_sign_in_and_what_was_written_is_not_lost(
