@@ -305,6 +305,20 @@ def test_who_asked_and_was_taken_without_a_word_waits_again(database: Database, 
     desk.close()
 
 
+def test_what_was_left_open_in_an_earlier_hand_over_is_not_waited_for_in_this_one(
+    database: Database, conversation: str
+) -> None:
+    desk = Desk(database, Bot(), patience=PATIENCE)  # type: ignore[arg-type]
+    desk.take(conversation, ANNA)
+    desk.answer(message(conversation, "1", "are you there?"))
+    desk.give_back(conversation, ANNA)
+    desk.take(conversation, BEN)
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 0
+    desk.answer(message(conversation, "2", "and you?"))
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 1
+    desk.close()
+
+
 def test_a_colleague_who_takes_over_gets_the_whole_time(database: Database, conversation: str) -> None:
     desk = Desk(database, Bot(), patience=PATIENCE)  # type: ignore[arg-type]
     desk.take(conversation, ANNA)
