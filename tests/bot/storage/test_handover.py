@@ -267,7 +267,7 @@ def test_a_returned_conversation_is_the_bots_again(database: Database, conversat
 
 
 def test_who_is_left_without_an_answer_waits_in_the_queue_again(database: Database, conversation: str) -> None:
-    """The agent went home: colleagues hear of it as of a new hand-over, the customer too, and the bot holds the line."""
+    """The agent went home: colleagues and the customer hear of it, and the bot holds the line."""
     desk = Desk(database, Bot(), notify=("email",), patience=PATIENCE)  # type: ignore[arg-type]
     desk.answer(message(conversation, "1", "hello"))
     heard: list[Event] = []
