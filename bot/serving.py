@@ -20,22 +20,16 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 
 from bot import FrontdeskError
-from bot.conversation.messages import (
-    HandOverReason,
-    Message,
-    Turn,
-    pseudonym,
-    readable,
-)
+from bot.conversation.messages import HandOverReason, Message, Turn, pseudonym, readable
 from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, follow, last_text, stored_events, turn_event
 from bot.fallback import failure, silence
-from bot.lanes import Answer, Lane
+from bot.lanes import Answer, Lane, Overloaded
 from bot.storage import handover
 from bot.storage.conversations import UnknownConversation, forget
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
 from bot.storage.handover import Agent
-from bot.storage.happenings import BLOCK, AgentMessage, Happening, told
+from bot.storage.happenings import BLOCK, AgentMessage, Happening, StatusChange, told
 from bot.storage.outbox import Kind
 from bot.storage.turns import (
     Entry,
@@ -69,14 +63,6 @@ class Responder(Protocol):
     ) -> Iterator[str | Turn]:
         """Text as it is ready, and last the turn for `message`. `waiting`: why a person was asked for, who is not
         there yet; given only then."""
-
-
-class Overloaded(FrontdeskError):
-    """Refused, nothing was done; try again in `retry_after` seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"too many messages are waiting for an answer: try again in {retry_after:.0f} seconds")
-        self.retry_after = retry_after
 
 
 class Desk:
@@ -141,7 +127,7 @@ class Desk:
         already: then it need not be waited for."""
         answer = self._take_in(message)
         if answer.stored is not None:
-            return _nothing, answer.stored
+            return (lambda: None), answer.stored
         leave = self.events.attach(message.conversation, answer.since, deliver, tuple)
         # Stored before we attached: the event is gone by, and nothing else will come.
         return leave, answer.stored
@@ -397,17 +383,14 @@ class Desk:
         return happened
 
     def _put_back(self, conversation: str, now: datetime) -> bool:
+        def leave(connection: Connection, after: int) -> StatusChange | None:
+            return handover.leave(connection, conversation, now, self._patience, after=after, notify=self._notify)
+
         try:
-            change = self._take_step(
-                conversation,
-                lambda c, after: handover.leave(c, conversation, now, self._patience, after=after, notify=self._notify),
-            )
-        except UnknownConversation:  # forgotten meanwhile
+            return self._take_step(conversation, leave) is not None
+        except FrontdeskError as problem:  # the others need not wait for it
+            _log.warning("conversation %s stays with its agent: %s", pseudonym(conversation), problem)
             return False
-        except FrontdeskError:
-            _log.exception("conversation %s cannot go back into the queue", pseudonym(conversation))
-            return False  # the others need not wait for it
-        return change is not None
 
     def _order(self, conversation: str) -> threading.Lock:
         """Held while something of the conversation is stored and told, so that it is told in the order it is stored."""
@@ -463,7 +446,3 @@ class Desk:
             self.resume()
         except FrontdeskError:
             self._resume_later()
-
-
-def _nothing() -> None:
-    """Ends what was never begun."""
