@@ -1,7 +1,8 @@
 """Delivers what the outbox owes: by e-mail over SMTP, and by calling a webhook, signed.
 
-Owns the wire form of both, and the thread that tries. Each notification goes at least once and always under the same
-id, in the header `Frontdesk-Id` and for mail as its Message-ID. Knows nothing about what a notification tells of.
+Owns the wire form of both, and the threads that try, one for each way: a server that hangs holds up its own way only.
+Each notification goes at least once and always under the same id, in the header `Frontdesk-Id` and for mail as its
+Message-ID. Knows nothing about what a notification tells of.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import smtplib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -22,7 +23,7 @@ from typing import Literal
 
 from bot import FrontdeskError
 from bot.storage.database import Database
-from bot.storage.outbox import Kind, Notice, due, mark_failed, mark_sent
+from bot.storage.outbox import KINDS, Kind, Notice, due, mark_failed, mark_sent
 from retriever.fetch import Fetcher, place_of
 from retriever.passages import RetrieverError
 
@@ -40,6 +41,7 @@ REASONS: Mapping[str, str] = {
     "error": "met an error of ours",
     "hours": "wrote outside your hours",
     "urgent": "has something urgent",
+    "left": "got no answer from the agent who has the conversation",
 }
 
 Deliver = Callable[[Notice], None]
@@ -106,7 +108,7 @@ def signature(secret: str, moment: str, body: bytes) -> str:
 
 
 class Courier:
-    """Tries what is due, one at a time. `run` returns after `stop`."""
+    """Tries what is due, of each kind one at a time. `run` returns after `stop`."""
 
     def __init__(self, database: Database, ways: Mapping[Kind, Deliver]) -> None:
         self._database = database
@@ -114,20 +116,27 @@ class Courier:
         self._over = threading.Event()
 
     def run(self) -> None:
-        while not self._over.is_set():
-            try:
-                self.go_round(datetime.now(UTC))
-            except Exception:
-                _log.exception("the outbox cannot be read; trying again")
-            self._over.wait(LOOK_SECONDS)
+        rounds = [threading.Thread(target=self._go_rounds, args=(kind,), name=kind, daemon=True) for kind in KINDS]
+        for each in rounds:
+            each.start()
+        for each in rounds:
+            each.join()
 
     def stop(self) -> None:
         self._over.set()
 
-    def go_round(self, now: datetime) -> int:
-        """Tries everything that is due at `now`; how many were delivered."""
+    def _go_rounds(self, kind: Kind) -> None:
+        while not self._over.is_set():
+            try:
+                self.go_round(datetime.now(UTC), (kind,))
+            except Exception:
+                _log.exception("the outbox cannot be read; trying again")
+            self._over.wait(LOOK_SECONDS)
+
+    def go_round(self, now: datetime, kinds: Sequence[Kind] = KINDS) -> int:
+        """Tries what is due at `now`, a few at a time; how many were delivered."""
         delivered = 0
-        for notice in due(self._database, now):
+        for notice in due(self._database, now, kinds):
             if self._over.is_set():
                 break
             way = self._ways.get(notice.kind)
@@ -184,4 +193,6 @@ def _plainly(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         said = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
         return f"{error.smtp_code} {str(said).splitlines()[0][:120] if said else ''}".strip()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message.rstrip('.')}"
     return (str(error) or type(error).__name__).splitlines()[0][:160]

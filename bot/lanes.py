@@ -1,6 +1,7 @@
 """Answers in the making, and the lane of each conversation that they wait in.
 
-Owns how any number of readers follow one answer. Knows neither who answers nor where turns are stored.
+Owns how any number of readers follow one answer, and what is said when too many wait. Knows neither who answers nor
+where turns are stored.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from bot import FrontdeskError
 from bot.conversation.messages import Message, Turn
 from bot.events import TurnEvent, turn_event
 from bot.storage.turns import Entry
+
+
+class Overloaded(FrontdeskError):
+    """Refused, nothing was done; try again in `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"too many messages are waiting for an answer: try again in {retry_after:.0f} seconds")
+        self.retry_after = retry_after
 
 
 @dataclass(slots=True, eq=False)

@@ -14,27 +14,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from bot import FrontdeskError
-from bot.conversation.messages import (
-    HandOverReason,
-    Message,
-    Turn,
-    pseudonym,
-    readable,
-)
+from bot.conversation.messages import HandOverReason, Message, Turn, pseudonym, readable
 from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, follow, last_text, stored_events, turn_event
 from bot.fallback import failure, silence
-from bot.lanes import Answer, Lane
+from bot.lanes import Answer, Lane, Overloaded
 from bot.storage import handover
 from bot.storage.conversations import UnknownConversation, forget
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
 from bot.storage.handover import Agent
-from bot.storage.happenings import BLOCK, AgentMessage, Happening, told
+from bot.storage.happenings import BLOCK, AgentMessage, Happening, StatusChange, told
 from bot.storage.outbox import Kind
 from bot.storage.turns import (
     Entry,
@@ -70,17 +65,10 @@ class Responder(Protocol):
         there yet; given only then."""
 
 
-class Overloaded(FrontdeskError):
-    """Refused, nothing was done; try again in `retry_after` seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"too many messages are waiting for an answer: try again in {retry_after:.0f} seconds")
-        self.retry_after = retry_after
-
-
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
     the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
+    `patience` is how long a customer whom an agent has taken may wait for a word (see `look_after`).
     """
 
     def __init__(
@@ -92,11 +80,13 @@ class Desk:
         most_in_one_conversation: int = 8,
         workers: int = 16,
         notify: Sequence[Kind] = (),
+        patience: timedelta = timedelta(minutes=10),
         told: Told | None = None,
     ) -> None:
         self.events = EventLog()
         self.bell = Bell()
         self._notify = tuple(notify)
+        self._patience = patience
         self.answered: Callable[[str, float], None] = lambda conversation, milliseconds: None
         """Called behind each answer with its conversation and the milliseconds of work in it; must return at once."""
         self._database = database
@@ -137,7 +127,7 @@ class Desk:
         already: then it need not be waited for."""
         answer = self._take_in(message)
         if answer.stored is not None:
-            return _nothing, answer.stored
+            return (lambda: None), answer.stored
         leave = self.events.attach(message.conversation, answer.since, deliver, tuple)
         # Stored before we attached: the event is gone by, and nothing else will come.
         return leave, answer.stored
@@ -213,6 +203,13 @@ class Desk:
     def resolve(self, conversation: str, agent: Agent) -> None:
         """Raises Taken."""
         self._take_step(conversation, lambda c, after: handover.resolve(c, conversation, agent, after=after))
+
+    def look_after(self, now: datetime) -> int:
+        """Puts back into the queue whom an agent left: the account was removed, or there was no word for `patience`.
+        How many these were. Call often."""
+        with self._database.read() as connection:
+            found = handover.left(connection, now, self._patience)
+        return sum(self._put_back(conversation, now) for conversation in found)
 
     def reply(self, conversation: str, agent: Agent, name: str, text: str) -> AgentMessage:
         """What the agent says, once under the id `name`. Raises NotTaken, Taken, or FrontdeskError for the text."""
@@ -385,6 +382,16 @@ class Desk:
         self.bell.ring(conversation)
         return happened
 
+    def _put_back(self, conversation: str, now: datetime) -> bool:
+        def leave(connection: Connection, after: int) -> StatusChange | None:
+            return handover.leave(connection, conversation, now, self._patience, after=after, notify=self._notify)
+
+        try:
+            return self._take_step(conversation, leave) is not None
+        except FrontdeskError as problem:  # the others need not wait for it
+            _log.warning("conversation %s stays with its agent: %s", pseudonym(conversation), problem)
+            return False
+
     def _order(self, conversation: str) -> threading.Lock:
         """Held while something of the conversation is stored and told, so that it is told in the order it is stored."""
         return self._orders[hash(conversation) % _ORDERS]
@@ -439,7 +446,3 @@ class Desk:
             self.resume()
         except FrontdeskError:
             self._resume_later()
-
-
-def _nothing() -> None:
-    """Ends what was never begun."""

@@ -179,6 +179,9 @@ class Settings(BaseModel):
         (), description="addresses and ranges of your own proxies, whose X-Forwarded-For is believed"
     )
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
+    agent_minutes: Annotated[float, Field(gt=0, le=1_440)] = Field(
+        10, description="minutes without a word of the agent after which a customer is back in the queue"
+    )
     metrics_token: SecretStr = Field(
         SecretStr(""), description="whoever sends it may read /metrics, at least 16 letters and digits; none: nobody"
     )

@@ -1,7 +1,8 @@
 """What a running service answers from: taken up anew when an ingest, a training, a rollback or an edit changed it.
 
-Owns noticing that, and loading beside what serves. Knows nothing about conversations: the desk swaps assistants while
-it works. A part that cannot be loaded leaves the one before it in service, and says so.
+Owns noticing that, loading beside what serves, and the thread in which the service looks around. Knows nothing about
+conversations: the desk swaps assistants while it works, and finds whom an agent left. A part that cannot be loaded
+leaves the one before it in service, and says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bot.cli import assembly
@@ -98,16 +100,23 @@ def settle() -> None:
 
 @contextmanager
 def followed(live: Live, desk: Desk, every: float = EVERY) -> Iterator[None]:
-    """While this lasts, the desk answers from what is newest."""
+    """While this lasts, the desk answers from what is newest, and nobody waits for an agent who left."""
     over = threading.Event()
+
+    def take_up() -> None:
+        if live.also_asked is not None:
+            live.also_asked.learn_if_due()
+        if (assistant := live.refreshed()) is not None:
+            desk.swap(assistant)
 
     def look() -> None:
         while not over.wait(every):
             try:
-                if live.also_asked is not None:
-                    live.also_asked.learn_if_due()
-                if (assistant := live.refreshed()) is not None:
-                    desk.swap(assistant)
+                desk.look_after(datetime.now(UTC))
+            except Exception:
+                _log.exception("who waits for an agent that left cannot be found out; trying again")
+            try:
+                take_up()
             except Exception:
                 _log.exception("what changed cannot be taken up; the service goes on with what it has")
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,7 +80,14 @@ def run_service(settings: Settings, host: str, port: int) -> None:
         address = settings.url or f"http://{host}:{listener.getsockname()[1]}"
         ways = notifications(settings, address)
         live.also_asked = NextQuestions(database)
-        desk = Desk(database, live.assistant(), most_in_hand=settings.in_flight, notify=tuple(ways), told=meters.turn)
+        desk = Desk(
+            database,
+            live.assistant(),
+            most_in_hand=settings.in_flight,
+            notify=tuple(ways),
+            patience=timedelta(minutes=settings.agent_minutes),
+            told=meters.turn,
+        )
         Files(database, home.files).sweep()
         versions = ("model", "index", "playbook")
         meters.watch("frontdesk_version_info", "The versions in service.", live.versions, versions)

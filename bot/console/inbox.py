@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -38,8 +40,8 @@ Id = Annotated[str, Form(max_length=64)]
 
 LOOK_SECONDS = 1.0
 """How soon a stream notices that the service stops."""
-CHECK_EVERY = 20
-"""Looks after which a stream asks whether its session is still good."""
+CHECK_SECONDS = 5.0
+"""How soon a stream notices that its session is over, however much happens on it."""
 
 
 router = APIRouter(prefix="/console", include_in_schema=False)
@@ -233,7 +235,7 @@ def _message_id(name: str) -> str:
     return name if ID.fullmatch(name) else secrets.token_urlsafe(12)
 
 
-async def _changes(door: Door, token: str) -> AsyncIterator[bytes]:
+async def _changes(door: Door, token: str, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     changed: set[str] = set()
     rung = asyncio.Event()
@@ -249,16 +251,14 @@ async def _changes(door: Door, token: str) -> AsyncIterator[bytes]:
     leave = door.desk.bell.listen(ring)
     try:
         yield b"retry: 2000\r\n\r\n"
-        looks = 0
+        checked = clock()
         while not door.draining:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(rung.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                looks += 1
-            if looks >= CHECK_EVERY:
-                looks = 0
+            if clock() >= checked + CHECK_SECONDS:
                 if await run_in_threadpool(_gone, door, token):
                     return
+                checked = clock()
             rung.clear()
             now, changed = changed, set()
             for conversation in now:

@@ -147,6 +147,7 @@ def _site(
     snippet = f'<script async src="{host}/widget.js" data-site="{site.id}"></script>'
     shown = {
         "site": site,
+        "company": door.storefront.company,
         "sites": all_sites(door.database),
         "is_ours": site.id in OURS,
         "snippet": snippet,

@@ -44,6 +44,7 @@ REASONS: Mapping[str, str] = {
     "error": "Our error",
     "hours": "Out of hours",
     "urgent": "Urgent",
+    "left": "Left by an agent",
 }
 STATUSES: Mapping[str, str] = {"open": "Bot", "waiting": "Waiting", "person": "With an agent", "resolved": "Resolved"}
 

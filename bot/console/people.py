@@ -6,6 +6,7 @@ Owns the routes under /console/people. A one-time password is shown once, on the
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
@@ -54,7 +55,9 @@ def role(door: TheDoor, who: Who, person_id: str, role: Field = "") -> Response:
 @router.post("/people/{person_id}/remove")
 def remove(door: TheDoor, who: Who, person_id: str) -> Response:
     person = _found(door, person_id)
-    return _changed(door, who, lambda: remove_person(door.database, person, actor=who.person.id))
+    answer = _changed(door, who, lambda: remove_person(door.database, person, actor=who.person.id))
+    door.desk.look_after(datetime.now(UTC))  # whoever was in their hands waits in the queue again
+    return answer
 
 
 @router.post("/people/{person_id}/password")

@@ -32,7 +32,7 @@ def ask(request: Request, next: str = "") -> Response:
 def enter(
     request: Request, office: TheOffice, door: TheDoor, name: Field = "", password: Field = "", next: Field = ""
 ) -> Response:
-    address = request.client.host if request.client is not None else ""
+    address = str(request.state.address)  # the browser's, also behind proxies: see `channels.web.addresses`
     wait = office.throttle.begin(name, address)
     if wait > 0:
         said = f"Too many tries. Wait {_spoken(wait)}, then try again."

@@ -18,7 +18,7 @@ Channel = Literal["web", "slack", "terminal", "api"]
 Status = Literal["approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"]
 Sentiment = Literal["negative", "neutral", "positive", ""]
 """Empty where no model reads it."""
-HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours", "urgent"]
+HandOverReason = Literal["asked", "not_known_twice", "angry", "policy", "error", "hours", "urgent", "left"]
 
 LONGEST_TEXT = 4000
 """Characters of a message that are read; the middle of a longer one is left out."""

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, cast
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from bot import FrontdeskError
 from bot.conversation.messages import HandOverReason
 from bot.storage.conversations import ConversationStatus, note, require_conversation
 from bot.storage.happenings import AgentMessage, StatusChange, change_status, write_down
 from bot.storage.outbox import Kind, owe
-from bot.storage.tables import ConversationRow, HandoverRow
+from bot.storage.tables import AgentMessageRow, ConversationRow, HandoverRow, MessageRow, StaffRow, TurnRow
 
-Step = Literal["ask", "take", "give_back", "resolve", "reopen", "withdraw"]
+Step = Literal["ask", "take", "give_back", "resolve", "reopen", "withdraw", "leave"]
 Outcome = Literal["returned", "resolved", "withdrawn"]
 
 MOVES: Mapping[tuple[ConversationStatus, Step], ConversationStatus] = {
@@ -30,6 +30,7 @@ MOVES: Mapping[tuple[ConversationStatus, Step], ConversationStatus] = {
     ("open", "take"): "person",
     ("waiting", "take"): "person",
     ("resolved", "take"): "person",
+    ("person", "leave"): "waiting",
     ("waiting", "give_back"): "open",
     ("person", "give_back"): "open",
     ("open", "resolve"): "resolved",
@@ -82,6 +83,39 @@ _OPEN = select(
 ).where(HandoverRow.conversation_id == bindparam("conversation"), HandoverRow.ended_at.is_(None))
 
 
+_OF_THIS = AgentMessageRow.conversation_id == HandoverRow.conversation_id, AgentMessageRow.kind == "reply"
+_TAKEN = (
+    select(
+        HandoverRow.conversation_id,
+        HandoverRow.reason,
+        HandoverRow.asked_at,
+        HandoverRow.taken_by,
+        HandoverRow.taken_at,
+        StaffRow.disabled,
+        select(func.max(AgentMessageRow.created_at)).where(*_OF_THIS).scalar_subquery().label("replied_at"),
+        # The first message since then that met with silence in this hand-over.
+        select(MessageRow.received_at)
+        .join(
+            TurnRow,
+            (TurnRow.conversation_id == MessageRow.conversation_id) & (TurnRow.message_id == MessageRow.id),
+        )
+        .where(
+            MessageRow.conversation_id == HandoverRow.conversation_id,
+            TurnRow.reply == "",
+            TurnRow.stored_at >= HandoverRow.asked_at,
+            MessageRow.sequence
+            > func.coalesce(select(func.max(AgentMessageRow.after)).where(*_OF_THIS).scalar_subquery(), 0),
+        )
+        .order_by(MessageRow.sequence)
+        .limit(1)
+        .scalar_subquery()
+        .label("unanswered_at"),
+    )
+    .join(StaffRow, StaffRow.id == HandoverRow.taken_by)
+    .where(HandoverRow.ended_at.is_(None))
+)
+
+
 def current(connection: Connection, conversation: str) -> HandOverRecord | None:
     """The hand-over that is not over yet."""
     row = connection.execute(_OPEN, {"conversation": conversation}).one_or_none()
@@ -98,12 +132,48 @@ def ask(
     """Puts the conversation into the queue; None if it is there or with a person. The notifications go with it."""
     if MOVES.get((require_conversation(connection, conversation), "ask")) is None:
         return None
-    now = datetime.now(UTC)
-    _begin(connection, conversation, reason, now)
-    site = connection.scalar(select(ConversationRow.site).where(ConversationRow.id == conversation))
-    what = {"event": "handover.asked", "conversation_id": conversation, "reason": reason, "site": site or ""}
-    owe(connection, conversation, notify, what | {"asked_at": now.isoformat()})
-    return change_status(connection, conversation, "waiting", after=after)
+    return _queue(connection, conversation, reason, datetime.now(UTC), after, notify)
+
+
+def left(
+    connection: Connection, now: datetime, patience: timedelta, conversation: str | None = None
+) -> Mapping[str, datetime]:
+    """Conversations, or this one if it is, that nobody answers though an agent has them, each with since when its
+    customer waits: the account was removed, or there was no word for `patience`."""
+    found = {}
+    rows = connection.execute(
+        _TAKEN if conversation is None else _TAKEN.where(HandoverRow.conversation_id == conversation)
+    ).all()
+    for row in rows:
+        asked = row.reason and (row.replied_at is None or row.replied_at < row.asked_at)
+        unanswered = datetime.fromisoformat(row.unanswered_at) if row.unanswered_at else None
+        since = row.asked_at if asked else unanswered
+        if row.disabled or (since is not None and now - max(since, row.taken_at) >= patience):
+            found[row.conversation_id] = since or now
+    return found
+
+
+def leave(
+    connection: Connection,
+    conversation: str,
+    now: datetime,
+    patience: timedelta,
+    *,
+    after: int,
+    notify: Sequence[Kind] = (),
+) -> StatusChange | None:
+    """Puts a conversation that is `left` back into the queue, as a hand-over of its own; None if it is not."""
+    found = left(connection, now, patience, conversation)
+    if conversation not in found or MOVES.get((require_conversation(connection, conversation), "leave")) is None:
+        return None
+    # Without an outcome: nobody ended it.
+    connection.execute(
+        update(HandoverRow)
+        .where(HandoverRow.conversation_id == conversation, HandoverRow.ended_at.is_(None))
+        .values(ended_at=datetime.now(UTC))
+    )
+    note(connection, actor="service", action="leave", subject=conversation)
+    return _queue(connection, conversation, "left", found[conversation], after, notify)
 
 
 def withdraw(connection: Connection, conversation: str, *, said_at: datetime, after: int) -> StatusChange | None:
@@ -202,6 +272,22 @@ def _begin(connection: Connection, conversation: str, reason: HandOverReason | N
         insert(HandoverRow),
         {"conversation_id": conversation, "reason": reason or "", "asked_at": now, "taken_name": ""},
     )
+
+
+def _queue(
+    connection: Connection,
+    conversation: str,
+    reason: HandOverReason,
+    since: datetime,
+    after: int,
+    notify: Sequence[Kind],
+) -> StatusChange:
+    """Begins a hand-over that nobody has taken, and owes the notifications of it."""
+    _begin(connection, conversation, reason, since)
+    site = connection.scalar(select(ConversationRow.site).where(ConversationRow.id == conversation))
+    what = {"event": "handover.asked", "conversation_id": conversation, "reason": reason, "site": site or ""}
+    owe(connection, conversation, notify, what | {"asked_at": since.isoformat()})
+    return change_status(connection, conversation, "waiting", after=after)
 
 
 def _move(

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
@@ -19,6 +19,7 @@ from bot.storage.database import Database
 from bot.storage.tables import OutboxRow
 
 Kind = Literal["email", "webhook"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 MOST_ATTEMPTS = 9
 """Eight pauses of 10 seconds, 30 seconds and so on add up to nine hours: a night without the mail server."""
@@ -27,7 +28,11 @@ LONGEST_PROBLEM = 300
 
 _DUE = (
     select(OutboxRow.id, OutboxRow.kind, OutboxRow.payload, OutboxRow.attempts)
-    .where(OutboxRow.state == "waiting", OutboxRow.due_at <= bindparam("now"))
+    .where(
+        OutboxRow.state == "waiting",
+        OutboxRow.due_at <= bindparam("now"),
+        OutboxRow.kind.in_(bindparam("kinds", expanding=True)),
+    )
     .order_by(OutboxRow.due_at)
     .limit(20)
 )
@@ -75,10 +80,10 @@ def owe(connection: Connection, conversation: str, kinds: Sequence[Kind], what: 
         connection.execute(insert(OutboxRow), row)
 
 
-def due(database: Database, now: datetime) -> Sequence[Notice]:
+def due(database: Database, now: datetime, kinds: Sequence[Kind] = KINDS) -> Sequence[Notice]:
     """What should be delivered now, oldest first, a few at a time."""
     with database.read() as connection:
-        rows = connection.execute(_DUE, {"now": now}).all()
+        rows = connection.execute(_DUE, {"now": now, "kinds": kinds}).all()
     return [Notice(row.id, cast(Kind, row.kind), row.payload, row.attempts) for row in rows]
 
 

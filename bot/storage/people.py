@@ -120,7 +120,8 @@ def find_person(database: Database, name: str) -> Person:
 
 
 def remove_person(database: Database, person: Person, *, actor: str) -> None:
-    """Takes the account away and ends its sessions. What they wrote stays. Raises FrontdeskError for the last lead."""
+    """Takes the account away and ends its sessions. What they wrote stays; whoever was in their hands goes back into
+    the queue at the next look of the service (`Desk.look_after`). Raises FrontdeskError for the last lead."""
 
     def remove(connection: Connection) -> None:
         _keep_a_lead(connection, person)

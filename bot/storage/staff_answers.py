@@ -63,7 +63,9 @@ def _pairs(conversation: str, said: tuple[Entry, ...], replies: list[AgentMessag
         if behind or (turn is not None and turn.reply.status not in ("waiting", "handed_over")):
             about = asked[-1] if asked else about
             history += [("customer", text) for text in asked]
-            history += [("agent", text) for text in behind] or [("bot", turn.reply.text)] if turn is not None else []
+            history += [("agent", text) for text in behind]
+            if turn is not None and not behind:
+                history.append(("bot", turn.reply.text))
             asked = []
 
 

@@ -374,6 +374,7 @@ class HandoverRow(Table):
     taken_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    """Null while it lasts, and where the agent left it: the next one says so by its reason."""
 
 
 class CannedRow(Table):

@@ -6,11 +6,14 @@ import email
 import hashlib
 import hmac
 import json
+import socket
 import socketserver
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.message import Message as Letter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +26,7 @@ from bot.delivery import Courier, Deliver, MailServer, caller, mailer
 from bot.serving import Desk
 from bot.storage.database import Database
 from bot.storage.outbox import Kind, due, undelivered
+from tests.bot.channels.office import wait_until
 from tests.bot.storage.sample import message, open_conversation, open_record
 from tests.bot.storage.test_handover import Bot
 
@@ -35,6 +39,19 @@ class Post(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         server = self.server
         assert isinstance(server, PostOffice)
+        with suppress(OSError):  # a client that does not trust us goes away
+            if server.security == "tls":
+                self.encrypt()
+            self.talk(server)
+        self.connection.close()
+
+    def encrypt(self) -> None:
+        server = self.server
+        assert isinstance(server, PostOffice) and server.identity is not None
+        self.connection = server.identity.wrap_socket(self.connection, server_side=True)
+        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
+
+    def talk(self, server: PostOffice) -> None:
         self.say("220 post.test")
         while line := self.rfile.readline().decode().strip():
             word = line.split()[0].upper()
@@ -48,9 +65,14 @@ class Post(socketserver.StreamRequestHandler):
                     self.say("451 the disk is full")
                 else:
                     server.letters.append(email.message_from_bytes(letter))
+                    server.encrypted.append(isinstance(self.connection, ssl.SSLSocket))
                     self.say("250 kept")
             elif word == "EHLO":
-                self.say("250-post.test\r\n250 AUTH PLAIN")
+                plain = server.security == "starttls" and not isinstance(self.connection, ssl.SSLSocket)
+                self.say(f"250-post.test\r\n250 {'STARTTLS' if plain else 'AUTH PLAIN'}")
+            elif word == "STARTTLS":
+                self.say("220 go on")
+                self.encrypt()
             elif word == "AUTH":
                 server.signed_in.append(line)
                 self.say("235 welcome")
@@ -68,8 +90,11 @@ class PostOffice(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, security: str = "none", identity: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Post)
+        self.security = security
+        self.identity = identity
+        self.encrypted: list[bool] = []
         self.letters: list[Letter] = []
         self.signed_in: list[str] = []
         self.refuse = 0
@@ -134,10 +159,31 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield database
 
 
-def mail(post_office: PostOffice, **changed: object) -> Deliver:
+def certificate(folder: Path, name: str) -> Path:
+    """A certificate that its owner made, and its key, in one file."""
+    place = folder / f"{name}.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName={name}", "-keyout", "-", "-out", "-"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    place.write_bytes(made.stdout)
+    return place
+
+
+@contextmanager
+def encrypted_office(security: str, shown: Path) -> Iterator[PostOffice]:
+    identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    identity.load_cert_chain(shown)
+    server = PostOffice(security, identity)
+    with running(server):
+        yield server
+
+
+def mail(post_office: PostOffice, trust: ssl.SSLContext | None = None, **changed: object) -> Deliver:
     values = {"host": "127.0.0.1", "port": post_office.server_address[1], "security": "none", "user": "bot",
               "password": "p", "sender": "bot@shop.test", "to": ("team@shop.test", "lea@shop.test")}  # fmt: skip
-    return mailer(MailServer(**(values | changed)), "https://chat.shop.test/")  # type: ignore[arg-type]
+    return mailer(MailServer(**(values | changed)), "https://chat.shop.test/", trust)  # type: ignore[arg-type]
 
 
 def ask(database: Database, *kinds: Kind) -> str:
@@ -180,6 +226,32 @@ def test_a_server_without_starttls_gets_no_password(database: Database, post_off
     Courier(database, {"email": mail(post_office, security="starttls")}).go_round(datetime.now(UTC))
     assert post_office.letters == post_office.signed_in == []
     assert "STARTTLS" in undelivered(database)[0].problem
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_letter_over_tls_goes_only_to_a_server_that_proves_who_it_is(
+    database: Database, tmp_path: Path, security: str
+) -> None:
+    """Three servers: one whom nobody vouches for, one with the certificate of another, and the right one."""
+    ours, other = certificate(tmp_path, "IP:127.0.0.1"), certificate(tmp_path, "DNS:mail.example")
+    trust = ssl.create_default_context(cafile=ours)
+    trust.load_verify_locations(other)
+    ask(database, "email")
+    now = datetime.now(UTC)
+    for number, (shown, trusted, why) in enumerate(
+        [(ours, None, "self-signed certificate"), (other, trust, "not valid for '127.0.0.1'")]
+    ):
+        with encrypted_office(security, shown) as server:
+            courier = Courier(database, {"email": mail(server, trusted, security=security)})
+            assert courier.go_round(now + timedelta(hours=number)) == 0
+            assert server.letters == server.signed_in == [], "no password before it is known who hears it"
+            (letter,) = undelivered(database)
+            assert letter.problem.startswith(f"127.0.0.1:{server.server_address[1]}: its certificate is refused: ")
+            assert why in letter.problem and "[mail]" in letter.problem
+    with encrypted_office(security, ours) as server:
+        courier = Courier(database, {"email": mail(server, trust, security=security)})
+        assert courier.go_round(now + timedelta(hours=3)) == 1
+        assert len(server.letters) == len(server.signed_in) == 1 and server.encrypted == [True]
 
 
 def test_a_call_is_signed_over_its_moment_and_body(database: Database, receiver: Receiver) -> None:
@@ -247,6 +319,28 @@ def test_the_courier_delivers_by_itself_until_it_is_stopped(database: Database, 
     courier.stop()
     thread.join(10)
     assert len(receiver.calls) == 1 and not thread.is_alive()
+
+
+def test_a_mail_server_that_hangs_does_not_hold_up_the_webhook(database: Database, receiver: Receiver) -> None:
+    """It takes the connection and says nothing; more letters are due than one round takes."""
+    for _ in range(25):
+        ask(database, "email")
+    ask(database, "webhook")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = MailServer("127.0.0.1", silent.getsockname()[1], "none", "", "", "bot@shop.test", ("team@shop.test",))
+        call = caller(f"http://{receiver.place}/", SECRET, (receiver.place,))
+        courier = Courier(database, {"email": mailer(server, "https://chat.shop.test"), "webhook": call})
+        thread = threading.Thread(target=courier.run)
+        thread.start()
+        hanging, _ = silent.accept()
+        try:
+            wait_until(lambda: receiver.calls)
+            assert len(due(database, datetime.now(UTC), ("email",))) == 20, "the first letter hangs still"
+        finally:
+            courier.stop()
+            hanging.close()
+            thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_hand_over_by_the_bot_is_notified_too(database: Database) -> None:

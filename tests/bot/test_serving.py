@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from bot import FrontdeskError
 from bot.conversation.messages import HandOver, Message, Turn
 from bot.events import BLOCK, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent
-from bot.serving import Desk, Overloaded, Responder
+from bot.lanes import Overloaded
+from bot.serving import Desk, Responder
 from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from bot import FrontdeskError
 from bot.channels.web.logbook import place_of, write
-from bot.serving import Overloaded
+from bot.lanes import Overloaded
 from bot.storage.conversations import UnknownConversation
 from bot.storage.database import RecordUnavailable
 from bot.storage.files import FileRefused

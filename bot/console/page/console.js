@@ -50,24 +50,67 @@ const freshDraft = once(() => {
   if (draft) htmx.ajax("GET", draft.getAttribute("hx-get"), { source: "#draft", target: "#draft", swap: "innerHTML" });
 }, 300);
 
+let lost = false; // whether something may have been missed: survives the line that lost it
+let telling = 0;
+
+/** Says that the page stands still; by default not for the moment that a line needs to come up again. */
+function tellLine(text, ms = 3000) {
+  telling ||= setTimeout(() => { at("line").textContent = text; at("line").hidden = false; }, ms);
+}
+
+function lineIsUp() {
+  clearTimeout(telling);
+  telling = 0;
+  at("line").hidden = true;
+}
+
 function follow() {
   if (!at("list")) return;
   const source = new EventSource("/console/events");
-  let lost = false;
   source.addEventListener("change", (event) => {
     freshList();
     if (pane()?.dataset.conversation === event.data) freshStory();
   });
   source.addEventListener("open", () => {
+    lineIsUp();
     // what happened while the line was down
     if (lost) { freshList(); freshStory(); }
     lost = false;
   });
   source.addEventListener("error", () => {
     lost = true;
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+    tellLine("Not connected: what you see may be out of date. Trying again…");
+    if (source.readyState === EventSource.CLOSED) setTimeout(followAgain, 3000);
   });
 }
+
+/** The service or a proxy refused the line. It does not say why: a page that asks is told whether the session ended. */
+async function followAgain() {
+  const answer = await fetch(at("list").dataset.address, { headers: { "HX-Request": "true" } }).catch(() => null);
+  if (answer?.status === 401) signedOut();
+  else follow();
+}
+
+/** To sign-in and back here, but not with words unsent. */
+function signedOut() {
+  if (!at("text")?.value.trim()) return location.reload();
+  lineIsUp();
+  tellLine("You are signed out. Copy what you wrote, then load this page again to sign in.", 0);
+}
+
+// what changed and could not be shown is asked for again
+for (const failed of ["htmx:responseError", "htmx:sendError"]) {
+  document.addEventListener(failed, (event) => {
+    const { requestConfig, xhr } = event.detail;
+    if (requestConfig.verb === "get" && (!xhr.status || xhr.status >= 500)) setTimeout(() => { freshList(); freshStory(); }, 3000);
+  });
+}
+
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  if (event.detail.xhr.status !== 401) return;
+  event.preventDefault();
+  setTimeout(signedOut, 100); // what could not be sent is back in its field by then
+});
 
 // -- the conversation --
 
@@ -111,8 +154,8 @@ function mode(noting) {
   const form = at("write");
   form.classList.toggle("noting", noting);
   form.action = noting ? form.dataset.note : form.dataset.reply;
-  at("mode-reply").ariaSelected = String(!noting);
-  at("mode-note").ariaSelected = String(noting);
+  at("mode-reply").ariaPressed = String(!noting);
+  at("mode-note").ariaPressed = String(noting);
   form.setAttribute("aria-labelledby", noting ? "mode-note" : "mode-reply");
   at("text-label").textContent = noting ? "Your note, which no customer sees" : "Your reply to the customer";
   at("text").placeholder = noting ? "Only colleagues see this" : "Write to the customer";
@@ -206,7 +249,7 @@ function paint() {
   }
   preview.dataset.position = position.value;
   preview.dataset.mode = light.value;
-  at("p-head").textContent = text.value || name.value;
+  at("p-head").textContent = text.value || name.value || text.placeholder;
   at("p-greeting").textContent = greeting.value || greeting.placeholder;
 }
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from bot.console.access import COOKIE
 from bot.server import Service
 from bot.storage.canned import keep_canned
 from bot.storage.conversations import start_conversation
-from bot.storage.people import add_person
+from bot.storage.handover import Agent
+from bot.storage.outbox import due, mark_failed, owe
+from bot.storage.people import add_person, sign_out
+from bot.storage.sites import Hours, change_site, find_site
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.console import at_console
+from tests.bot.browser.test_widget_access import axe
 from tests.bot.channels.office import Office
+from tests.bot.console.staff import employ
 from tests.bot.storage.sample import message
 from tests.conftest import ROOT
 
@@ -127,6 +136,8 @@ def test_a_day_by_the_keyboard(open_page: Open, office: Office) -> None:
     expect(page.locator(".said.agent")).to_have_text(re.compile("By hand"))
     page.keyboard.press("Alt+n")
     expect(page.locator("#send")).to_have_text("Save note")
+    pressed = page.locator(".kinds button").evaluate_all("nodes => nodes.map((node) => node.ariaPressed)")
+    assert pressed == ["false", "true"]
     page.keyboard.type("for us")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".said.note")).to_contain_text("for us")
@@ -157,6 +168,48 @@ def test_what_could_not_be_sent_comes_back_and_goes_out_once(open_page: Open, of
     page.press("#text", "Control+Enter")
     expect(page.locator("#text")).to_have_value("")
     expect(page.locator("#story .said.agent")).to_have_count(1)
+
+
+def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, office: Office) -> None:
+    """A proxy that answers in the place of the service ends an event source for good."""
+    page = at_console(open_page, office, "agent", path="/replies", calm=False)
+    page.route("**/console/events", lambda route: route.fulfill(status=502))
+    page.click("text=Inbox")
+    page.wait_for_selector("body.inbox[data-ready]")
+    expect(page.locator("#line")).to_contain_text("Not connected")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "not-connected.png")
+    missed = waiting(office)
+    expect(page.locator(f'.item[href*="{missed}"]')).to_have_count(0)
+    page.unroute("**/console/events")
+    expect(page.locator(f'.item[href*="{missed}"]')).to_be_visible()
+    expect(page.locator("#line")).to_be_hidden()
+    # the line is up, and only the list cannot be had
+    page.route("**/inbox/list*", lambda route: route.fulfill(status=503), times=1)
+    missed = waiting(office)
+    expect(page.locator(f'.item[href*="{missed}"]')).to_be_visible()
+
+
+def test_a_session_that_ended_leads_to_sign_in_and_what_was_written_is_not_lost(
+    open_page: Open, office: Office
+) -> None:
+    conversation = waiting(office)
+    idle = at_console(open_page, office, "agent", calm=False)
+    writing = idle.context.new_page()
+    writing.goto(idle.url.replace("/inbox", f"/inbox/{conversation}"))
+    writing.click("#act-take")
+    writing.fill("#text", "half a sentence")
+    sending = idle.context.new_page()
+    sending.goto(writing.url)
+    sending.locator("#write").wait_for()
+    (token,) = (each["value"] for each in idle.context.cookies() if each["name"] == COOKIE)
+    sign_out(office.database, token)
+    write(sending, "a whole one")
+    expect(sending.locator("#line")).to_contain_text("You are signed out")
+    expect(sending.locator("#text")).to_have_value("a whole one")
+    idle.wait_for_url(re.compile(r"/console/login\?next=/console/inbox$"), timeout=30_000)
+    expect(writing.locator("#line")).to_contain_text("You are signed out", timeout=30_000)
+    expect(writing.locator("#text")).to_have_value("half a sentence")
 
 
 def test_the_first_lead_signs_in_and_brings_a_colleague(open_page: Open, office: Office, service: Service) -> None:
@@ -200,17 +253,61 @@ def test_the_look_of_a_site_is_seen_before_it_is_saved(open_page: Open, office: 
     expect(page.locator("#p-head")).to_have_text("Ask <b>us</b>")
     expect(page.locator("#p-head")).to_have_css("background-color", "rgb(255, 221, 0)")
     expect(page.locator("#p-head")).to_have_css("color", "rgb(17, 17, 17)")
+    page.fill("[name=time_zone]", "Europe/Berlin")
+    page.fill("[name=hours]", "Mon-Fri 09:00-12:30, 13:30-17:00\nSat 10:00-14:00")
     page.click("button:text-is('Save')")
     expect(page.locator("text=Saved.")).to_be_visible()
+    expect(page.locator("[name=hours]")).to_have_value("Mon-Fri 09:00-12:30, 13:30-17:00\nSat 10:00-14:00")
+    expect(page.locator("[name=time_zone]")).to_have_value("Europe/Berlin")
     expect(page.locator(".secret code")).to_have_count(1)
     expect(page.locator("#colour")).to_have_value("#ffdd00")
+
+
+PAGES = {
+    "login": "login",
+    "queue": "inbox",
+    "open": "inbox?view=open",
+    "replies": "replies",
+    "sites": "install",
+    "install": "install/default",
+    "deliveries": "deliveries",
+    "password": "password",
+    "people": "people",
+}
+
+
+def everything_to_be_seen(office: Office, conversation: str) -> None:
+    """A site with hours, a canned reply, a note, an agent's word, and a notification that cannot be delivered."""
+    site = find_site(office.database, "")
+    assert site is not None
+    hours = tuple(Hours(day, "09:00", "17:30") for day in range(5))
+    change_site(office.database, replace(site, hours=hours, time_zone="Europe/Berlin"), actor="test")
+    keep_canned(office.database, "Refund on its way", "Your refund is on its way.")
+    agent = at_desk(office)
+    office.desk.take(conversation, agent)
+    office.desk.reply(conversation, agent, uuid.uuid4().hex, "I am looking for it.")
+    office.desk.leave_note(conversation, agent, uuid.uuid4().hex, "Warehouse says Friday")
+    office.desk.give_back(conversation, agent)
+    office.desk.ask_for_person(conversation, "urgent")
+    office.database.write(lambda c: owe(c, conversation, ("email",), {"reason": "asked"}))
+    now = datetime.now(UTC)
+    while notices := due(office.database, now):
+        for notice in notices:
+            mark_failed(office.database, notice, "mail.shop.test:587: no route to the server", now)
+        now += timedelta(days=1)
+
+
+def at_desk(office: Office) -> Agent:
+    person = employ(office, "agent")
+    return Agent(person.id, person.name)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("label", "width", "height"), [("desktop", 1440, 900), ("phone", 390, 844)])
 def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label: str, width: int, height: int) -> None:
-    """The picture is kept for a person to look at; that nothing sticks out is checked here."""
+    """The picture is kept for a person to look at; that nothing sticks out, and all that axe finds, is checked here."""
     conversation = waiting(office, "When does my refund arrive?", "x" * 300, "我的退款什么时候到账？")
+    everything_to_be_seen(office, conversation)
     page = at_console(
         open_page,
         office,
@@ -221,14 +318,30 @@ def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label
     )
     page.locator("#draft-text").wait_for(state="attached")
     SHOTS.mkdir(parents=True, exist_ok=True)
-    for name, path in (("conversation", ""), ("queue", "/console/inbox"), ("people", "/console/people"),
-                       ("install", "/console/install/default")):  # fmt: skip
-        if path:
-            page.goto(page.evaluate("location.origin") + path)
-            page.wait_for_selector("body[data-ready]")
-        page.screenshot(path=Path(SHOTS) / f"{name}-{label}-{scheme}.png")
+
+    def clean(name: str) -> None:
+        page.screenshot(path=Path(SHOTS) / f"{name}-{label}-{scheme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        if page.locator("body.inbox").count():
+            assert page.evaluate("document.documentElement.scrollHeight <= innerHeight"), name
         assert len(page.locator("main").inner_text()) > 40, f"{name} is empty"
+        assert axe(page) == [], name
+
+    clean("conversation")
+    if label == "desktop":
+        page.click("#act-take")
+        page.click("#mode-note")
+        page.click("#canned summary")
+        clean("writing")
+    for name, path in PAGES.items():
+        page.goto(page.evaluate("location.origin") + f"/console/{path}")
+        page.wait_for_selector("body[data-ready]")
+        clean(name)
+    page.fill("[name=name]", f"Colleague {label} {scheme}")
+    page.click("button:text-is('Add')")
+    page.locator(".secret").wait_for()
+    page.locator(".more summary").first.click()
+    clean("people-added")
     page.goto(page.evaluate("location.origin") + f"/console/inbox/{conversation}")
     page.wait_for_selector("body[data-ready]")
     if label == "phone":

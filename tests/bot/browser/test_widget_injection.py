@@ -17,7 +17,7 @@ from bot.storage.tables import FileRow
 from tests.bot.browser.between import SHOP
 from tests.bot.browser.conftest import Open, Watch
 from tests.bot.browser.stands import Stand, open_panel, open_stand
-from tests.bot.browser.test_injection import SAMPLE, TRAP, batches, payloads, run_raw
+from tests.bot.browser.test_injection import SAMPLE, TRAP, batches, payloads, run_raw, to_type
 from tests.bot.channels.office import turn_to, wait_until
 
 if TYPE_CHECKING:
@@ -133,15 +133,18 @@ def test_attacks_are_text_while_they_are_written(open_widget: Open, payloads: Se
     """Typed by the customer, and streamed back a few characters at a time."""
     with open_stand(tmp_path, Hostile()) as stand:  # type: ignore[arg-type]
         page = open_widget(url=stand.shop.url)
-        page.evaluate(TRAP)
-        typed = [text for text in payloads if "\n" not in text and readable(text)][::15]
-        for number, text in enumerate(typed):
-            page.locator(".field").fill(text)
-            page.locator(".field").press("Enter")
-            page.locator(".bot[data-turn]").nth(number).wait_for()
-        assert page.evaluate(PROVOKE) == 0
-        assert page.evaluate(FOREIGN) == []
-        wait_until(lambda: len(stand.asked()) == len(typed))
+        page.add_init_script(TRAP)
+        for batch in batches(to_type(payloads)):
+            page.evaluate("localStorage.clear(); sessionStorage.clear()")
+            page.reload()
+            open_panel(page)
+            for number, text in enumerate(batch):
+                page.locator(".field").fill(text)
+                page.locator(".field").press("Enter")
+                page.locator(".bot[data-turn]").nth(number).wait_for()
+            assert page.evaluate(PROVOKE) == 0
+            assert page.evaluate(FOREIGN) == []
+            wait_until(lambda batch=batch: len(stand.asked()) == len(batch))
         page.close()
 
 

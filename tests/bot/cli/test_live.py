@@ -13,9 +13,14 @@ from bot.conversation.assistant import Assistant
 from bot.conversation.messages import Turn
 from bot.serving import Desk
 from bot.settings import load_settings
+from bot.storage.conversations import find_conversation
 from bot.storage.database import Database
+from bot.storage.handover import Agent
+from bot.storage.people import add_person, remove_person
 from tests.bot.cli.conftest import Run
 from tests.bot.conversation.fakes import message
+from tests.bot.storage.sample import hire, open_conversation, open_record
+from tests.bot.storage.test_handover import Bot
 from tests.conftest import ROOT
 
 
@@ -111,3 +116,24 @@ def test_a_desk_that_follows_answers_from_what_is_newest(company: Path, frontdes
         finally:
             desk.close()
     assert "ten years" in live.passages_of("warranty.md")[0].text
+
+
+def test_a_service_that_looks_around_finds_whom_a_removed_agent_left(company: Path) -> None:
+    """Also when the account was taken away by the command line, which is another process."""
+    live = Live(load_settings(None))
+    with open_record(company) as database:
+        hire(database, Agent("lea", "Lea", lead=True))
+        anna, _ = add_person(database, "Anna", "agent", actor="test")
+        conversation = open_conversation(database)
+        desk = Desk(database, Bot())  # type: ignore[arg-type]
+        desk.take(conversation, Agent(anna.id, anna.name))
+        changed = threading.Event()
+        desk.attach(conversation, None, lambda event: changed.set())
+        try:
+            with followed(live, desk, every=0.02):
+                assert not changed.is_set()
+                remove_person(database, anna, actor="command line")
+                assert changed.wait(20)
+            assert find_conversation(database, conversation).status == "waiting"
+        finally:
+            desk.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 import uuid
@@ -12,6 +13,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bot.console.inbox import CHECK_SECONDS
+from bot.console.inbox import _changes as changes_of
 from bot.console.story import reply_of, safe_address, story_of
 from bot.conversation.messages import (
     Approved,
@@ -27,9 +30,10 @@ from bot.conversation.messages import (
 from bot.storage.canned import keep_canned
 from bot.storage.conversations import start_conversation
 from bot.storage.inbox import listed
+from bot.storage.people import remove_person
 from bot.storage.staff_answers import staff_answers
-from bot.storage.turns import store_turn
-from tests.bot.channels.office import Office, Visitor, turn_to, visitor
+from bot.storage.turns import accept_message, store_turn
+from tests.bot.channels.office import PATIENCE, Office, Visitor, turn_to, visitor
 from tests.bot.channels.test_uploads import PNG
 from tests.bot.console.staff import Member, at_work
 
@@ -144,6 +148,44 @@ def test_a_colleague_takes_over_on_purpose(office: Office, anna: Member, ben: Me
     assert "Take over from Anna" in page
     assert 'data-mine="yes"' in ben.part(f"{place}/take", instead_of=anna.person.id).text
     assert "Ben has this conversation now." in anna.part(f"{place}/resolve").text
+
+
+def test_whom_a_removed_agent_had_waits_in_the_queue_again(office: Office) -> None:
+    lead, gone = at_work(office, "lead"), at_work(office, "agent")
+    customer = waiting(office, "refund please")
+    gone.part(f"/inbox/{customer.conversation}/take")
+    assert customer.http.get(customer.at(), headers=customer.headers).json()["status"] == "person"
+    assert lead.post(f"/people/{gone.person.id}/remove").status_code == 303
+    assert customer.http.get(customer.at(), headers=customer.headers).json()["status"] == "waiting"
+    page = lead.get("/inbox").text
+    assert "Left by an agent" in text_of(page[page.index(customer.conversation) :])
+    assert customer.ask("hello?")["text"], "the bot holds the line again"
+    assert 'data-mine="yes"' in lead.part(f"/inbox/{customer.conversation}/take").text
+
+
+def test_who_was_removed_hears_nothing_more_however_busy_the_desk_is(office: Office) -> None:
+    member = at_work(office, "agent")
+    door = office.application.state.door
+    seconds = 0.0
+
+    async def listen() -> list[bytes]:
+        nonlocal seconds
+        stream = changes_of(door, member.token, lambda: seconds)
+        heard = [await anext(stream)]
+        for number in range(100):
+            if number == 10:
+                remove_person(office.database, member.person, actor="test")
+            seconds += CHECK_SECONDS / 10
+            # never a quiet moment
+            office.desk.bell.ring(f"conversation-{number}")
+            try:
+                heard.append(await asyncio.wait_for(anext(stream), PATIENCE))
+            except StopAsyncIteration:
+                return heard
+        raise AssertionError("it never ended")
+
+    heard = asyncio.run(listen())
+    assert 10 < len(heard) <= 22, "to the next look by the clock"
 
 
 def test_the_summary_is_what_was_said_and_the_draft_what_would_be(office: Office, anna: Member) -> None:
@@ -271,6 +313,20 @@ def test_an_agents_answer_becomes_a_pair_to_learn_from(office: Office, anna: Mem
     assert first.reply == "Yes, to every one of them."
     assert (second.question, second.reply) == ("And on Sundays?", "Not on Sundays.\n\nBut on Saturdays.")
     assert ("agent", "Yes, to every one of them.") in second.history
+
+
+def test_a_reply_to_a_message_that_the_bot_still_owes_an_answer_is_history_too(office: Office, anna: Member) -> None:
+    conversation = start_conversation(office.database, channel="web").id
+    for number, text in enumerate(("Do you deliver to Malta?", "And on Sundays?"), 1):
+        asked = Message(f"owed-{number}", conversation, conversation, "web", text, datetime.now(UTC))
+        accept_message(office.database, asked)
+        if number == 1:
+            office.desk.take(conversation, anna.agent)
+        office.desk.reply(conversation, anna.agent, uuid.uuid4().hex, f"Answer {number}")
+    first, second = (one for one in staff_answers(office.database) if one.conversation == conversation)
+    assert (first.question, first.reply) == ("Do you deliver to Malta?", "Answer 1")
+    assert (second.question, second.reply) == ("And on Sundays?", "Answer 2")
+    assert second.history == (("customer", "Do you deliver to Malta?"), ("agent", "Answer 1"))
 
 
 def test_files_are_not_there_where_the_service_takes_none(anna: Member) -> None:

@@ -10,8 +10,9 @@ from starlette.testclient import TestClient
 
 from bot.console.access import COOKIE
 from bot.console.office import Office as Console
+from bot.server import create_application
 from bot.storage.people import add_person
-from tests.bot.channels.office import Office
+from tests.bot.channels.office import PLENTY, STOREFRONT, Office
 from tests.bot.console.staff import PASSWORD, at_work, employ
 
 
@@ -63,6 +64,25 @@ def test_wrong_is_wrong_whoever_it_is_and_too_often_must_wait(office: Office, an
     assert last.status_code == 429 and int(last.headers["retry-after"]) >= 1
     right = enter(anybody, person.name, PASSWORD)
     assert right.status_code == 429, "nor is the right one tried meanwhile"
+
+
+def test_behind_a_proxy_an_attacker_locks_out_nobody_but_themselves(office: Office) -> None:
+    """All come from the proxy's address; who they are stands in the header of the proxy that the company named."""
+    application = create_application(
+        office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY, trusted_proxies=("10.0.0.1",)
+    )
+    person = employ(office, "agent")
+
+    def behind(address: str) -> TestClient:
+        http = TestClient(application, base_url="http://localhost", client=("10.0.0.1", 1))
+        http.headers["X-Forwarded-For"] = address
+        return http
+
+    attacker = behind("198.51.100.7")
+    tries = [enter(attacker, f"nobody {number}", "not it at all").status_code for number in range(30)]
+    assert tries[-1] == 429 and set(tries) == {401, 429}
+    assert enter(behind("203.0.113.9"), person.name, PASSWORD).status_code == 303
+    assert enter(attacker, person.name, PASSWORD).status_code == 429
 
 
 def test_a_session_planted_before_is_not_the_one_after(office: Office, anybody: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 
 from bot import FrontdeskError
 from bot.conversation.messages import HandOver, Message, Part, Reply, SmallTalk, Turn
@@ -24,6 +25,7 @@ from bot.storage.database import Database
 from bot.storage.handover import Agent, NotTaken, Taken, ask, current
 from bot.storage.happenings import TURN, told
 from bot.storage.outbox import due
+from bot.storage.tables import StaffRow
 from bot.storage.turns import history, past, store_turn
 from tests.bot.storage.sample import ANNA, BEN, hire, message, open_conversation, open_record, turn_for
 
@@ -74,8 +76,17 @@ class Bot:
 AGENTS = st.sampled_from([ANNA, BEN, LEA])
 
 
+def disable(database: Database, agent: Agent, disabled: bool) -> None:
+    change = update(StaffRow).where(StaffRow.id == agent.id).values(disabled=disabled)
+    database.write(lambda connection: connection.execute(change))
+
+
+PATIENCE = timedelta(minutes=10)
+
+
 class HandOvers(RuleBasedStateMachine):
-    """The model is four words: the status, who has it, how many hand-overs there were, how many ended."""
+    """The model is a few words: the status, who has it, how many hand-overs there were, how many ended, and whether
+    the customer awaits an agent's word."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,12 +94,13 @@ class HandOvers(RuleBasedStateMachine):
         self.database = open_record(Path(self.folder.name))
         hire(self.database, ANNA, BEN, LEA)
         self.bot = Bot()
-        self.desk = Desk(self.database, self.bot, notify=("email",))  # type: ignore[arg-type]
+        self.desk = Desk(self.database, self.bot, notify=("email",), patience=PATIENCE)  # type: ignore[arg-type]
         self.id = open_conversation(self.database)
         self.heard: list[Event] = []
         self.desk.attach(self.id, 0, self.heard.append)
         self.status, self.holder = "open", ""
         self.begun = self.asked = self.number = 0
+        self.awaits = False
 
     def teardown(self) -> None:
         self.desk.close()
@@ -97,7 +109,7 @@ class HandOvers(RuleBasedStateMachine):
 
     def asks(self) -> None:
         if self.status in ("open", "resolved"):
-            self.status = "waiting"
+            self.status, self.awaits = "waiting", True
             self.begun += 1
             self.asked += 1
 
@@ -114,6 +126,7 @@ class HandOvers(RuleBasedStateMachine):
         turn = self.desk.answer(asked)
         if self.status == "person":
             assert (turn.reply.text, turn.reply.status, len(self.bot.spoke)) == ("", "waiting", before)
+            self.awaits = True
             return
         assert turn.reply.text, "nobody is met with silence"
         if self.status == "waiting":
@@ -131,7 +144,9 @@ class HandOvers(RuleBasedStateMachine):
                 self.desk.take(self.id, agent)
             return
         self.desk.take(self.id, agent)
-        self.begun += self.status in ("open", "resolved")
+        if self.status in ("open", "resolved"):
+            self.begun += 1
+            self.awaits = False
         self.status, self.holder = "person", agent.id
 
     @rule(agent=AGENTS)
@@ -175,6 +190,29 @@ class HandOvers(RuleBasedStateMachine):
         else:
             once, twice = (self.desk.reply(self.id, agent, name, "hello") for _ in range(2))
             assert once == twice
+            self.awaits = False
+
+    @rule()
+    def nobody_answers_for_long(self) -> None:
+        assert self.desk.look_after(datetime.now(UTC) + PATIENCE / 2) == 0, "not before its time"
+        found = self.desk.look_after(datetime.now(UTC) + PATIENCE * 1.1)
+        assert found == (self.status == "person" and self.awaits)
+        if found:
+            self.waits_again()
+
+    @rule(agent=AGENTS)
+    def is_removed_and_hired_again(self, agent: Agent) -> None:
+        disable(self.database, agent, True)
+        found = self.desk.look_after(datetime.now(UTC))
+        assert found == (self.status == "person" and self.holder == agent.id)
+        if found:
+            self.waits_again()
+        disable(self.database, agent, False)
+
+    def waits_again(self) -> None:
+        self.status, self.holder, self.awaits = "waiting", "", True
+        self.begun += 1
+        self.asked += 1
 
     @invariant()
     def the_record_agrees(self) -> None:
@@ -225,6 +263,70 @@ def test_a_returned_conversation_is_the_bots_again(database: Database, conversat
     ]
     assert history(database, conversation)[-1].lines == turns[-1].lines[:2], "what is stored stays as it was"
     assert desk.answer(message(conversation, "2", "hello")).reply.status == "grounded"
+    desk.close()
+
+
+def test_who_is_left_without_an_answer_waits_in_the_queue_again(database: Database, conversation: str) -> None:
+    """The agent went home: colleagues and the customer hear of it, and the bot holds the line."""
+    desk = Desk(database, Bot(), notify=("email",), patience=PATIENCE)  # type: ignore[arg-type]
+    desk.answer(message(conversation, "1", "hello"))
+    heard: list[Event] = []
+    desk.take(conversation, ANNA)
+    desk.attach(conversation, None, heard.append)
+    now = datetime.now(UTC)
+    assert desk.look_after(now + timedelta(days=1)) == 0, "nobody waits for anything"
+    for number, at in enumerate((now, now + PATIENCE * 0.9)):
+        desk.answer(replace(message(conversation, f"in-{number}", "are you there?"), received_at=at))
+    assert desk.look_after(now + PATIENCE * 0.99) == 0
+    assert desk.look_after(now + PATIENCE * 1.01) == 1, "the first message that nobody answered counts"
+    assert desk.look_after(now + PATIENCE * 5) == 0, "once"
+    with database.read() as connection:
+        held = current(connection, conversation)
+    assert held is not None
+    assert (held.reason, held.taken_by, held.taken_name, held.asked_at) == ("left", None, "", now)
+    told = [event for event in heard if isinstance(event, StatusEvent)]
+    assert [(event.status, event.name) for event in told] == [("waiting", "")]
+    (notice,) = due(database, datetime.now(UTC))
+    assert json.loads(notice.payload)["reason"] == "left"
+    assert desk.answer(message(conversation, "2", "hello?")).reply.text == "A colleague comes."
+    desk.take(conversation, ANNA)
+    desk.reply(conversation, ANNA, "reply-1", "I am back.")
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 0
+    desk.close()
+
+
+def test_who_asked_and_was_taken_without_a_word_waits_again(database: Database, conversation: str) -> None:
+    desk = Desk(database, Bot(), patience=PATIENCE)  # type: ignore[arg-type]
+    desk.ask_for_person(conversation, "asked")
+    desk.take(conversation, ANNA)
+    taken = datetime.now(UTC)
+    assert desk.look_after(taken + PATIENCE * 0.99) == 0
+    assert desk.look_after(taken + PATIENCE * 1.01) == 1
+    desk.close()
+
+
+def test_what_was_left_open_in_an_earlier_hand_over_is_not_waited_for_in_this_one(
+    database: Database, conversation: str
+) -> None:
+    desk = Desk(database, Bot(), patience=PATIENCE)  # type: ignore[arg-type]
+    desk.take(conversation, ANNA)
+    desk.answer(message(conversation, "1", "are you there?"))
+    desk.give_back(conversation, ANNA)
+    desk.take(conversation, BEN)
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 0
+    desk.answer(message(conversation, "2", "and you?"))
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 1
+    desk.close()
+
+
+def test_a_colleague_who_takes_over_gets_the_whole_time(database: Database, conversation: str) -> None:
+    desk = Desk(database, Bot(), patience=PATIENCE)  # type: ignore[arg-type]
+    desk.take(conversation, ANNA)
+    long_ago = datetime.now(UTC) - PATIENCE * 3
+    desk.answer(replace(message(conversation, "1", "are you there?"), received_at=long_ago))
+    desk.take(conversation, BEN, instead_of="anna")
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 0.9) == 0
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 1.1) == 1
     desk.close()
 
 
