@@ -98,6 +98,7 @@ class Page {
   #event(name, data) {
     if (name === "token") {
       const entry = this.#waiting.find((one) => one.id === data.message_id);
+      if (data.restart) entry?.answer.restart();
       entry?.answer.add(data.text);
     } else if (name === "turn") {
       this.#turn(data);
