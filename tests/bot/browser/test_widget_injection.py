@@ -134,7 +134,9 @@ def test_attacks_are_text_while_they_are_written(open_widget: Open, payloads: Se
     with open_stand(tmp_path, Hostile()) as stand:  # type: ignore[arg-type]
         page = open_widget(url=stand.shop.url)
         page.evaluate(TRAP)
-        typed = [text for text in payloads if "\n" not in text and readable(text)][::15]
+        typed = [text for text in payloads if "\n" not in text and readable(text)]
+        if len(payloads) <= SAMPLE:
+            typed = typed[::15]
         for number, text in enumerate(typed):
             page.locator(".field").fill(text)
             page.locator(".field").press("Enter")
