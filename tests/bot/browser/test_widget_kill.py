@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from bot.conversation.messages import Message, Turn
 from bot.storage.turns import history
@@ -206,6 +207,24 @@ def test_a_kill_at_any_point_of_an_answer_repeats_no_word(
         with open_office(tmp_path, SlowSource()) as office:
             stored = [turn.reply.text for turn in history(office.database, conversation)]
         assert stored == ["".join(ATTEMPTS[(len(each) - 1) % len(ATTEMPTS)]) for each in cases]
+
+
+def test_the_services_own_page_repeats_no_word_either(open_page: Open, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        page = open_page(url=f"http://127.0.0.1:{server.port}", calm=False)
+        page.fill("#text", "hello")
+        page.press("#text", "Enter")
+        server.order(*ATTEMPTS[0][:3])
+        text = page.locator(".said.bot .text")
+        expect(text).to_have_text("Let me see:")
+        server.kill()
+        with serving(tmp_path, server.port, ATTEMPTS[0][:1]) as again:
+            again.order(ATTEMPTS[0][1])
+            expect(text).to_have_text("Let me")
+            again.order(*ATTEMPTS[0][2:], None)
+            page.locator(".said.bot[data-turn]").wait_for()
+            expect(text).to_have_text("".join(ATTEMPTS[0]))
+            page.close()
 
 
 if __name__ == "__main__":
