@@ -133,6 +133,7 @@ def shows(page: Page, text: str) -> None:
         "text => (document.querySelector('frontdesk-chat').shadowRoot.querySelector('.writing .text')"
         "?.textContent ?? '').trim() === text",
         arg=text.strip(),
+        timeout=30_000,
     )
 
 
@@ -159,6 +160,7 @@ class Answers:
             if place:
                 self.server.kill()
                 self.server = self.stack.enter_context(serving(self.folder, self.server.port, words[:early]))
+                page.evaluate("dispatchEvent(new Event('online'))")  # or it pauses for seconds between its attempts
             else:
                 self.server.order(*words[:early])
             self.server.order(*words[early : early + late])
