@@ -35,6 +35,9 @@ class TokenEvent:
     id: int
     message_id: str
     text: str
+    restart: bool = False
+    """The first of another attempt, because the one before died with its process or could not be stored: what came of
+    that one no longer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,23 @@ class EventLog:
         self._lock = threading.Lock()
         self._logs: OrderedDict[str, _Log] = OrderedDict()
 
-    def token(self, conversation: str, sequence: int, message_id: str, text: str) -> None:
-        """A chunk of text. Beyond 8,900 chunks of one reply the rest comes with the turn alone."""
-        self._publish(conversation, TokenEvent(sequence * BLOCK, message_id, text), most=last_text(sequence))
+    def token(self, conversation: str, sequence: int, message_id: str, text: str, *, again: bool = False) -> None:
+        """A chunk of text. Beyond 8,900 chunks of one reply the rest comes with the turn alone. `again`: an attempt
+        at this reply was made before, perhaps by another process, and somebody may have heard of it."""
+        with self._lock:
+            log = self._log(conversation)
+            first = log.attempt is None or log.attempt.message_id != message_id
+            if log.attempt is None or first:
+                log.attempt = _Attempt(message_id, sequence, again or log.last > sequence * BLOCK)
+            log.attempt.chunks.append(text)
+            event = TokenEvent(sequence * BLOCK, message_id, text, restart=first and log.attempt.again)
+            log.publish(event, most=last_text(sequence))
 
     def error(self, conversation: str, sequence: int, message_id: str, problem: str) -> None:
-        self._publish(conversation, ErrorEvent(sequence * BLOCK, message_id, problem), most=sequence * BLOCK + TURN - 1)
+        with self._lock:
+            log = self._log(conversation)
+            log.attempt = None
+            log.publish(ErrorEvent(sequence * BLOCK, message_id, problem), most=sequence * BLOCK + TURN - 1)
 
     def turn(self, entry: Entry) -> None:
         """A stored turn; its text so far is forgotten, since the turn holds all of it."""
@@ -123,6 +137,7 @@ class EventLog:
             log = self._log(entry.message.conversation)
             kept = [each for each in log.events if not _is_text_of(each, entry.message.id)]
             log.events = deque(kept, maxlen=_KEPT_PER_CONVERSATION)
+            log.attempt = None
             log.last = max(log.last, event.id)
             log.deliver(event)
 
@@ -148,12 +163,15 @@ class EventLog:
 
         `stored` reads from the record the events that may have been missed. `deliver` is called under a
         lock, from any thread, and must return at once (`queue.put`, `loop.call_soon_threadsafe`); one that raises
-        hears nothing more. Returns the call that ends it.
+        hears nothing more. Returns the call that ends it. Who comes while an attempt is made that is not the first gets
+        its text so far as one chunk: the number of their last chunk does not tell which attempt that was of.
         """
         listener = _Listener(deliver, after)
         with self._lock:
             log = self._log(conversation)
             # A client that heard the text of an attempt which died with its process: ids go on behind what it heard.
+            if log.attempt is not None and after > max(log.last, log.attempt.sequence * BLOCK):
+                log.attempt.again = True
             log.last = max(log.last, after)
             log.listeners.append(listener)
 
@@ -166,7 +184,7 @@ class EventLog:
             # The record is read without the lock; what happens meanwhile waits in the listener.
             missed = stored()
             with self._lock:
-                listener.go_live([*missed, *log.events])
+                listener.go_live([*missed, *log.events], log.so_far())
         except BaseException:
             detach()
             raise
@@ -177,18 +195,7 @@ class EventLog:
         with self._lock:
             if conversation in self._logs:
                 self._logs[conversation].events.clear()
-
-    def _publish(self, conversation: str, event: TokenEvent | ErrorEvent, most: int) -> None:
-        """Gives the event the next id above its own and all others; drops it if that is over `most`."""
-        with self._lock:
-            log = self._log(conversation)
-            number = max(log.last, event.id) + 1
-            if number > most:
-                return
-            log.last = number
-            numbered = replace(event, id=number)
-            log.events.append(numbered)
-            log.deliver(numbered)
+                self._logs[conversation].attempt = None
 
     def _log(self, conversation: str) -> _Log:
         log = self._logs.setdefault(conversation, _Log())
@@ -256,9 +263,12 @@ class _Listener:
             self.after = event.id
             self.deliver(event)
 
-    def go_live(self, missed: Sequence[Event]) -> None:
+    def go_live(self, missed: Sequence[Event], so_far: TokenEvent | None) -> None:
         early, self.early = self.early or [], None
         everything = {event.id: event for event in (*missed, *early)}
+        if so_far is not None:
+            everything = {n: event for n, event in everything.items() if not _is_text_of(event, so_far.message_id)}
+            everything[so_far.id] = so_far
         # The text of a turn that is among them is not sent again: the turn replaces it.
         done = [event.turn.message.id for event in everything.values() if isinstance(event, TurnEvent)]
         for number in sorted(everything):
@@ -268,12 +278,41 @@ class _Listener:
 
 
 @dataclass(slots=True)
+class _Attempt:
+    """At the answer to a message, until that is stored or failed."""
+
+    message_id: str
+    sequence: int
+    again: bool
+    """Whether somebody may have heard of an earlier attempt."""
+    chunks: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Log:
     last: int = 0
     """The highest id given out, or heard of from a client that resumed."""
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_KEPT_PER_CONVERSATION))
     """Without turns: those are in the record."""
     listeners: list[_Listener] = field(default_factory=list)
+    attempt: _Attempt | None = None
+
+    def publish(self, event: TokenEvent | ErrorEvent, most: int) -> None:
+        """Gives the event the next id above its own and all others; drops it if that is over `most`."""
+        number = max(self.last, event.id) + 1
+        if number > most:
+            return
+        self.last = number
+        numbered = replace(event, id=number)
+        self.events.append(numbered)
+        self.deliver(numbered)
+
+    def so_far(self) -> TokenEvent | None:
+        """The text of an attempt that is not the first, for one who comes in the middle of it."""
+        if self.attempt is None or not self.attempt.again or self.last >= last_text(self.attempt.sequence):
+            return None
+        self.last += 1
+        return TokenEvent(self.last, self.attempt.message_id, "".join(self.attempt.chunks), restart=True)
 
     def deliver(self, event: Event) -> None:
         for listener in tuple(self.listeners):

@@ -43,6 +43,8 @@ class Answer:
         self.sequence = sequence
         self.promised = promised
         """Whether the message is durable: then it is owed an answer, whatever happens."""
+        self.again = promised
+        """Whether it was accepted and not answered before, so that somebody may have heard a beginning."""
         self.began = time.perf_counter()
         self.since = 0
         """The last event of the conversation before this answer began."""

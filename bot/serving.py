@@ -406,7 +406,7 @@ class Desk:
             for item in self._said(message, before):
                 if not isinstance(item, Turn):
                     answer.add(item)
-                    self.events.token(message.conversation, answer.sequence, message.id, item)
+                    self.events.token(message.conversation, answer.sequence, message.id, item, again=answer.again)
                 elif (item.message.conversation, item.message.id) == (message.conversation, message.id):
                     return item
                 else:

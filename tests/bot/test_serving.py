@@ -469,13 +469,14 @@ def test_a_client_that_comes_in_the_middle_gets_the_rest_of_the_text(
 def test_ids_go_on_behind_what_a_client_heard_before_a_restart(
     database: Database, open_desk: Callable[..., Desk]
 ) -> None:
-    """The first attempt died after five chunks; the second must not give their numbers to other text."""
+    """The first attempt died after five chunks; the second must not give their numbers to other text, and says that it
+    is another one."""
     desk, conversation = open_desk(Echo()), open_conversation(database)
     live: list[Event] = []
     desk.attach(conversation, BLOCK + 5, live.append)
     turn = desk.answer(message(conversation, "1", "a b"))
     assert live == [
-        TokenEvent(BLOCK + 6, "1", "a"),
+        TokenEvent(BLOCK + 6, "1", "a", restart=True),
         TokenEvent(BLOCK + 7, "1", "b"),
         TurnEvent(BLOCK + 9000, turn),
     ]

@@ -199,7 +199,12 @@ def read_conversation(door: TheDoor, conversation: OwnConversation) -> Conversat
 async def follow_events(
     door: TheDoor, conversation: OwnConversation, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Server-sent events: token, turn, status, agent_message, error. `Last-Event-ID` resumes after that one."""
+    """Server-sent events: token, turn, status, agent_message, error. `Last-Event-ID` resumes after that one.
+
+    A token is `{message_id, text}`: the next piece of the answer to that message; the turn that follows is what counts.
+    With `"restart": true` it is the first piece of another attempt, after a crash say: what came of that answer before
+    no longer counts, and its text begins anew.
+    """
     after = event_number(last_event_id)
     return respond(await door.streams.follow(conversation, after))
 

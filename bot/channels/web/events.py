@@ -195,8 +195,10 @@ async def _listening(attach: Callable[[Deliver], Leave], wanted: Wanted = ()) ->
 def encode(event: Event) -> bytes:
     """The wire form of an event."""
     match event:
-        case TokenEvent(message_id=message_id, text=text):
-            return _sse("token", {"message_id": message_id, "text": text}, event.id)
+        case TokenEvent(message_id=message_id, text=text, restart=restart):
+            return _sse(
+                "token", {"message_id": message_id, "text": text} | ({"restart": True} if restart else {}), event.id
+            )
         case TurnEvent(turn=turn):
             return _sse("turn", turn_body(turn).model_dump(), event.id)
         case StatusEvent(status=status, name=name):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bot.conversation.messages import Turn
 from bot.server import Service
 from bot.storage.turns import history
 from tests.bot.browser.between import SHOP, Between, Site
@@ -37,9 +38,12 @@ class Stand:
         wait_until(lambda: self.site.tokens)
         return Visitor(None, self.conversation, self.site.tokens[self.conversation])  # type: ignore[arg-type]
 
+    def turns(self, conversation: str) -> tuple[Turn, ...]:
+        return history(self.office.database, conversation)
+
     def asked(self) -> list[str]:
         """What the record holds of the last conversation, in order."""
-        return [turn.message.text for turn in history(self.office.database, self.conversation)]
+        return [turn.message.text for turn in self.turns(self.conversation)]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,12 @@ import pytest
 from bot.server import Service, create_application
 from bot.storage.conversations import find_conversation
 from bot.storage.feedback import clicks_on, feedback_on
+from bot.storage.handover import Agent
 from bot.storage.turns import history
 from tests.bot.browser.conftest import Open
+from tests.bot.browser.test_widget_access import axe
 from tests.bot.channels.office import PLENTY, STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
+from tests.bot.storage.sample import hire
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -446,6 +450,30 @@ def test_every_text_has_enough_contrast(open_page: Open, scheme: str, path: str)
     found = page.evaluate(CONTRAST)
     assert len(found) > (15 if path == "/" else 5)
     assert [each for each in found if each[0] < 4.5] == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
+def test_axe_finds_nothing_in_any_state_of_the_page(open_page: Open, office: Office, scheme: str, width: int) -> None:
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    assert axe(page) == [], "empty"
+    ask(page, "show me a table")
+    ask(page, "When does my refund arrive?")
+    page.get_by_role("button", name="Not helpful").last.click()
+    assert axe(page) == [], "answered"
+    page.get_by_role("button", name="More").click()
+    assert axe(page) == [], "menu"
+    page.get_by_role("button", name="End conversation").click()
+    page.locator(".rating").wait_for()
+    assert axe(page) == [], "rating"
+    page.click("#person")
+    page.locator("body[data-status=waiting]").wait_for()
+    conversation = (kept(page) or {})["id"]
+    agent = Agent(f"axe-{scheme}", f"Ada {scheme}")
+    hire(office.database, agent)
+    office.desk.take(conversation, agent)
+    office.desk.reply(conversation, agent, uuid.uuid4().hex, "Hello, this is Ada.")
+    page.locator(".said.agent").wait_for()
+    assert axe(page) == [], "person"
 
 
 def test_the_page_speaks_to_a_screen_reader(open_page: Open) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -284,6 +286,133 @@ def test_closing_hours_are_told(open_widget: Open, stand: Stand) -> None:
         page.locator(".state", has_text=told).wait_for()
     finally:
         stand.site.change(hours=())
+
+
+def opens_in(days: int, hour: int = 8) -> datetime:
+    return (datetime.now(UTC) + timedelta(days=days)).replace(hour=hour, minute=0, second=0, microsecond=0)
+
+
+def shut(opens_at: datetime | None) -> dict[str, object]:
+    """What a site that is closed says of itself."""
+    said = opens_at.isoformat().replace("+00:00", "Z") if opens_at else None
+    return {"open": False, "hours_text": "Mon-Fri 09:00-17:00 (Europe/Berlin)", "opens_at": said}
+
+
+WEEKDAYS = {
+    "en": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
+    "de": "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag",
+    "fr": "lundi mardi mercredi jeudi vendredi samedi dimanche",
+    "es": "lunes martes miércoles jueves viernes sábado domingo",
+    "zh": "星期一 星期二 星期三 星期四 星期五 星期六 星期日",
+    "ja": "月曜日 火曜日 水曜日 木曜日 金曜日 土曜日 日曜日",
+}
+
+
+@pytest.mark.parametrize(
+    ("locale", "zone", "sentence"),
+    [
+        ("en-US", "Asia/Tokyo", "Our team is back on {day} at 7:00 AM."),
+        ("de-DE", "Europe/Berlin", "Unser Team ist am {day} um {time} wieder da."),
+        ("fr-FR", "Asia/Tokyo", "Notre équipe sera de retour {day} à 7:00."),
+        ("es-ES", "Asia/Tokyo", "Nuestro equipo vuelve el {day} a las 7:00."),
+        ("zh-CN", "Asia/Tokyo", "人工客服将于{day} 7:00恢复服务。"),
+        ("ja-JP", "Asia/Tokyo", "担当者は{day} 7:00に対応を再開します。"),
+    ],
+)
+def test_when_people_are_back_is_told_in_the_customers_words_and_time(
+    open_widget: Open, stand: Stand, locale: str, zone: str, sentence: str
+) -> None:
+    at = opens_in(2, hour=22)
+    stand.site.says |= shut(at)
+    try:
+        here = at.astimezone(ZoneInfo(zone))
+        day = WEEKDAYS[locale[:2]].split()[here.weekday()]
+        told = sentence.format(day=day, time=f"{here.hour}:00")
+        page = open_widget(locale=locale, timezone_id=zone)
+        wait_until(lambda: " ".join(page.locator(".hours").inner_text().split()) == told)
+        page.locator(".to-person").click()
+        page.locator(".standing.waiting").wait_for()
+        wait_until(lambda: " ".join(page.locator(".state").inner_text().split()).endswith(told))
+        assert "Mon-Fri" not in page.locator(".panel").inner_text()
+        wait_until(lambda: " ".join(page.locator("[role=status].unseen").inner_text().split()).endswith(told))
+    finally:
+        stand.site.says.clear()
+
+
+@pytest.mark.parametrize("locale", ["pt-BR", "ar-EG"])
+def test_an_opening_far_ahead_has_its_date(open_widget: Open, stand: Stand, locale: str) -> None:
+    stand.site.says |= shut(opens_in(12))
+    try:
+        page = open_widget(locale=locale)
+        page.locator(".hours").wait_for()
+        told = page.locator(".hours").inner_text()
+        assert "{" not in told
+        assert "Mon-Fri" not in told
+        number = f"{opens_in(12).day}"
+        assert number in told or number.translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")) in told
+    finally:
+        stand.site.says.clear()
+
+
+def test_hours_of_a_page_that_was_open_for_long_are_asked_anew(open_widget: Open, stand: Stand) -> None:
+    asked: list[str] = []
+    page = open_widget()
+    page.on("request", lambda request: "/sites/" in request.url and asked.append(request.url))
+    assert page.locator(".hours").count() == 0
+    ask(page, "hello")
+    stand.site.says |= shut(opens_in(1))
+    try:
+        page.get_by_role("button", name="Talk to a person").click()
+        page.locator(".state", has_text="A person has been asked to join.").wait_for()
+        assert asked == [], "what is a moment old is believed"
+        assert "is back" not in page.locator(".state").inner_text()
+        more(page, "New conversation")
+        page.clock.install()
+        page.clock.fast_forward("10:00")
+        page.get_by_role("button", name="Talk to a person").click()
+        page.locator(".state", has_text="Our team is back on").wait_for()
+        assert len(asked) == 1
+        page.clock.fast_forward("36:00:00")
+        page.get_by_role("button", name="Close chat").first.click()
+        stand.site.says.clear()
+        open_panel(page)
+        wait_until(lambda: page.evaluate("1") and len(asked) == 2)
+        wait_until(lambda: "is back" not in page.locator(".state").inner_text())
+    finally:
+        stand.site.says.clear()
+
+
+def test_the_bot_is_seen_to_write_while_a_person_is_awaited(open_widget: Open, tmp_path: Path) -> None:
+    slow = SlowSource()
+    with open_stand(tmp_path, slow) as stand:
+        page = open_widget(url=stand.shop.url)
+        page.get_by_role("button", name="Talk to a person").click()
+        page.locator(".standing.waiting").wait_for()
+        who = stand.visitor
+        write(page, "one more thing")
+        page.locator(".typing").wait_for()
+        slow.say(who, "While you ")
+        page.locator(".writing", has_text="While you").wait_for()
+        page.reload()
+        page.locator(".writing", has_text="While you").wait_for()
+        slow.say(who, "wait.")
+        slow.finish(who)
+        page.locator(".bot[data-turn]").wait_for()
+        assert said(page) == ["one more thing", "While you wait."]
+        assert page.locator(".writing").count() == 0
+        stand.site.takes(stand.conversation)
+        page.locator(".standing.person").wait_for()
+        write(page, "to you, Ada")
+        page.locator(".customer", has_text="to you, Ada").wait_for()
+        wait_until(lambda: page.locator(".customer.now").count() == 0)
+        wait_until(lambda: len(stand.turns(stand.conversation)) == 2)
+        assert page.locator(".typing, .writing").count() == 0, "now a person answers"
+        stand.office.desk.give_back(stand.conversation, ADA)
+        page.locator(".standing.open").wait_for()
+        page.reload()
+        page.locator(".customer", has_text="to you, Ada").wait_for()
+        assert page.locator(".typing, .writing").count() == 0, "nobody owes an answer to what was said to Ada"
+        page.close()
 
 
 def test_text_appears_as_it_is_written_and_is_spoken_once(open_widget: Open, tmp_path: Path) -> None:

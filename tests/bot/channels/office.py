@@ -118,12 +118,14 @@ class SlowSource:
     def finish(self, who: Visitor) -> None:
         self._chunks[who.conversation].put(None)
 
-    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+    def respond(
+        self, message: Message, history: tuple[Turn, ...], *, waiting: HandOverReason | None = None
+    ) -> Iterator[str | Turn]:
         said: list[str] = []
         while (chunk := self._chunks[message.conversation].get(timeout=PATIENCE)) is not None:
             said.append(chunk)
             yield chunk
-        yield turn_to(message, "".join(said))
+        yield turn_to(message, "".join(said), status="approved" if waiting is None else "waiting")
 
 
 def laid_out(source: str, title: str, *parts: tuple[str, str], audience: str = "public") -> Document:

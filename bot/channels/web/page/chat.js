@@ -1,7 +1,7 @@
 // The chat page: shows a conversation and sends what is typed. All text goes through textContent.
 
 import { Answer, customerLine, language, languageOf, make, otherLine, words } from "./message.js";
-import { Conversation, Refused, Store } from "./stream.js";
+import { Conversation, Store } from "./stream.js";
 
 const LONGEST = 4000;
 const COUNT_FROM = 3600;
@@ -67,8 +67,8 @@ class Page {
     } catch (error) {
       entry.answer.line.remove();
       const again = make("button", { type: "button", textContent: words.again });
-      const said = error instanceof Refused && !error.passing ? error.message : words.failed;
-      const failed = make("div", { className: "failed", role: "alert" }, make("span", { textContent: said }), again);
+      console.warn("Frontdesk:", error); // the service's own words are not for customers
+      const failed = make("div", { className: "failed", role: "alert" }, make("span", { textContent: words.failed }), again);
       again.addEventListener("click", () => {
         failed.remove();
         entry.answer = new Answer();
@@ -98,6 +98,7 @@ class Page {
   #event(name, data) {
     if (name === "token") {
       const entry = this.#waiting.find((one) => one.id === data.message_id);
+      if (data.restart) entry?.answer.restart();
       entry?.answer.add(data.text);
     } else if (name === "turn") {
       this.#turn(data);

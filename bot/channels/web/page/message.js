@@ -78,6 +78,11 @@ export class Answer {
     this.text.append(chunk);
   }
 
+  /** Another attempt: what came of the one before no longer counts. */
+  restart() {
+    this.text.replaceChildren();
+  }
+
   finish(turn, act) {
     this.dots.remove();
     this.line.dataset.turn = turn.id;

@@ -12,10 +12,11 @@ import { Panel } from "./panel";
 import type { App, Identity, Line, Site, Start, Theme } from "./protocol";
 import { Server } from "./server";
 import css from "./style.css?inline";
-import type { View } from "./view";
+import { closedText, type View } from "./view";
 import { choose, ENGLISH, fill, tongue, type Tongue } from "./words";
 
 const SMALL = "(max-width: 500px), (max-height: 420px)";
+const STALE_AFTER = 3 * 60_000;
 const CARDS: Record<"light" | "dark", Colour> = { light: WHITE, dark: [33, 36, 42] };
 
 export function start(given: Start): App {
@@ -25,7 +26,7 @@ export function start(given: Start): App {
   const small = matchMedia(SMALL);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let site: Site | null = null;
-  let asked = false;
+  let asked = 0;
   let speech: Tongue = ENGLISH;
   let open = false;
   let gone = false;
@@ -58,16 +59,22 @@ export function start(given: Start): App {
     unread: (count) => tell("unread", count),
     status: (status, agent) => {
       const { words } = speech;
-      const announcements = { waiting: words.waiting, person: agent ? fill(words.withName, { name: agent }) : words.withPerson, resolved: words.resolved, open: words.botAgain };
-      if (open) speak(announcements[status]);
+      const announcements = { person: agent ? fill(words.withName, { name: agent }) : words.withPerson, resolved: words.resolved, open: words.botAgain };
+      if (status === "waiting") void renew().then(() => open && speak(`${words.waiting} ${closedText(view)}`));
+      else if (open) speak(announcements[status]);
       tell("status", bare({ status, agent }));
     },
-    trouble: (problem) => tell("error", problem),
+    trouble,
   });
   const nameOf = (line: Line): string => (line.from === "agent" ? line.name || speech.words.agent : speech.words.bot);
 
+  function trouble(problem: unknown): void {
+    console.warn("Frontdesk:", problem);
+    tell("error", problem);
+  }
+
   function speak(text: string): void {
-    spoken = text;
+    spoken = text.trim();
     draw();
   }
 
@@ -100,7 +107,7 @@ export function start(given: Start): App {
     const held = root.activeElement;
     render(
       <Fragment>
-        {open && <Panel view={view} state={state as State} title={title} greeting={greeting} full={full} unreachable={asked && !site ? ask : null} close={close} />}
+        {open && <Panel view={view} state={state as State} title={title} greeting={greeting} full={full} unreachable={asked && !site ? () => void ask() : null} close={close} />}
         <p class="unseen" role="status">{spoken || null}</p>
       </Fragment>,
       place,
@@ -126,7 +133,7 @@ export function start(given: Start): App {
 
   function refresh(): void {
     const ground = bare({ origin: given.origin, hosts: site?.link_hosts ?? [] });
-    view = bare({ chat, site, ground, tongue: speech, words: speech.words, speak });
+    view = bare({ chat, site, ground, tongue: speech, words: speech.words, speak, trouble });
     draw();
   }
 
@@ -139,11 +146,16 @@ export function start(given: Start): App {
   /** What the site looks like and allows; asked again where the first attempt failed. */
   async function ask(first?: Promise<Site | null>): Promise<void> {
     site = (await (first ?? server.describe().catch(() => null))) ?? site;
-    asked = true;
+    asked = Date.now();
     if (gone) return;
     if (site) given.paint(bare({ colour: site.colour, position: site.position, ...given.theme }));
     look();
     refresh();
+  }
+
+  /** Whether people are in changes with the hours of the day. */
+  async function renew(): Promise<void> {
+    if (Date.now() - asked > STALE_AFTER) await ask();
   }
 
   // -- opening and closing --------------------------------------------------------------------------------------------
@@ -154,7 +166,7 @@ export function start(given: Start): App {
     note("1");
     fit();
     chat.look(true);
-    if (!site) void ask();
+    void (site ? renew() : ask());
     paint();
     const panel = root.getElementById("frontdesk-panel");
     // on a phone the field would bring the keyboard over what there is to read
@@ -231,7 +243,11 @@ export function start(given: Start): App {
   hear(window.visualViewport, "scroll", keyboard);
   hear(window, "online", () => chat.hurry());
   hear(window, "pagehide", () => chat.pause());
-  hear(window, "pageshow", () => chat.visible());
+  hear(window, "pageshow", (event) => ((event as PageTransitionEvent).persisted ? chat.back() : chat.visible()));
+  hear(window, "storage", (event) => {
+    const { key, newValue } = event as StorageEvent;
+    if ((key === given.key || key === null) && newValue === null) chat.left();
+  });
   hear(window, "popstate", () => {
     if (!pushed) return;
     pushed = false;

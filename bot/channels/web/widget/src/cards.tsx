@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { h, Fragment } from "./h";
 import { Icon } from "./icons";
 import type { Summary } from "./protocol";
-import { timeOf, type View } from "./view";
+import { closedText, timeOf, type View } from "./view";
 import { fill, scriptOf } from "./words";
 
 const ADDRESS = /^[^\s@]+@[^\s@]+\.[^\s@]{2,}$/;
@@ -12,11 +12,12 @@ const ADDRESS = /^[^\s@]+@[^\s@]+\.[^\s@]{2,}$/;
 export function Welcome({ view, title, greeting, back, quiet }: { view: View; title: string; greeting: string; back: (() => void) | null; quiet: boolean }): h.JSX.Element {
   const { words, site, tongue } = view;
   const starters = site?.suggestions[tongue.language] ?? [];
+  const closed = closedText(view);
   return (
     <section class="welcome" aria-label={title}>
       <h3 dir="auto">{greeting || words.greeting}</h3>
       {!quiet && <p>{starters.length ? words.lead : words.leadPlain}</p>}
-      {site?.open === false && <p class="hours"><Icon name="clock" size={18} /><span dir="auto">{site.hours_text || words.closed}</span></p>}
+      {closed && <p class="hours"><Icon name="clock" size={18} /><span dir="auto">{closed}</span></p>}
       {back && <button type="button" class="card" onClick={back}><Icon name="history" /><span>{words.goOn}</span></button>}
       {!quiet && (
         <div class="starters" role="group" aria-label={words.suggestions}>
@@ -124,7 +125,8 @@ export function Rating({ view }: { view: View }): h.JSX.Element {
     try {
       await view.chat.rate(stars, comment.trim());
       setSaid(words.rated);
-    } catch {
+    } catch (error) {
+      view.trouble(error);
       setSaid(words.notDone);
     }
   };

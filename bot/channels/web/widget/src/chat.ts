@@ -12,7 +12,8 @@ import { Tabs } from "./tabs";
 /** A line as it is shown: one of the customer may still be on its way. */
 export interface Shown extends Line {
   sending?: "now" | "queued" | "failed";
-  problem?: string;
+  /** It was refused because nobody vouched for the customer. */
+  unknown?: boolean;
   /** The answer to this message did not arrive. */
   unanswered?: boolean;
 }
@@ -86,6 +87,11 @@ export class Chat {
   #asleep = 0;
   #opening: Promise<void> | null = null;
   #expecting = 0;
+  /** Rises when another customer comes. */
+  #era = 0;
+  /** The tokens that were used last, to follow and to send: only with the one that counts is the conversation gone. */
+  #followed: string | undefined;
+  #sentWith: string | undefined;
 
   constructor(
     private readonly server: Server,
@@ -93,7 +99,11 @@ export class Chat {
     private readonly ears: Ears,
   ) {
     this.#stream = new Stream({
-      connect: (after, signal) => this.server.events(this.#kept.id!, this.#kept.token!, after, signal),
+      connect: (after, signal) => {
+        const { id, token } = this.#kept;
+        this.#followed = token;
+        return this.server.events(id!, token!, after, signal);
+      },
       poll: () => this.#reload(),
       event: (heard) => {
         this.#hear(heard);
@@ -101,18 +111,23 @@ export class Chat {
       },
       connection: (state) => this.#strip(state === "lost" ? "offline" : ""),
       lively: () => this.state.pending.length > 0 || this.state.status !== "open",
-      gone: () => this.#leave(),
+      gone: () => {
+        if (this.#followed === this.#kept.token) this.#leave();
+        else this.#care();
+      },
     });
     this.#outbox = new Outbox(memory, {
       deliver: (message) => this.#deliver(message),
-      lost: () => this.#leave(true),
+      // without a token it was the opening of a conversation that was refused
+      lost: () => this.#sentWith && this.#sentWith === this.#kept.token && this.#leave(true),
       sent: (message) => this.#sent(message),
       delayed: (message, why) => {
         this.#mark(message.id, { sending: "queued" });
         this.#strip(why);
       },
       failed: (message, problem) => {
-        this.#mark(message.id, { sending: "failed", problem });
+        this.#mark(message.id, { sending: "failed", unknown: problem.status === 401 });
+        this.ears.trouble(problem);
         this.#set({ pending: this.state.pending.filter((id) => id !== message.id), strip: "" });
       },
     });
@@ -139,8 +154,8 @@ export class Chat {
         await this.#reload();
         this.#tabs.tell({ kind: "hello", id: kept.id });
       } catch (error) {
-        if (isGone(error)) this.#leave();
-        else this.#strip("offline");
+        if (!isGone(error)) this.#strip("offline");
+        else if (kept.token === this.#kept.token) this.#leave();
       }
     }
     this.#set({ ready: true });
@@ -151,8 +166,15 @@ export class Chat {
   look(open: boolean): void {
     this.#open = open;
     if (open) this.#read();
-    if (open && this.#identity && !this.state.known) void this.#connect().catch((error) => this.ears.trouble(error));
+    if (open) this.#introduce();
     this.#care();
+  }
+
+  /** A customer with a name finds what they said elsewhere. */
+  #introduce(): void {
+    const identity = this.#identity;
+    if (!identity || this.state.known) return;
+    this.#connect().catch((error) => identity === this.#identity && this.ears.trouble(error));
   }
 
   say(text: string): void {
@@ -165,26 +187,26 @@ export class Chat {
 
   /** Send again what could not be sent, or was not answered. */
   again(line: Shown): void {
-    this.#mark(line.id, { sending: "now", problem: undefined, unanswered: false });
-    if (this.state.status === "open") this.#set({ pending: [...this.state.pending, line.id] });
+    this.#mark(line.id, { sending: "now", unanswered: false });
+    if (this.state.status !== "person") this.#set({ pending: [...this.state.pending, line.id] });
     this.#outbox.put({ id: line.id, text: line.text, at: line.at });
     this.#care();
   }
 
   async person(): Promise<void> {
     await this.#connect();
-    const { status } = await this.server.person(this.#kept.id!, this.#kept.token!);
+    const { status } = await this.#same(this.server.person(this.#kept.id!, this.#kept.token!));
     this.#status(status, "");
     this.#care();
   }
 
   async end(): Promise<void> {
-    const { status } = await this.server.end(this.#kept.id!, this.#kept.token!);
+    const { status } = await this.#same(this.server.end(this.#kept.id!, this.#kept.token!));
     this.#status(status, "");
   }
 
   async rate(stars: number, comment: string): Promise<void> {
-    await this.server.rate(this.#kept.id!, this.#kept.token!, stars, comment);
+    await this.#same(this.server.rate(this.#kept.id!, this.#kept.token!, stars, comment));
     this.memory.keep({ rated: true });
   }
 
@@ -209,9 +231,9 @@ export class Chat {
 
   /** Begin another conversation; this one stays among the earlier ones. */
   fresh(): void {
-    const token = this.#kept.token;
+    const { token, vouched } = this.#kept;
     this.#leave();
-    if (token) this.memory.keep({ visitor: token });
+    if (token) this.memory.keep({ visitor: token, vouched });
     this.#tabs.tell({ kind: "changed" });
   }
 
@@ -226,9 +248,9 @@ export class Chat {
   async choose(id: string): Promise<void> {
     const kept = this.#kept;
     if (kept.id === id) return;
-    const { token } = await this.server.token(id, (kept.token ?? kept.visitor)!);
+    const { token } = await this.#same(this.server.token(id, (kept.token ?? kept.visitor)!));
     this.#leave();
-    this.memory.keep({ id, token, visitor: token, unread: 0 });
+    this.memory.keep({ id, token, visitor: token, vouched: kept.vouched, unread: 0 });
     await this.#reload();
     this.#read();
     this.#tabs.tell({ kind: "changed" });
@@ -241,7 +263,7 @@ export class Chat {
   }
 
   async upload(file: File, signal: AbortSignal): Promise<void> {
-    const sent = await this.server.upload(this.#kept.id!, this.#kept.token!, file, signal);
+    const sent = await this.#same(this.server.upload(this.#kept.id!, this.#kept.token!, file, signal));
     const line: Line = bare({ id: sent.id, from: "customer", text: "", at: new Date().toISOString(), file: sent });
     this.#tabs.tell({ kind: "said", id: this.#kept.id!, line });
     this.#add(line);
@@ -251,23 +273,47 @@ export class Chat {
     return this.server.download(file.id, this.#kept.token!);
   }
 
-  /** Who the customer is. What belongs to somebody else leaves this browser first. */
+  /**
+   * Who the customer is. What belongs to somebody else leaves this browser first; what was said before anybody was named
+   * is this customer's from now on, whether or not the service can be told at once.
+   */
   identify(identity: Identity): void {
     const who = subjectOf(identity);
     const { who: before } = this.#kept;
-    if (before && before !== who) this.logout();
+    if (before !== undefined && before !== who) this.logout();
     this.#identity = identity;
+    const { id, token, vouched } = this.memory.keep({ who });
     this.#set({ identified: true });
-    if (this.#open) this.look(true);
+    if (id && !vouched) {
+      // opened anew with both proofs, the service makes it this customer's
+      this.#tabs.want(false);
+      this.#stream.last = 0;
+      this.memory.keep({ id: undefined, token: undefined, visitor: token });
+      this.#set({ known: false });
+    }
+    if (this.#open || (id && !vouched)) this.#introduce();
   }
 
   logout(): void {
-    this.#identity = null;
+    this.#forgetWho();
     this.#leave();
-    this.#outbox.clear();
     this.memory.clear();
     this.#set({ ...NOTHING, ready: true });
-    this.#tabs.tell({ kind: "changed" });
+  }
+
+  /** The same in another tab, which cleared what is kept. */
+  left(): void {
+    this.#forgetWho();
+    this.#note({ kind: "changed" });
+  }
+
+  /** What is under way for this customer must not end with the next. */
+  #forgetWho(): void {
+    this.#era += 1;
+    this.#opening = null;
+    this.#identity = null;
+    this.#outbox.clear();
+    this.#set({ identified: false });
   }
 
   visible(): void {
@@ -276,6 +322,12 @@ export class Chat {
     if (document.visibilityState === "hidden") this.#asleep = window.setTimeout(() => this.#care(), ASLEEP_AFTER);
     else if (this.#open) this.#read();
     this.#care();
+  }
+
+  /** The page was kept as it was and is shown again: what happened in other tabs meanwhile was not heard. */
+  back(): void {
+    this.#note({ kind: "changed" });
+    this.visible();
   }
 
   /** The network is back. */
@@ -306,18 +358,27 @@ export class Chat {
     if (this.#tabs.leading) this.#stream.start();
   }
 
+  /** What was begun for one customer, and rejects if there is another by now: it must not end with them. */
+  async #same<T>(work: Promise<T>): Promise<T> {
+    const era = this.#era;
+    const done = await work;
+    if (era !== this.#era) throw new Error("the customer has changed");
+    return done;
+  }
+
   // -- what is sent ---------------------------------------------------------------------------------------------------
 
   #expect(message: Unsent): void {
     if (this.state.lines.some((line) => line.id === message.id)) return;
     const line: Shown = bare({ ...message, from: "customer", sending: "now" });
-    const pending = this.state.status === "waiting" || this.state.status === "person" ? [] : [message.id];
+    const pending = this.state.status === "person" ? [] : [message.id];
     this.#set({ lines: [...this.state.lines, line], pending: [...this.state.pending, ...pending] });
   }
 
   async #deliver(message: Unsent): Promise<void> {
-    await this.#connect();
+    await this.#same(this.#connect());
     const { id, token } = this.#kept;
+    this.#sentWith = token;
     this.#care();
     await this.server.say(id!, token!, { id: message.id, text: message.text });
   }
@@ -347,26 +408,32 @@ export class Chat {
       if (!this.state.known) this.#set({ known: true });
       return Promise.resolve();
     }
-    this.#opening ??= this.#start().finally(() => (this.#opening = null));
-    return this.#opening;
+    if (this.#opening) return this.#opening;
+    const opening = this.#start().finally(() => {
+      if (this.#opening === opening) this.#opening = null;
+    });
+    return (this.#opening = opening);
   }
 
   async #start(): Promise<void> {
-    const { visitor, details } = this.#kept;
+    const { visitor, details, vouched } = this.#kept;
+    const identity = this.#identity;
     const asked = bare({
-      ...(this.#identity ?? {}),
-      ...(this.#identity ? { resume: true } : {}),
+      ...(identity ?? {}),
+      ...(identity ? { resume: true } : {}),
       ...(details ? { pre_chat: details } : {}),
     });
-    const opened = await this.server.open(asked, visitor).catch((error: unknown) => {
-      if (visitor && isGone(error)) return this.server.open(asked);
-      throw error;
-    });
-    const who = this.#identity ? subjectOf(this.#identity) : undefined;
-    this.memory.keep({ id: opened.conversation_id, token: opened.token, visitor: opened.token, status: "open", who });
+    const opened = await this.#same(this.server.open(asked, visitor));
+    // named while it was opened for nobody: open it again, now with both
+    if (identity !== this.#identity) {
+      this.memory.keep({ visitor: opened.token });
+      return this.#start();
+    }
+    const { conversation_id: id, token } = opened;
+    this.memory.keep({ id, token, visitor: token, status: "open", rated: false, vouched: Boolean(identity ?? (visitor && vouched)) });
     this.#stream.last = 0;
     this.#set({ known: true, rated: false });
-    if (this.#identity) await this.#reload();
+    if (identity) await this.#reload();
     this.#tabs.tell({ kind: "changed" });
     this.#care();
   }
@@ -375,8 +442,11 @@ export class Chat {
 
   #note(note: Note): void {
     if (note.kind === "changed") {
-      const { id } = this.#kept;
-      if (this.memory.lasting && (id ?? "") !== this.#shown) void this.#switch(id);
+      if (!this.memory.lasting) return;
+      const { id, who } = this.#kept;
+      // somebody else came in another tab: the last word counts
+      if (this.#identity && who !== subjectOf(this.#identity)) this.#forgetWho();
+      if ((id ?? "") !== this.#shown) void this.#switch(id);
     } else if (note.kind === "read") {
       this.#set({ unread: 0 });
     } else if (note.id !== this.#kept.id) {
@@ -388,7 +458,7 @@ export class Chat {
     } else if (note.kind === "said") {
       if (this.state.lines.some((line) => line.id === note.line.id)) return;
       this.#add(note.line);
-      if (this.state.status === "open" && !note.line.file) this.#set({ pending: [...this.state.pending, note.line.id] });
+      if (this.state.status !== "person" && !note.line.file) this.#set({ pending: [...this.state.pending, note.line.id] });
       this.#care();
     } else if (note.kind === "hello") {
       if (this.#stream.running) {
@@ -405,7 +475,7 @@ export class Chat {
 
   async #switch(id: string | undefined): Promise<void> {
     this.#tabs.want(false);
-    this.#set({ ...NOTHING, ready: true, identified: this.state.identified, details: this.state.details });
+    this.#set({ ...NOTHING, ready: true, identified: this.state.identified, details: this.#kept.details ?? null });
     this.#shown = "";
     if (id) await this.#reload().catch(() => {});
     this.#care();
@@ -414,9 +484,11 @@ export class Chat {
   #hear({ name, data }: Heard): void {
     if (typeof data !== "object" || data === null) return;
     if (name === "token") {
-      const { message_id: id, text } = data as { message_id: string; text: string };
+      const { message_id: id, text, restart } = data as { message_id: string; text: string; restart?: boolean };
       if (!this.state.pending.includes(id)) return;
-      this.#set({ partial: bare({ ...this.state.partial, [id]: (this.state.partial[id] ?? "") + text }) });
+      // another attempt at the answer: what came of the one before no longer counts
+      const before = restart ? "" : (this.state.partial[id] ?? "");
+      this.#set({ partial: bare({ ...this.state.partial, [id]: before + text }) });
     } else if (name === "turn") {
       this.#turn(data as Turn);
     } else if (name === "agent_message") {
@@ -428,7 +500,9 @@ export class Chat {
     } else if (name === "error") {
       const { message_id: id } = data as { message_id?: string };
       if (!id || !this.state.pending.includes(id)) return;
-      this.#set({ pending: this.state.pending.filter((each) => each !== id) });
+      const partial = bare({ ...this.state.partial });
+      delete partial[id];
+      this.#set({ pending: this.state.pending.filter((each) => each !== id), partial });
       this.#mark(id, { unanswered: true });
     }
   }
@@ -480,8 +554,7 @@ export class Chat {
 
   #status(status: Status, agent: string): void {
     if (status === this.state.status && agent === this.state.agent) return;
-    const quiet = status === "waiting" || status === "person";
-    this.#set({ status, agent, pending: quiet ? [] : this.state.pending });
+    this.#set({ status, agent, pending: status === "person" ? [] : this.state.pending });
     this.#remember();
     this.ears.status(status, agent);
   }
@@ -489,15 +562,16 @@ export class Chat {
   /** Everything said, from the record; what is on its way from here stays. */
   async #reload(): Promise<void> {
     const { id, token, seen } = this.#kept;
+    this.#followed = token;
     const said: Conversation = await this.server.read(id!, token!);
     if (id !== this.#kept.id) return;
     const stored = said.messages.filter((line) => line.text || line.file);
     const known = new Set(stored.map((line) => line.id));
     const unsent = this.state.lines.filter((line) => line.sending && !known.has(line.id));
-    const last = stored.findLastIndex((line) => line.from !== "customer");
-    const owed = stored.slice(last + 1).filter((line) => line.text).map((line) => line.id);
-    const silent = said.status === "waiting" || said.status === "person";
-    const pending = silent ? [] : [...(said.status === "open" ? owed : []), ...unsent.filter((line) => line.sending !== "failed").map((line) => line.id)];
+    // every answer is a line, also one without words that nobody sees, and they come in order
+    const asked = stored.filter((line) => line.from === "customer" && line.text).map((line) => line.id);
+    const owed = asked.slice(said.messages.filter((line) => line.from === "bot").length);
+    const pending = said.status === "person" ? [] : [...(said.status === "resolved" ? [] : owed), ...unsent.filter((line) => line.sending !== "failed").map((line) => line.id)];
     const partial = bare({ ...(this.#stream.running ? this.state.partial : {}) });
     if (!this.#stream.running) this.#stream.last = said.last_event_id;
     const shownBefore = new Set(this.state.lines.map((line) => line.id));
@@ -521,8 +595,7 @@ export class Chat {
     this.#tabs.want(false);
     this.#stream.last = 0;
     this.#shown = "";
-    const { details, who } = this.#kept;
-    this.memory.keep({ id: undefined, token: undefined, visitor: undefined, status: undefined, unread: 0, seen: undefined, rated: false, details, who });
+    this.memory.keep({ id: undefined, token: undefined, visitor: undefined, vouched: undefined, status: undefined, unread: 0, seen: undefined, rated: false });
     const lines = keepLines ? this.state.lines.filter((line) => line.sending) : [];
     const pending = lines.map((line) => line.id);
     this.#set({ known: false, status: "open", agent: "", lines, pending, partial: bare({}), unread: 0, rated: false, strip: "" });

@@ -10,7 +10,7 @@ const VERSION = "__FRONTDESK_VERSION__";
 
 // `all: initial !important` in :host stands above every rule of the page, also its !important ones
 const CSS = `:host{all:initial!important;direction:ltr!important;display:block!important;position:fixed!important;z-index:2147483647!important}
-.launcher{all:unset;position:fixed;bottom:max(20px,env(safe-area-inset-bottom));right:20px;width:60px;height:60px;border-radius:50%;display:grid;place-items:center;cursor:pointer;background:var(--accent);color:var(--ink);box-shadow:0 4px 24px #0004}
+.launcher{all:unset;position:fixed;bottom:max(20px,env(safe-area-inset-bottom));right:20px;width:60px;height:60px;border-radius:50%;display:grid;place-items:center;cursor:pointer;background:var(--accent);color:var(--ink);box-shadow:0 4px 20px #0004}
 :host([data-position=left]) .launcher{right:auto;left:20px}
 .launcher:focus-visible{outline:3px solid;outline-offset:-6px}
 .launcher[aria-busy=true]{opacity:.7}
@@ -45,10 +45,18 @@ function begin(tag: HTMLScriptElement): void {
   let queue: unknown[][] = [];
   const ears = new Map<unknown, Set<Hear>>();
   const theme: Theme = bare({});
-  let app: App | null = null;
+  let app: App | undefined;
   let fetching: Promise<void> | null = null;
   let tries = 0;
-  let gone = false;
+  let gone: boolean | undefined;
+
+  let place: Storage | undefined;
+  try {
+    place = localStorage;
+  } catch {
+    // forbidden: nothing is kept
+  }
+  const kept = place?.[key] as string;
 
   const tell = (name: EventName, detail?: unknown): void => {
     ears.get(name)?.forEach((hear) => {
@@ -64,7 +72,7 @@ function begin(tag: HTMLScriptElement): void {
   root.adoptedStyleSheets = [sheet];
   const button = document.createElement("button");
   button.className = "launcher";
-  const spoken = [locale, ...navigator.languages].map((each) => each.slice(0, 2)).find((each) => Object.hasOwn(LABELS, each)) ?? "en";
+  const spoken = [locale, ...navigator.languages, "en"].map((each) => each.slice(0, 2)).find((each) => Object.hasOwn(LABELS, each));
   button.ariaLabel = LABELS[spoken as keyof typeof LABELS];
   button.ariaExpanded = "false";
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -112,6 +120,8 @@ function begin(tag: HTMLScriptElement): void {
       return;
     }
     if (command === "theme") paint(first as Theme);
+    // at once, because the page may go before the rest is here
+    if (command === "logout") place?.removeItem(key);
     if (command === "destroy") {
       gone = true;
       host.remove();
@@ -120,14 +130,15 @@ function begin(tag: HTMLScriptElement): void {
     if (app) app.run(command, first);
     else {
       queue.push(call);
-      if (/open|toggle|send/.test(command as string)) load();
+      // what was said here before anybody was named is this customer's: settled now, before another one comes
+      if (/^(open|toggle|send|identify{(?!.*vouched":t))/.test((command as string) + kept)) load();
     }
   };
   api.here = 1;
   window.Frontdesk = api;
 
-  for (const kind of ["pointerenter", "focus"]) button.addEventListener(kind, load);
-  button.addEventListener("click", () => api(app ? "toggle" : "open"));
+  button.onpointerenter = button.onfocus = load;
+  button.onclick = () => api(app ? "toggle" : "open");
 
   // the button shows once it is known what it looks like, or after a moment without an answer
   const config: Promise<Site | null> = fetch(`${origin}/api/v1/sites/${site}`, bare({ credentials: "omit" as const }))
@@ -140,14 +151,10 @@ function begin(tag: HTMLScriptElement): void {
   setTimeout(show, 1000);
   config.then(show);
 
-  for (const call of before?.q ?? []) api(...Array.from(call));
+  for (const call of before?.q ?? []) api(...(call as unknown[]));
 
   // somebody has written, or writes: the badge must show, and a panel that was open stays open on the next page
-  try {
-    if (/"unread":[1-9]|"status":"(wait|pers)|"outbox"/.test(localStorage[key]) || sessionStorage[key]) load();
-  } catch {
-    // storage is forbidden: nothing was kept
-  }
+  if (/"unread":[1-9]|"status":"(wait|pers)|"outbox"/.test(kept) || (place && sessionStorage[key])) load();
 }
 
 const tag = (document.currentScript ?? document.querySelector('script[src*="/widget.js"]')) as HTMLScriptElement;

@@ -19,8 +19,10 @@ export interface Kept {
   seen?: string;
   unread?: number;
   rated?: boolean;
-  /** Whose conversation this is: the subject of the identity it was opened with. */
+  /** Whose all of this is: the subject of the identity that the page named last. */
   who?: string;
+  /** Whether the service was told so when the conversation was opened. */
+  vouched?: boolean;
   /** Another token of the same visitor, from a conversation that was left. */
   visitor?: string;
   details?: { name?: string; email?: string };

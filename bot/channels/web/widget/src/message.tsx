@@ -290,7 +290,7 @@ function Said({ line, view }: { line: Shown; view: View }): h.JSX.Element {
       {line.sending === "queued" && <span class="meta"><Icon name="clock" size={14} /> {words.queued}</span>}
       {(line.sending === "failed" || line.unanswered) && (
         <span class="failed" role="alert">
-          {line.unanswered ? words.noAnswer : line.problem || words.failed}{" "}
+          {line.unanswered ? words.noAnswer : line.unknown ? words.signIn : words.failed}{" "}
           <button type="button" onClick={() => view.chat.again(line)}>{words.again}</button>
         </span>
       )}

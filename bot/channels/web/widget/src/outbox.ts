@@ -12,7 +12,7 @@ export interface Postman {
   sent(message: Unsent): void;
   /** Not yet, for want of a connection or because the service is busy. */
   delayed(message: Unsent, why: "offline" | "busy"): void;
-  failed(message: Unsent, problem: string): void;
+  failed(message: Unsent, problem: Refused): void;
 }
 
 const LONGEST_PAUSE = 15_000;
@@ -50,9 +50,9 @@ export class Outbox {
     this.#wake?.();
   }
 
+  /** Give up what waits here; what is kept for the next page is the caller's. */
   clear(): void {
     this.#waiting = [];
-    this.#save();
   }
 
   close(): void {
@@ -70,12 +70,15 @@ export class Outbox {
       if (!message) break;
       try {
         await this.postman.deliver(message);
-        if (this.#waiting[0] === message) this.#waiting.shift();
+        if (!this.#waiting.includes(message)) continue;
+        this.#waiting = this.#waiting.filter((each) => each !== message);
         this.#save();
         failures = 0;
         anew = false;
         this.postman.sent(message);
       } catch (error) {
+        // given up meanwhile, with everything of the customer who wrote it
+        if (!this.#waiting.includes(message)) continue;
         failures += 1;
         const refused = error instanceof Refused ? error : null;
         if (isGone(error) && !anew) {
@@ -83,11 +86,11 @@ export class Outbox {
           anew = true;
           this.postman.lost();
         } else if (refused && (!refused.passing || failures >= BUSY_TRIES)) {
-          if (this.#waiting[0] === message) this.#waiting.shift();
+          this.#waiting = this.#waiting.filter((each) => each !== message);
           this.#save();
           failures = 0;
           anew = false;
-          this.postman.failed(message, refused.passing ? "" : refused.message);
+          this.postman.failed(message, refused);
         } else {
           this.postman.delayed(message, refused ? "busy" : "offline");
           const growing = Math.random() * Math.min(LONGEST_PAUSE, 600 * 2 ** failures);

@@ -10,7 +10,8 @@ import { Icon } from "./icons";
 import { LineView, saveAs, Writing } from "./message";
 import { Menu, type Deed } from "./menu";
 import { transcript } from "./transcript";
-import type { View } from "./view";
+import { Refused } from "./server";
+import { closedText, type View } from "./view";
 import { fill } from "./words";
 
 interface Props {
@@ -71,9 +72,11 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
   useEffect(() => setNote(""), [lines.length]);
 
   const act = (deed: () => Promise<unknown>): void => {
-    deed().catch(() => {
-      setNote(words.notDone);
-      view.speak(words.notDone);
+    deed().catch((error: unknown) => {
+      view.trouble(error);
+      const said = error instanceof Refused && error.status === 401 ? words.signIn : words.notDone;
+      setNote(said);
+      view.speak(said);
     });
   };
   const say = (text: string): void => {
@@ -88,7 +91,11 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
       if (upload.problem) continue;
       chat.upload(file, upload.abort.signal).then(
         () => setUploads((all) => all.filter((each) => each !== upload)),
-        () => setUploads((all) => all.map((each) => (each === upload && !each.abort.signal.aborted ? { ...each, problem: fill(words.unsentFile, { name: file.name }) } : each))),
+        (error: unknown) => {
+          if (upload.abort.signal.aborted) return;
+          view.trouble(error);
+          setUploads((all) => all.map((each) => (each === upload ? { ...each, problem: fill(words.unsentFile, { name: file.name }) } : each)));
+        },
       );
     }
   };
@@ -107,7 +114,7 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
   ]; // prettier-ignore
 
   const standing = { person: state.agent ? fill(words.withName, { name: state.agent }) : words.withPerson, waiting: words.waitingShort, open: words.assistant, resolved: words.assistant }[status];
-  const foot = { waiting: site?.open === false ? site.hours_text || words.waiting : words.waiting, person: "", open: "", resolved: words.resolved }[status];
+  const foot = { waiting: `${words.waiting} ${closedText(view)}`.trim(), person: "", open: "", resolved: words.resolved }[status];
   const showRating = status === "resolved" && !state.rated && lines.length > 0;
   const lastLine = lines.at(-1);
 
@@ -147,7 +154,7 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
         </div>
         <div class="bar second">
           <p class={`standing ${state.strip === "offline" ? "lost" : status}`}><span class="dot" aria-hidden="true" /><span dir="auto">{standing}</span></p>
-          {!withPerson && (
+          {!withPerson && !locked && (
             <button type="button" class="to-person" onClick={() => act(() => chat.person())}><Icon name="person" size={17} />{words.person}</button>
           )}
         </div>
@@ -160,7 +167,7 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
             <Fragment>
               {empty && state.ready && <Welcome view={view} title={title} greeting={greeting} back={null} quiet={wanted.length > 0 || locked} />}
               {unreachable && <p class="state strong">{words.unreachable} <button type="button" class="link" onClick={() => unreachable()}>{words.again}</button></p>}
-              {empty && state.ready && locked && <p class="state strong">{words.signIn}</p>}
+              {state.ready && locked && <p class="state strong">{words.signIn}</p>}
               {empty && state.ready && !locked && wanted.length > 0 && <Details view={view} wanted={wanted} />}
               {!state.ready && <div class="empty typing" aria-busy="true"><i /><i /><i /></div>}
               <div class="log" role="log" aria-live="off" aria-label={words.log} aria-busy={pending.length ? "true" : "false"} tabIndex={empty ? -1 : 0}>

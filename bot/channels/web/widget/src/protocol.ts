@@ -68,6 +68,8 @@ export interface Site {
   link_hosts: string[];
   open: boolean;
   hours_text: string | null;
+  /** The next opening, in UTC; null while people are in or without hours, missing where the service is older. */
+  opens_at?: string | null;
   pre_chat: ("name" | "email")[];
   identity_required: boolean;
   files: { types: string[]; max_bytes: number };

@@ -3,7 +3,7 @@
 import { bare, parse } from "./bare";
 import type { Conversation, FileInfo, Identity, Opened, Site, Status, Summary } from "./protocol";
 
-/** A request that was refused, with the service's own words. */
+/** A request that was refused, with the service's own words: for whoever runs the page, not for its customers. */
 export class Refused extends Error {
   constructor(
     readonly status: number,

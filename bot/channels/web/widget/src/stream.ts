@@ -161,6 +161,7 @@ export class Stream {
         this.line.connection("back");
         failures = 0;
       } catch (error) {
+        if (signal.aborted) return;
         if (isGone(error)) {
           this.stop();
           return this.line.gone();

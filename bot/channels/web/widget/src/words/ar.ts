@@ -71,6 +71,7 @@ const words: Words = {
   newest: "رسائل جديدة",
   unread: "رسائل غير مقروءة: {n}",
   closed: "نحن مغلقون الآن. المساعد يجيب في أي وقت.",
+  backAt: "يعود فريقنا يوم {day} الساعة {time}.",
   attach: "إرفاق ملف",
   file: "ملف",
   sending: "جارٍ إرسال {name}",

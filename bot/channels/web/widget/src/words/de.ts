@@ -71,6 +71,7 @@ const words: Words = {
   newest: "Neue Nachrichten",
   unread: "Ungelesene Nachrichten: {n}",
   closed: "Wir haben gerade geschlossen. Der Assistent antwortet jederzeit.",
+  backAt: "Unser Team ist am {day} um {time} wieder da.",
   attach: "Datei anhängen",
   file: "Datei",
   sending: "{name} wird gesendet",

@@ -72,6 +72,7 @@ const words = {
   newest: "New messages",
   unread: "Unread messages: {n}",
   closed: "We are closed right now. The assistant answers at any time.",
+  backAt: "Our team is back on {day} at {time}.",
   attach: "Attach a file",
   file: "File",
   sending: "Sending {name}",

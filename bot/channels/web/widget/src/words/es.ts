@@ -71,6 +71,7 @@ const words: Words = {
   newest: "Mensajes nuevos",
   unread: "Mensajes sin leer: {n}",
   closed: "Ahora estamos cerrados. El asistente responde a cualquier hora.",
+  backAt: "Nuestro equipo vuelve el {day} a las {time}.",
   attach: "Adjuntar un archivo",
   file: "Archivo",
   sending: "Enviando {name}",

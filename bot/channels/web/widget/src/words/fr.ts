@@ -71,6 +71,7 @@ const words: Words = {
   newest: "Nouveaux messages",
   unread: "Messages non lus : {n}",
   closed: "Nous sommes fermés. L’assistant répond à toute heure.",
+  backAt: "Notre équipe sera de retour {day} à {time}.",
   attach: "Joindre un fichier",
   file: "Fichier",
   sending: "Envoi de {name}",

@@ -71,6 +71,7 @@ const words: Words = {
   newest: "新しいメッセージ",
   unread: "未読メッセージ：{n}件",
   closed: "ただいま営業時間外です。アシスタントはいつでも回答します。",
+  backAt: "担当者は{day} {time}に対応を再開します。",
   attach: "ファイルを添付",
   file: "ファイル",
   sending: "{name}を送信しています",

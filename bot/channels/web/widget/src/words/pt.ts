@@ -71,6 +71,7 @@ const words: Words = {
   newest: "Novas mensagens",
   unread: "Mensagens não lidas: {n}",
   closed: "Estamos fechados agora. O assistente responde a qualquer hora.",
+  backAt: "Nossa equipe volta {day}, às {time}.",
   attach: "Anexar um arquivo",
   file: "Arquivo",
   sending: "Enviando {name}",

@@ -71,6 +71,7 @@ const words: Words = {
   newest: "新消息",
   unread: "未读消息：{n}",
   closed: "现在是非工作时间。自动助手随时为您解答。",
+  backAt: "人工客服将于{day} {time}恢复服务。",
   attach: "添加附件",
   file: "文件",
   sending: "正在发送 {name}",
