@@ -39,7 +39,9 @@ def whose(stand: Stand, conversation: str) -> str | None:
 def reopened(page: Page) -> None:
     page.reload()
     page.locator(".launcher").wait_for()
-    if page.locator(".panel").count() == 0:
+    if page.evaluate("sessionStorage.getItem('frontdesk.shop')"):
+        page.locator(".panel").wait_for()  # what was open opens by itself
+    else:
         open_panel(page)
 
 
