@@ -160,7 +160,8 @@ class Listener:
         for event in self.heard:
             if event.name == "token":
                 name = str(event.data["message_id"])
-                words[name] = words.get(name, "") + str(event.data["text"])
+                before = "" if event.data.get("restart") else words.get(name, "")
+                words[name] = before + str(event.data["text"])
         for name, said in words.items():
             place = int(name.removeprefix("m-"))
             assert place >= len(texts) or said == texts[place] or texts[place].startswith(said), (said, texts[place])

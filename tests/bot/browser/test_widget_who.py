@@ -39,7 +39,9 @@ def whose(stand: Stand, conversation: str) -> str | None:
 def reopened(page: Page) -> None:
     page.reload()
     page.locator(".launcher").wait_for()
-    if page.locator(".panel").count() == 0:
+    if page.evaluate("sessionStorage.getItem('frontdesk.shop')"):
+        page.locator(".panel").wait_for()  # what was open opens by itself
+    else:
         open_panel(page)
 
 
@@ -159,7 +161,7 @@ def test_ada_is_hers_also_where_the_service_was_away_when_she_was_named(open_wid
     ask(page, "the matter of Gus")
     assert said(page) == ["the matter of Gus", "the matter of Gus"]
     assert whose(stand, stand.conversation) == "gus"
-    assert whose(stand, conversation) is None, "nobody got it"
+    assert whose(stand, conversation) in (None, "fay"), "hers, or nobody's: never the next one's"
     visitor = find_conversation(stand.office.database, stand.conversation).visitor
     assert [one.id for one in conversations_of(stand.office.database, visitor)] == [stand.conversation]
 
