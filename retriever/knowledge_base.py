@@ -32,6 +32,7 @@ CUT: Final = 1
 """Raised when `split.py` or `keyword_index.py` cut texts otherwise: nothing that was cut before is then taken over."""
 KEYWORDS: Final = "keywords"
 EMBEDDINGS = "embeddings.npy"
+BAD_ROWS: Final = "skipped.jsonl"
 """What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
 
 
@@ -144,6 +145,9 @@ class KnowledgeBase:
             for item in old:
                 before.setdefault((item.file, item.digest), []).append(item.document)
             fresh, skipped = _read([path for path in chosen if path.exists()], sites, kept, before)
+            # Files that did not change were not read again, and their bad rows are as bad as they were.
+            bad = self._bad_rows(base)
+            skipped += _of_files(bad, [i for i in fresh if (i.file, i.digest) in before])
             items = _settle(kept, fresh)
             if not items:
                 reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
@@ -160,7 +164,7 @@ class KnowledgeBase:
             made = self._encoder.encode(missing, progress)
             vector_of = {**vector_of, **dict(zip(missing, made, strict=True))}
             with disk_errors(self._store.folder):
-                version = self._write(items, passages, texts, vector_of, base)
+                version = self._write(items, passages, texts, vector_of, base, [*skipped, *_of_files(bad, kept)])
             return IngestReport(*counts, tuple(skipped), version, len(missing))
 
     def versions(self) -> list[Version]:
@@ -227,6 +231,13 @@ class KnowledgeBase:
                 continue
         return _Base()
 
+    def _bad_rows(self, base: _Base) -> list[Skipped]:
+        """What could not be read of the files of a version: place (`faq.csv:12`) and reason."""
+        path = self._store.path(base.version.version) / BAD_ROWS if base.version is not None else None
+        if path is None or not path.exists():  # made before these were kept
+            return []
+        return [(place, reason) for place, reason in map(json.loads, _lines(path))]
+
     def _embeddings(self, version: Version, index: VectorIndex) -> Vectors:
         """What the encoder made of each passage; search may see a smoothed form of it."""
         path = self._store.path(version.version) / EMBEDDINGS
@@ -270,8 +281,10 @@ class KnowledgeBase:
         texts: Sequence[str],
         vector_of: Mapping[str, Vectors],
         base: _Base,
+        skipped: Sequence[Skipped],
     ) -> str:
         with self._store.staging() as folder:
+            _write_lines(folder / BAD_ROWS, _of_files(skipped, items))
             _write_lines(folder / "documents.jsonl", items)
             _write_lines(folder / "passages.jsonl", passages)
             embeddings = np.stack([vector_of[text] for text in texts])
@@ -333,6 +346,12 @@ def _cut(document: Document, base: _Base) -> Sequence[Passage]:
     return before[1] if before is not None and before[0] == document else split(document)
 
 
+def _of_files(skipped: Iterable[Skipped], items: Iterable[_Stored]) -> list[Skipped]:
+    """The rows, `faq.csv:12` and the reason, of files of which other rows are among `items`."""
+    files = {item.document.source.partition("#")[0] for item in items}
+    return [row for row in skipped if row[0].rpartition(":")[0] in files]
+
+
 def _within(file: str, path: Path) -> bool:
     return file == str(path) or file.startswith(f"{path}/")
 
@@ -384,7 +403,7 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def _write_lines(path: Path, rows: Iterable[_Stored | Passage]) -> None:
+def _write_lines(path: Path, rows: Iterable[_Stored | Passage | Skipped]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=_by_name) + "\n")

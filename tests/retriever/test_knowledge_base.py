@@ -167,6 +167,22 @@ def test_a_folder_that_moved_replaces_itself(base: KnowledgeBase, folder: Path) 
     assert (report.added, report.removed, report.unchanged, report.embedded) == (0, 0, 5, 0)
 
 
+def test_bad_rows_are_told_each_time_until_they_are_mended(base: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
+    rows = folder / "faq.jsonl"
+    rows.write_text('{"id": "a", "question": "Hours?", "answer": "From nine."}\nbroken\n', "utf-8")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "more.jsonl").write_text('{"id": "b", "question": "Days?", "answer": "All."}\n{"id": 1.5}\n', "utf-8")
+    places = [place for place, _ in base.ingest([folder, other]).skipped]
+    assert places == ["faq.jsonl:2", "more.jsonl:2"]
+    assert [place for place, _ in base.ingest([folder, other]).skipped] == places, "nothing changed"
+    (folder / "shipping.md").write_text("# Shipping\n\nAnother text.\n", "utf-8")
+    assert [place for place, _ in base.ingest([folder]).skipped] == places[:1], "another file changed"
+    assert [place for place, _ in base.ingest([other]).skipped] == places[1:]
+    rows.write_text('{"id": "a", "question": "Hours?", "answer": "From nine."}\n', "utf-8")
+    assert base.ingest([folder]).skipped == ()
+
+
 def test_a_bad_file_is_skipped_in_a_folder_and_refused_alone(base: KnowledgeBase, folder: Path) -> None:
     (folder / "empty.md").write_text("")
     report = base.ingest([folder])
