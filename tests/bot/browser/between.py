@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import update
@@ -21,7 +21,7 @@ from bot.storage.conversations import find_conversation
 from bot.storage.database import Database
 from bot.storage.handover import Agent
 from bot.storage.people import all_people
-from bot.storage.sites import Hours, Theme, change_site, create_site, find_site, hours_text
+from bot.storage.sites import Hours, Theme, change_site, create_site, find_site
 from bot.storage.tables import SiteRow
 from tests.bot.channels.office import Office
 from tests.bot.storage.sample import hire
@@ -66,13 +66,11 @@ class Site:
         change_site(self.database, replace(found, **fields), actor="test")
         self.office.application.state.door.sites.refresh()
 
-    def close(self) -> str:
-        """Nobody is in today; what customers are told."""
-        day = (datetime.now(UTC).weekday() + 3) % 7
-        self.change(hours=(Hours(day, "09:00", "17:00"),))
-        found = find_site(self.database, SHOP)
-        assert found is not None
-        return hours_text(found) or ""
+    def close(self) -> datetime:
+        """Nobody is in today; when they are again."""
+        back = datetime.now(UTC) + timedelta(days=3)
+        self.change(hours=(Hours(back.weekday(), "09:00", "17:00"),))
+        return back.replace(hour=9, minute=0, second=0, microsecond=0)
 
     def takes(self, conversation: str, agent: Agent = ADA, instead_of: str = "") -> None:
         if agent.id not in {person.id for person in all_people(self.database)}:

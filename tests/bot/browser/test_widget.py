@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -278,10 +279,11 @@ def test_details_are_asked_once_and_sent_with_the_conversation(open_widget: Open
 
 
 def test_closing_hours_are_told(open_widget: Open, stand: Stand) -> None:
-    told = stand.site.close()
+    back = stand.site.close()
     try:
-        page = open_widget()
-        page.get_by_text(told).first.wait_for()
+        told = re.compile(rf"Our team is back on {back:%A} at 9:00\sAM\.")
+        page = open_widget(locale="en-US", timezone_id="UTC")
+        page.locator(".hours", has_text=told).wait_for()
         page.get_by_role("button", name="Talk to a person").click()
         page.locator(".state", has_text=told).wait_for()
     finally:
