@@ -32,6 +32,13 @@ from tests.bot.test_kill import NoArticles
 from tests.finetune.saving import live
 
 RESTARTS = 20 if os.environ.get("FRONTDESK_CAMPAIGN") else 2
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])
+"""
+"""Hands a socket on as the third file, to the process that it becomes."""
 ASKERS = 4
 LISTENERS = 3
 LONG = 30.0
@@ -68,8 +75,7 @@ def serve(folder: Path) -> None:
 @contextmanager
 def process(folder: Path, held: socket.socket) -> Iterator[subprocess.Popen[str]]:
     """A service of this module on a socket that is held for it. Whoever is not told to stop is killed in the end."""
-    given = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{held.fileno()}'
-    command = ["sh", "-c", given, "sh", sys.executable, "-m", "tests.bot.test_restarts", str(folder)]
+    command = [sys.executable, "-c", AS_SYSTEMD, str(held.fileno()), "tests.bot.test_restarts", str(folder)]
     with (
         (folder / "server.log").open("a") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=[held.fileno()]) as server,
