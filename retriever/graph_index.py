@@ -128,11 +128,13 @@ class GraphIndex:
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Vectors, Rows]:
         """Nearly exact: `facts` says how nearly. Fewer than `FEW` chosen rows are compared one by one, and so are all
         chosen rows where the way through the graph does not meet enough of them: they lie apart from the question."""
-        chosen = np.flatnonzero(self._live) if rows is None else self._slot_of[np.asarray(rows, np.int64)]
         if rows is None or len(rows) > FEW:
-            products, slots = self._search(queries, min(k, len(chosen)), rows, self._breadth)
+            products, slots = self._search(
+                queries, min(k, self.size if rows is None else len(rows)), rows, self._breadth
+            )
             if (slots >= 0).all():
                 return products, self._row_of[slots]
+        chosen = np.flatnonzero(self._live) if rows is None else self._slot_of[np.asarray(rows, np.int64)]
         products, slots = among(queries, k, chosen, self._stored)
         return products, self._row_of[slots]
 

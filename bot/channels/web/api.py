@@ -130,8 +130,8 @@ def _open(
         name=form.name if form else "",
         email=form.email if form else "",
     )
-    was_merged = identity is not None and earlier is not None and earlier.visitor != started.visitor
-    return started, resumed, earlier.visitor if earlier is not None and was_merged else ""
+    merged = earlier.visitor if identity and earlier and earlier.visitor != started.visitor else ""
+    return started, resumed, merged
 
 
 def _identity(door: Door, site: Site, asked: NewConversation) -> Identity | None:
