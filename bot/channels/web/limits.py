@@ -26,6 +26,8 @@ MOST_BUCKETS = 50_000
 """Some ten megabytes. Beyond it the bucket that was not touched for the longest time goes: it is full, or nearly."""
 
 MINUTE = 60.0
+Bucket = tuple[str, str]
+"""The name of an allowance, and whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class Limits:
         self.allowance = allowance or Allowance()
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
-        self._speakers: OrderedDict[str, tuple[tuple[str, str], ...]] = OrderedDict()
+        self._buckets: OrderedDict[Bucket, tuple[float, float]] = OrderedDict()
+        self._speakers: OrderedDict[str, tuple[Bucket, ...]] = OrderedDict()
 
     @property
     def buckets(self) -> int:
@@ -73,54 +75,30 @@ class Limits:
 
     def request(self, address: str) -> None:
         """A request of any kind."""
-        self._spend([(("requests_per_address", address), self.allowance.requests_per_address)])
+        self._spend(_buckets("requests", address=address))
 
     def opening(self, address: str) -> None:
         """A conversation is to be opened: asked before anything of the request is read."""
-        self._spend([(("conversations_per_address", address), self.allowance.conversations_per_address)])
+        self._spend(_buckets("conversations", address=address))
 
     def opening_at(self, site: str) -> None:
-        self._spend([(("conversations_per_site", site), self.allowance.conversations_per_site)])
+        self._spend(_buckets("conversations", site=site))
 
     def file(self, address: str, visitor: str, site: str) -> None:
         """A file is to be uploaded."""
-        by = self.allowance
-        self._spend(
-            [
-                (("files_per_visitor", visitor), by.files_per_visitor),
-                (("files_per_address", address), by.files_per_address),
-                (("files_per_site", site), by.files_per_site),
-            ]
-        )
+        self._spend(_buckets("files", visitor=visitor, address=address, site=site))
 
     def handover(self, address: str, site: str) -> None:
         """A person is asked for, which notifies the team."""
-        by = self.allowance
-        self._spend(
-            [
-                (("handovers_per_address", address), by.handovers_per_address),
-                (("handovers_per_site", site), by.handovers_per_site),
-            ]
-        )
+        self._spend(_buckets("handovers", address=address, site=site))
 
     def message(self, address: str, visitor: str, conversation: str, site: str) -> None:
         """A message is to be answered. None of these may be out of messages, or have used up its work."""
-        by = self.allowance
-        counted = [
-            (("messages_per_conversation", conversation), by.messages_per_conversation),
-            (("messages_per_visitor", visitor), by.messages_per_visitor),
-            (("messages_per_address", address), by.messages_per_address),
-            (("messages_per_site", site), by.messages_per_site),
-        ]
-        workers = [
-            (("work_per_conversation", conversation), by.work_per_conversation),
-            (("work_per_visitor", visitor), by.work_per_visitor),
-            (("work_per_address", address), by.work_per_address),
-            (("work_per_site", site), by.work_per_site),
-        ]
-        self._spend(counted, workers)
+        whose = {"conversation": conversation, "visitor": visitor, "address": address, "site": site}
+        workers = _buckets("work", **whose)
+        self._spend(_buckets("messages", **whose), workers)
         with self._lock:
-            self._speakers[conversation] = tuple(key for key, _ in workers)
+            self._speakers[conversation] = workers
             self._speakers.move_to_end(conversation)
             while len(self._speakers) > MOST_BUCKETS:
                 self._speakers.popitem(last=False)
@@ -129,39 +107,45 @@ class Limits:
         """An answer took that long. It was begun already, so it may leave a debt, which time pays off."""
         with self._lock:
             for key in self._speakers.get(conversation, ()):
-                capacity = float(getattr(self.allowance, key[0]))
                 # A debt of more than a minute would shut somebody out for one slow answer of ours.
-                self._set(key, max(-capacity, self._level(key, capacity) - milliseconds))
+                self._set(key, max(-self._capacity(key), self._level(key) - milliseconds))
 
     def _spend(
         self,
-        counted: Sequence[tuple[tuple[str, str], float]],
-        above_zero: Sequence[tuple[tuple[str, str], float]] = (),
+        counted: Sequence[Bucket],
+        above_zero: Sequence[Bucket] = (),
     ) -> None:
         """Takes one from each of `counted`, or from none and raises, if one has none left or one of `above_zero` has
         nothing left."""
         with self._lock:
-            levels = {key: self._level(key, capacity) for key, capacity in (*counted, *above_zero)}
-            lacking = [(1 - levels[key]) * MINUTE / capacity for key, capacity in counted if levels[key] < 1]
-            lacking += [(1 - levels[key]) * MINUTE / capacity for key, capacity in above_zero if levels[key] <= 0]
+            levels = {key: self._level(key) for key in (*counted, *above_zero)}
+            empty = [key for key in counted if levels[key] < 1] + [key for key in above_zero if levels[key] <= 0]
+            lacking = [(1 - levels[key]) * MINUTE / self._capacity(key) for key in empty]
             if not lacking:
-                for key, _ in counted:
+                for key in counted:
                     self._set(key, levels[key] - 1)
         if lacking:
             raise too_many(max(lacking))
 
-    def _level(self, key: tuple[str, str], capacity: float) -> float:
-        known = self._buckets.get(key)
+    def _capacity(self, key: Bucket) -> float:
+        return float(getattr(self.allowance, key[0]))
+
+    def _level(self, key: Bucket) -> float:
+        known, capacity = self._buckets.get(key), self._capacity(key)
         if known is None:
             return capacity
         level, at = known
         return min(capacity, level + (self._clock() - at) * capacity / MINUTE)
 
-    def _set(self, key: tuple[str, str], level: float) -> None:
+    def _set(self, key: Bucket, level: float) -> None:
         self._buckets[key] = (level, self._clock())
         self._buckets.move_to_end(key)
         while len(self._buckets) > MOST_BUCKETS:
             self._buckets.popitem(last=False)
+
+
+def _buckets(what: str, **whose: str) -> tuple[Bucket, ...]:
+    return tuple((f"{what}_per_{kind}", name) for kind, name in whose.items())
 
 
 def too_many(seconds: float) -> Problem:
