@@ -167,11 +167,7 @@ def leave(
     if conversation not in found or MOVES.get((require_conversation(connection, conversation), "leave")) is None:
         return None
     # Without an outcome: nobody ended it.
-    connection.execute(
-        update(HandoverRow)
-        .where(HandoverRow.conversation_id == conversation, HandoverRow.ended_at.is_(None))
-        .values(ended_at=datetime.now(UTC))
-    )
+    _mark_open(connection, conversation, ended_at=datetime.now(UTC))
     note(connection, actor="service", action="leave", subject=conversation)
     return _queue(connection, conversation, "left", found[conversation], after, notify)
 
@@ -203,11 +199,7 @@ def take(
     now = datetime.now(UTC)
     if held is None:
         _begin(connection, conversation, None, now)
-    connection.execute(
-        update(HandoverRow)
-        .where(HandoverRow.conversation_id == conversation, HandoverRow.ended_at.is_(None))
-        .values(taken_by=agent.id, taken_name=agent.name, taken_at=now)
-    )
+    _mark_open(connection, conversation, taken_by=agent.id, taken_name=agent.name, taken_at=now)
     note(connection, actor=agent.id, action="take", subject=conversation)
     return change_status(connection, conversation, "person", after=after, name=agent.name)
 
@@ -290,6 +282,15 @@ def _queue(
     return change_status(connection, conversation, "waiting", after=after)
 
 
+def _mark_open(connection: Connection, conversation: str, **values: object) -> None:
+    """Changes the hand-over that a conversation is in, if it is in one."""
+    connection.execute(
+        update(HandoverRow)
+        .where(HandoverRow.conversation_id == conversation, HandoverRow.ended_at.is_(None))
+        .values(**values)
+    )
+
+
 def _move(
     connection: Connection,
     conversation: str,
@@ -304,10 +305,6 @@ def _move(
     if status is None:
         return None
     if outcome is not None:
-        connection.execute(
-            update(HandoverRow)
-            .where(HandoverRow.conversation_id == conversation, HandoverRow.ended_at.is_(None))
-            .values(ended_at=datetime.now(UTC), outcome=outcome)
-        )
+        _mark_open(connection, conversation, ended_at=datetime.now(UTC), outcome=outcome)
     note(connection, actor=actor, action=step, subject=conversation)
     return change_status(connection, conversation, status, after=after, name=name)
