@@ -67,10 +67,14 @@ campaign: check browser widget-parts  ## all of it: thousands of kills, whole at
 
 bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
 
-bench-understanding bench-discovery bench-retriever bench-vectors bench-server: bench-%: install
+bench-understanding bench-discovery bench-retriever bench-vectors bench-server bench-widget: bench-%: install
 	$(BIN)/python -m tests.bench.$*
 
 bench-retriever: bench-vectors
+
+bench-server: bench-widget
+
+bench-widget: browser widget-parts
 
 demo: install  ## the sample company end to end: ingest, train, serve, open the page (CHECK=1 asks ten questions and ends)
 	$(BIN)/frontdesk demo --port $(PORT) $(if $(CHECK),--check)

@@ -213,7 +213,7 @@ def overload(service: Service, seconds: float, rate: float, times: int = 10) -> 
     return table(head, [cells])
 
 
-def soak(service: Service, minutes: float, people: int = 8) -> list[str]:
+def soak(service: Service, minutes: float, people: int = 16) -> list[str]:
     """The same load for minutes; what memory does once everything is warm, by a line through the last two thirds."""
     told = {name: getattr(Plan("closed", minutes * 60, people), name) for name in Plan.__slots__} | {"texts": TEXTS}
     command = [sys.executable, "-m", "tests.bench.load", service.url, json.dumps(told)]
@@ -228,6 +228,8 @@ def soak(service: Service, minutes: float, people: int = 8) -> list[str]:
     cells = [
         f"{minutes:g}",
         f"{len(figures['answered']):,}",
+        f"{len(figures['answered']) / figures['seconds']:.0f}",
+        *(quantile(figures["answered"], share) for share in (0.5, 0.99)),
         f"{seen[0][1]:.0f}",
         f"{settled[0][1]:.0f}",
         f"{seen[-1][1]:.0f}",
@@ -236,8 +238,8 @@ def soak(service: Service, minutes: float, people: int = 8) -> list[str]:
         errors_of(figures),
     ]
     say(f"soak: {' | '.join(cells)}")
-    head = ["minutes", "messages", "MB at start", "MB after a third", "MB at the end", "MB at most", "MB a minute then"]
-    return table([*head, "errors"], [cells])
+    head = ["minutes", "messages", "a second", "p50, ms", "p99, ms", "MB at start", "MB after a third"]
+    return table([*head, "MB at the end", "MB at most", "MB a minute then", "errors"], [cells])
 
 
 def restarts(folder: Path) -> list[str]:
