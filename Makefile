@@ -67,10 +67,10 @@ campaign: check browser widget-parts  ## all of it: thousands of kills, whole at
 
 bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
 
-bench-understanding bench-discovery bench-retriever bench-vectors bench-server bench-widget: bench-%: install
+bench-understanding bench-discovery bench-retriever bench-vectors bench-scale bench-peer_search bench-server bench-widget: bench-%: install
 	$(BIN)/python -m tests.bench.$*
 
-bench-retriever: bench-vectors
+bench-retriever: bench-vectors bench-scale bench-peer_search
 
 bench-server: bench-widget
 

@@ -26,10 +26,9 @@ from finetune.label_errors import Judged, LabelError, confusable, judge, label_e
 from finetune.leaks import leak_groups
 from finetune.model import features
 from finetune.transcripts import examples_from, read_dialogues
+from tests.bench.page import put
+from tests.conftest import SHARED
 
-DATASETS = Path("/work/shared/datasets")
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- discovery: begin -->", "<!-- discovery: end -->"
 SETS = ("banking77", "clinc150")
 LEAST = topics.LEAST
 Labels = NDArray[np.int64]
@@ -43,7 +42,7 @@ def weights() -> Path:
 
 def read(name: str, encoder: Encoder) -> tuple[list[str], list[str], Floats]:
     """Texts, intents (empty: out of scope) and frozen vectors of the training rows."""
-    rows = read_examples(DATASETS / name / "train.jsonl").examples
+    rows = read_examples(SHARED / name / "train.jsonl").examples
     texts = [row.text for row in rows]
     return texts, [row.intent or "" for row in rows], encoder.encode(encoder.frozen, [(text, ()) for text in texts])[0]
 
@@ -179,7 +178,7 @@ def answer_line(encoder: Encoder) -> str:
     """STAR: replies whose canned template is hidden; how pure is what is proposed as one answer?"""
     rows = [
         row
-        for dialogue in read_dialogues(DATASETS / "star" / "transcripts.jsonl", "jsonl")
+        for dialogue in read_dialogues(SHARED / "star" / "transcripts.jsonl", "jsonl")
         if not hasattr(dialogue, "reason")
         for row in examples_from(dialogue)  # type: ignore[arg-type]
         if row.answer and row.intent not in (None, "custom", "out_of_scope")
@@ -332,10 +331,7 @@ def main() -> None:
     text = "\n\n".join(parts)
     print(text)
     if not chosen.print:
-        page = PAGE.read_text("utf-8") if PAGE.exists() else ""
-        before, mark, rest = page.partition(BEGIN)
-        after = rest.partition(END)[2] if mark else ""
-        PAGE.write_text(f"{before.rstrip()}\n\n{BEGIN}\n{text}\n{END}\n{after.lstrip()}", "utf-8")
+        put("discovery", text)
 
 
 if __name__ == "__main__":

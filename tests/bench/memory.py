@@ -17,7 +17,8 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from tests.bench.understanding import DATASETS, weights
+from tests.bench.understanding import weights
+from tests.conftest import SHARED
 
 STEPS_OF = 20_000
 """Tokens that are trained on."""
@@ -27,7 +28,7 @@ def write_rows(path: Path, count: int) -> None:
     texts = [
         json.loads(line)
         for name in ("banking77", "clinc150")
-        for line in (DATASETS / name / "train.jsonl").read_text("utf-8").splitlines()
+        for line in (SHARED / name / "train.jsonl").read_text("utf-8").splitlines()
     ]
     with path.open("w", encoding="utf-8") as file:
         for number, row in enumerate(islice(cycle(texts), count)):

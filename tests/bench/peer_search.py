@@ -1,8 +1,8 @@
 """Measures the searches of haystack and txtai on dstc9_faq, in an environment of their own: their pins are not ours.
 
-`python -m tests.bench.peer_search` makes `.venv-search`, hands both the same rows, questions and encoder, and prints
-R@1 / MRR@5 / R@5 and the median milliseconds of a question, one thread. Both are asked with the last message, and with
-the last lines in front of it.
+`python -m tests.bench.peer_search` makes `.venv-search`, hands both the same rows, questions and encoder, and puts
+R@1 / MRR@5 / R@5 and the median milliseconds of a question, one thread, into docs/benchmarks.md. Both are asked with
+the last message, and with the last lines in front of it.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def main() -> None:
         measure_inside(Path(chosen.inside[0]), chosen.inside[1])
         return
     from retriever.encoders import weights_folder
+    from tests.bench.page import machine, put
     from tests.bench.retriever import dstc9, figures
 
     python = environment()
@@ -141,12 +142,13 @@ def main() -> None:
         "with four lines before",
         "p50, ms",
     )
-    print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|")
+    lines = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|"]
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    for last, lines in zip(found[::2], found[1::2], strict=True):
-        cells = (f"{figures(each['ranks'])} | {each['p50_ms']:.1f}" for each in (last, lines))
-        print(f"| {last['name']} | {' | '.join(cells)} |")
+    for last, longer in zip(found[::2], found[1::2], strict=True):
+        cells = (f"{figures(each['ranks'])} | {each['p50_ms']:.1f}" for each in (last, longer))
+        lines.append(f"| {last['name']} | {' | '.join(cells)} |")
+    print("\n".join(lines))
+    put("peers", "\n".join([*lines, "", f"One thread; {machine()}."]))
 
 
 if __name__ == "__main__":

@@ -25,10 +25,9 @@ from retriever.passages import Document, Line, Query, Vectors
 from retriever.readers import FileRead, read_path
 from retriever.readers.child import Child
 from retriever.search import Weights
+from tests.bench.page import machine, put
 from tests.conftest import ROOT, SHARED
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- retriever: begin -->", "<!-- retriever: end -->"
 NOTHING = Weights(last=0, window=0, words=0, strength=0, context=0, codes=0, entity=0, title=0, domain=0)
 FULL = ranking.CATALOGUE
 STEPS = (
@@ -196,14 +195,11 @@ def ingest_rate(folder: Path, encoder: FrozenEncoder, documents: Sequence[Docume
 def main() -> None:
     encoder = FrozenEncoder(weights_folder())
     table = ablation(encoder)
-    lines = [BEGIN, *table, "", *company(encoder), "", *speed(), "", f"Computed in {encoder.precision}.", END]
-    page = PAGE.read_text("utf-8") if PAGE.exists() else ""
-    before, mark, rest = page.partition(BEGIN)
-    text = "\n".join(lines)
-    page = before + text + rest.partition(END)[2] if mark else f"{page.rstrip()}\n\n## Retrieval\n\n{text}\n".lstrip()
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page, "utf-8")
-    print("\n".join(lines))
+    text = "\n".join(
+        [*table, "", *company(encoder), "", *speed(), "", f"Computed in {encoder.precision}; {machine()}."]
+    )
+    print(text)
+    put("retriever", text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ campaign's soak; `--only load soak` measures a part and leaves the page alone.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,10 +32,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from bot.home import running_service
 from tests.bench import record
 from tests.bench.load import Plan
+from tests.bench.page import machine, put
+from tests.bench.scale import Mixing, many_rows
 from tests.conftest import ROOT
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- server: begin -->", "<!-- server: end -->"
 TOKEN = "bench-0123456789abcdef"
 STEP = "frontdesk_step_seconds_sum"
 STEPS = ("understand", "search", "decide", "answer", "store")
@@ -258,23 +257,6 @@ def restarts(folder: Path) -> list[str]:
 # ----------------------------------------------------------------------------------- a message among 100,000 passages
 
 
-class Mixing:
-    """Stands in for the encoder while 100,000 passages are taken in: vectors that lie as those of the sample do."""
-
-    def __init__(self, real: Any, base: Any) -> None:
-        self._base = base
-        self.name, self.dimension = real.name, real.dimension
-
-    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Any:
-        from tests.bench.vectors import mixtures
-
-        seed = int.from_bytes(hashlib.sha256(texts[0].encode()).digest()[:4])
-        return mixtures(self._base, len(texts), seed)
-
-    def encode_queries(self, queries: Sequence[object]) -> tuple[Any, ...]:
-        raise AssertionError("questions are read by the model")
-
-
 def among_many(home: Path, folder: Path, count: int, conversations: int = 40) -> list[str]:
     """Message to stored reply in this process, one at a time, and the same with the sample's own articles."""
     from bot.cli import assembly
@@ -291,14 +273,10 @@ def among_many(home: Path, folder: Path, count: int, conversations: int = 40) ->
     assert parts.knowledge is not None and parts.model is not None
     sample = parts.knowledge.passages
     file = folder / "many.jsonl"
-    with file.open("w", encoding="utf-8") as rows:
-        for number in range(count):
-            one, other = sample[number % len(sample)], sample[(number * 7919 + 13) % len(sample)]
-            text = f"{one.text[:300]} {other.text[:200]} ({number})"
-            rows.write(json.dumps({"id": f"row-{number}", "text": text}) + "\n")
+    file.write_text("".join(many_rows(sample, count)), "utf-8")
     encoder = assembly.open_encoder(settings)
     began = time.monotonic()
-    KnowledgeBase(folder / "many", Mixing(encoder, parts.knowledge.vectors)).ingest([file])  # type: ignore[arg-type]
+    KnowledgeBase(folder / "many", Mixing(encoder, parts.knowledge.vectors)).ingest([file])
     many = KnowledgeBase(folder / "many", encoder).load()
     say(f"{len(many.passages):,} passages taken in, {time.monotonic() - began:.0f} s")
     settle()  # as the service does
@@ -377,12 +355,6 @@ def about(home: Path) -> str:
     return f"{manifest.kind} {version} served as {form}, searching with {manifest.search_vectors} vectors"
 
 
-def machine() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = names[0].partition(": ")[2] if names else "unknown processor"
-    return f"{os.cpu_count()} cores of {name}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=Path(os.environ.get("FRONTDESK_HOME", ROOT / ".frontdesk")))
@@ -436,17 +408,7 @@ def main() -> None:
     )
     print("\n".join(lines))
     if chosen.only is None:
-        put(lines)
-
-
-def put(lines: Sequence[str]) -> None:
-    """Into the page, between the marks."""
-    text = "\n".join([BEGIN, *lines, END])
-    page = PAGE.read_text("utf-8") if PAGE.exists() else ""
-    before, mark, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page = before + text + after if mark else f"{page.rstrip()}\n\n## The service\n\n{text}\n".lstrip()
-    PAGE.write_text(page, "utf-8")
+        put("server", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -29,10 +29,9 @@ from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import Progress
 from finetune.transcripts import import_transcripts, read_imported
+from tests.bench.page import put
+from tests.conftest import SHARED
 
-DATASETS = Path("/work/shared/datasets")
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- understanding: begin -->", "<!-- understanding: end -->"
 SEEDS = {
     **{"banking77": 3, "banking77-5": 3, "banking77-10": 3, "banking77-skew": 3, "clinc150": 3, "clinc150-blind": 3},
     **{"banking77-open25": 10, "banking77-open50": 10, "banking77-open75": 10, "star": 3},
@@ -48,10 +47,10 @@ def rows_of(name: str, seed: int) -> tuple[Sequence[Example], Sequence[Example]]
     name, _, suffix = name.partition("-")
     if name == "star":
         with tempfile.TemporaryDirectory() as folder:
-            import_transcripts(DATASETS / "star" / "transcripts.jsonl", "jsonl", Path(folder))
+            import_transcripts(SHARED / "star" / "transcripts.jsonl", "jsonl", Path(folder))
             parts = split(prepare(read_imported(Path(folder))).examples, 0.1, seed=2026)
         return parts.train, [e for e in parts.held_out if e.intent is not None]
-    folder_of_set = DATASETS / name
+    folder_of_set = SHARED / name
     train, test = (read_examples(folder_of_set / f"{part}.jsonl").examples for part in ("train", "test"))
     random = Random(seed)
     if suffix.isdigit():
@@ -154,10 +153,7 @@ def main() -> None:
     text = "\n\n".join([*tables, "One reading, milliseconds (median):\n" + "\n".join(reading)])
     print(text)
     if not chosen.sets:
-        page = PAGE.read_text("utf-8") if PAGE.exists() else ""
-        before, mark, rest = page.partition(BEGIN)
-        after = rest.partition(END)[2] if mark else ""
-        PAGE.write_text(f"{before.rstrip()}\n\n{BEGIN}\n{text}\n{END}\n{after.lstrip()}", "utf-8")
+        put("understanding", text)
 
 
 if __name__ == "__main__":

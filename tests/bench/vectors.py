@@ -24,12 +24,11 @@ from retriever.graph_index import GraphIndex
 from retriever.passages import Vectors
 from retriever.split import embedded_text, split
 from retriever.vector_index import EXACT, VectorIndex, index_of, load_index
+from tests.bench.page import machine, put
 from tests.bench.retriever import dstc9
 from tests.conftest import ROOT
 
-PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "search-cost.png"
-BEGIN, END = "<!-- vectors: begin -->", "<!-- vectors: end -->"
 SIZES = (10_000, 100_000, 1_000_000)
 QUESTIONS = 500
 DEPTH = 100
@@ -206,15 +205,12 @@ def main() -> None:
         lines += rows
         costs.append(cost)
     lines += ["", *others(base)]
-    text = "\n".join([*lines, "", f"The {DEPTH} nearest, float32, one thread of an AMD EPYC (AVX2)."])
+    text = "\n".join([*lines, "", f"The {DEPTH} nearest, float32, one thread; {machine()}."])
     print(text)
     if not sys.argv[1:]:
         draw(sizes, costs)
         text += "\n\n![What a search costs](search-cost.png)"
-        page = PAGE.read_text("utf-8")
-        before, mark, rest = page.partition(BEGIN)
-        after = rest.partition(END)[2] if mark else ""
-        PAGE.write_text(f"{before.rstrip()}\n\n{BEGIN}\n{text}\n{END}\n{after.lstrip()}", "utf-8")
+        put("vectors", text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Measures what the widget costs a page, side by side with deep-chat 2.4: bytes, and seconds on a slow line.
 
 `python -m tests.bench.widget` drives Debian's Chromium over a line of 400 ms and 50 kB/s (WebPageTest's slow 3G) and
-prints one table, medians of five loads with an empty cache. Both come gzipped, each from an origin that is not the
-page's. Needs the parts of the widget's build: `make widget-parts`.
+puts one table into docs/benchmarks.md, medians of five loads with an empty cache. Both come gzipped, each from an
+origin that is not the page's. Needs the parts of the widget's build: `make widget-parts`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.channels.web.widget_files import FOLDER, load_widget
+from tests.bench.page import put
 from tests.bot.browser.conftest import ARGUMENTS
 from tests.bot.browser.shops import PLAIN, Shop, open_shop
 from tests.bot.browser.stands import Stand, open_stand
@@ -97,14 +98,18 @@ def main() -> None:
         taken = [(*ours(browser, stand), peer(browser, url)) for _ in range(LOADS)]
         browser.close()
     button, field, rival = (statistics.median(column) for column in zip(*taken, strict=True))
-    print("| | frontdesk | deep-chat 2.4.2 |")
-    print("|---|---|---|")
-    print(f"| bytes before somebody wants to chat, gzip | {loader:,} | {theirs:,} |")
-    print(f"| bytes with the panel, gzip | {loader + app:,} | {theirs:,} |")
-    print(f"| another language | {min(words):,} to {max(words):,} | - |")
-    print(f"| all of it, seven languages included | {loader + app + sum(words):,} | {theirs:,} |")
-    print(f"| slow 3G: button to click, s | {button:.1f} | - |")
-    print(f"| slow 3G: one can write (clicked at once), s | {field:.1f} | {rival:.1f} |")
+    lines = [
+        "| | frontdesk | deep-chat 2.4.2 |",
+        "|---|---|---|",
+        f"| bytes before somebody wants to chat, gzip | {loader:,} | {theirs:,} |",
+        f"| bytes with the panel, gzip | {loader + app:,} | {theirs:,} |",
+        f"| another language | {min(words):,} to {max(words):,} | - |",
+        f"| all of it, seven languages included | {loader + app + sum(words):,} | {theirs:,} |",
+        f"| slow 3G (400 ms, 50 kB/s): button to click, s | {button:.1f} | - |",
+        f"| slow 3G: one can write (clicked at once), s | {field:.1f} | {rival:.1f} |",
+    ]
+    print("\n".join(lines))
+    put("widget", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Whole searches measured at 10,000 to a million passages, and what it takes until a changed article is found.
+
+`python -m tests.bench.scale` measures each size in a process of its own and puts its table into docs/benchmarks.md (a
+million passages take half an hour); with sizes it measures those and only prints. Texts are halves of the sample
+company's passages in ever other pairs, vectors mixtures of theirs (encoding a million texts would measure the encoder
+alone); questions are those of the sample company with their conversations, read beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.golden import read_golden
+from retriever.encoders import FrozenEncoder, weights_folder
+from retriever.exact_index import ExactIndex
+from retriever.knowledge_base import KnowledgeBase
+from retriever.passages import Line, Passage, Query, Vectors
+from retriever.vector_index import load_index
+from tests.bench.page import machine, put
+from tests.bench.vectors import CLIENTS, SIZES, mixtures, raw_call, recall
+from tests.conftest import ROOT
+
+ROWS_A_FILE = 20_000
+CODE = "ZX-90417"
+CHANGED = f"# Part {CODE}\n\nThe part {CODE} is shipped from the warehouse in Rotterdam within two days.\n"
+
+
+class Mixing:
+    """Stands in for the encoder while many passages are taken in: vectors that lie as those of the sample do."""
+
+    def __init__(self, real: FrozenEncoder, base: Vectors) -> None:
+        self._real, self._base = real, base
+        self.name, self.dimension = real.name, real.dimension
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
+        if len(texts) < 100:  # what was changed is read in earnest
+            return self._real.encode(texts, progress)
+        return mixtures(self._base, len(texts), int.from_bytes(hashlib.sha256(texts[0].encode()).digest()[:4]))
+
+    def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, ...]:
+        return self._real.encode_queries(queries)
+
+
+def many_rows(sample: Sequence[Passage], count: int) -> Iterator[str]:
+    """`count` rows of JSONL, each of two passages of `sample`, no two alike."""
+    for number in range(count):
+        one, other = sample[number % len(sample)], sample[(number * 7919 + 13) % len(sample)]
+        yield json.dumps({"id": f"row-{number}", "text": f"{one.text[:300]} {other.text[:200]} ({number})"}) + "\n"
+
+
+def milliseconds(work: Callable[[Any], object], asked: Sequence[Any]) -> list[float]:
+    taken = []
+    for one in asked:
+        began = time.perf_counter()
+        work(one)
+        taken.append(1000 * (time.perf_counter() - began))
+    return taken
+
+
+def measured(count: int) -> list[str]:
+    """The cells of one size. Resident memory is that of a process that only loads and searches."""
+    encoder = FrozenEncoder(weights_folder())
+    with tempfile.TemporaryDirectory(dir=ROOT / ".artifacts") as name:
+        folder = Path(name)
+        KnowledgeBase(folder / "sample", encoder).ingest([ROOT / "data" / "knowledge"])
+        sample = KnowledgeBase(folder / "sample", encoder).load()
+        (folder / "texts").mkdir()
+        rows = many_rows(sample.passages, count)
+        for number in range(0, count, ROWS_A_FILE):
+            chosen = (next(rows) for _ in range(min(ROWS_A_FILE, count - number)))
+            (folder / "texts" / f"{number}.jsonl").write_text("".join(chosen), "utf-8")
+        (folder / "texts" / "part.md").write_text(CHANGED.replace("Rotterdam", "Malmö"), "utf-8")
+        base = KnowledgeBase(folder / "many", Mixing(encoder, sample.vectors))
+        began = time.monotonic()
+        base.ingest([folder / "texts"])
+        whole = time.monotonic() - began
+        command = [sys.executable, "-m", "tests.bench.scale", "--searches", str(folder / "many")]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        cells: list[str] = json.loads(done.stdout.splitlines()[-1])
+        (folder / "texts" / "part.md").write_text(CHANGED, "utf-8")
+        began = time.monotonic()
+        base.ingest([folder / "texts"])
+        best = base.load().search(Query(f"Where is {CODE} shipped from?"))[0]
+        live = time.monotonic() - began
+        assert "Rotterdam" in best.passage.text, best
+    return [f"{count:,}", *cells, f"{whole:.0f}", f"{live:.1f}"]
+
+
+def searches(folder: Path) -> list[str]:
+    """p50 and p99 of a search, p50 of the same call of FAISS, their rate, what is found, and what it takes."""
+    encoder = FrozenEncoder(weights_folder())
+    before = resident()
+    began = time.monotonic()
+    knowledge = KnowledgeBase(folder, encoder).load()
+    opened = time.monotonic() - began
+    asked = [
+        Query(row.text, tuple(Line(*line) for line in row.history))  # type: ignore[arg-type]
+        for row in read_golden(ROOT / "data" / "evaluation.jsonl")
+    ]
+    read = [(query, encoder.encode_queries([query])) for query in asked]
+    for query, vectors in read[:20]:  # the first ones warm up
+        knowledge.search(query, vectors)
+    taken = milliseconds(lambda one: knowledge.search(*one), read)
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        began = time.monotonic()
+        list(clients.map(lambda one: knowledge.search(*one), read))
+        rate = len(read) / (time.monotonic() - began)
+    memory = resident() - before
+    version = KnowledgeBase(folder, encoder).versions()[0]
+    index = load_index(folder / version.version, version.index, rows=version.passages, dimension=version.dimension)
+    last = np.concatenate([vectors[0] for _, vectors in read])
+    truth = ExactIndex(knowledge.vectors).search(last[:200], 10)[1]
+    found = recall(index.search(last[:200], 100)[1], truth)
+    cells = [f"{np.quantile(taken, share):.1f}" for share in (0.5, 0.99)]
+    cells += [f"{raw_call(index, last):.2f}", f"{rate:.0f}", f"{found:.4f}", f"{opened:.1f}"]
+    return [*cells, f"{memory / 1e6:,.0f} ({memory / knowledge.vectors.nbytes:.2f})"]
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sizes", nargs="*", type=int)
+    parser.add_argument("--searches", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    (ROOT / ".artifacts").mkdir(exist_ok=True)
+    if chosen.searches:
+        print(json.dumps(searches(chosen.searches)))
+        return
+    columns = ("passages", "search p50, ms", "p99, ms", "raw FAISS call, p50", f"searches a second, {CLIENTS} clients")
+    columns += ("recall@10 of the index", "open, s", "MB resident (of the vectors' bytes)", "whole ingest, s")
+    lines = [f"| {' | '.join((*columns, 'one article changed and found, s'))} |", "|---" * (len(columns) + 1) + "|"]
+    for size in chosen.sizes or SIZES:
+        lines.append(f"| {' | '.join(measured(size))} |")
+        print(lines[-1], flush=True)
+    text = "\n".join([*lines, "", f"Five hits a search, the question read beforehand; {machine()}."])
+    if not chosen.sizes:
+        put("scale", text)
+
+
+if __name__ == "__main__":
+    main()
