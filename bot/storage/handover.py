@@ -18,7 +18,7 @@ from bot.conversation.messages import HandOverReason
 from bot.storage.conversations import ConversationStatus, note, require_conversation
 from bot.storage.happenings import AgentMessage, StatusChange, change_status, write_down
 from bot.storage.outbox import Kind, owe
-from bot.storage.tables import AgentMessageRow, ConversationRow, HandoverRow, MessageRow, StaffRow, TurnRow
+from bot.storage.tables import AgentMessageRow, ConversationRow, FileRow, HandoverRow, MessageRow, StaffRow, TurnRow
 
 Step = Literal["ask", "take", "give_back", "resolve", "reopen", "withdraw", "leave"]
 Outcome = Literal["returned", "resolved", "withdrawn"]
@@ -84,6 +84,7 @@ _OPEN = select(
 
 
 _OF_THIS = AgentMessageRow.conversation_id == HandoverRow.conversation_id, AgentMessageRow.kind == "reply"
+_REPLIED_AT = select(func.max(AgentMessageRow.created_at)).where(*_OF_THIS).scalar_subquery()
 _TAKEN = (
     select(
         HandoverRow.conversation_id,
@@ -92,7 +93,7 @@ _TAKEN = (
         HandoverRow.taken_by,
         HandoverRow.taken_at,
         StaffRow.disabled,
-        select(func.max(AgentMessageRow.created_at)).where(*_OF_THIS).scalar_subquery().label("replied_at"),
+        _REPLIED_AT.label("replied_at"),
         # The first message since then that met with silence in this hand-over.
         select(MessageRow.received_at)
         .join(
@@ -110,6 +111,14 @@ _TAKEN = (
         .limit(1)
         .scalar_subquery()
         .label("unanswered_at"),
+        select(func.min(FileRow.created_at))
+        .where(
+            FileRow.conversation_id == HandoverRow.conversation_id,
+            FileRow.created_at >= HandoverRow.asked_at,
+            FileRow.created_at > func.coalesce(_REPLIED_AT, HandoverRow.asked_at),
+        )
+        .scalar_subquery()
+        .label("file_at"),
     )
     .join(StaffRow, StaffRow.id == HandoverRow.taken_by)
     .where(HandoverRow.ended_at.is_(None))
@@ -146,7 +155,8 @@ def left(
     ).all()
     for row in rows:
         asked = row.reason and (row.replied_at is None or row.replied_at < row.asked_at)
-        unanswered = datetime.fromisoformat(row.unanswered_at) if row.unanswered_at else None
+        said = datetime.fromisoformat(row.unanswered_at) if row.unanswered_at else None
+        unanswered = min((at for at in (said, row.file_at) if at is not None), default=None)
         since = row.asked_at if asked else unanswered
         if row.disabled or (since is not None and now - max(since, row.taken_at) >= patience):
             found[row.conversation_id] = since or now

@@ -22,6 +22,7 @@ from bot.events import Event, StatusEvent
 from bot.serving import Desk
 from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
+from bot.storage.files import Files
 from bot.storage.handover import Agent, NotTaken, Taken, ask, current
 from bot.storage.happenings import TURN, told
 from bot.storage.outbox import due
@@ -30,6 +31,7 @@ from bot.storage.turns import history, past, store_turn
 from tests.bot.storage.sample import ANNA, BEN, hire, message, open_conversation, open_record, turn_for
 
 LEA = Agent("lea", "Lea", lead=True)
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
@@ -316,6 +318,23 @@ def test_what_was_left_open_in_an_earlier_hand_over_is_not_waited_for_in_this_on
     assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 0
     desk.answer(message(conversation, "2", "and you?"))
     assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 1
+    desk.close()
+
+
+def test_a_file_waits_for_an_answer_as_a_message_does(database: Database, conversation: str, tmp_path: Path) -> None:
+    desk = Desk(database, Bot(), patience=PATIENCE)  # type: ignore[arg-type]
+    files = Files(database, tmp_path / "files")
+    desk.take(conversation, ANNA)
+    files.keep(conversation, "meter.png", PNG)
+    desk.reply(conversation, ANNA, "reply-1", "Thank you, I see it.")
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 0, "it was answered"
+    files.keep(conversation, "meter again.png", PNG)
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 0.9) == 0
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 1.1) == 1
+    desk.take(conversation, BEN)
+    desk.give_back(conversation, BEN)
+    desk.take(conversation, BEN)
+    assert desk.look_after(datetime.now(UTC) + PATIENCE * 2) == 0, "it was sent to an earlier hand-over"
     desk.close()
 
 
