@@ -12,7 +12,9 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 fast test campaign: export OMP_NUM_THREADS := 1
 
-.PHONY: help install check test fast campaign bench bench-retriever bench-understanding bench-discovery bench-server demo lock browser widget widget-parts clean
+SUITES := understanding memory peer_setfit discovery retriever vectors scale peer_search server widget
+
+.PHONY: help install check test fast campaign bench $(SUITES:%=bench-%) demo lock browser widget widget-parts clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -67,8 +69,10 @@ campaign: check browser widget-parts  ## all of it: thousands of kills, whole at
 
 bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
 
-bench-understanding bench-discovery bench-retriever bench-vectors bench-scale bench-peer_search bench-server bench-widget: bench-%: install
+$(SUITES:%=bench-%): bench-%: install
 	$(BIN)/python -m tests.bench.$*
+
+bench-understanding: bench-memory bench-peer_setfit
 
 bench-retriever: bench-vectors bench-scale bench-peer_search
 

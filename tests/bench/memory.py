@@ -1,8 +1,9 @@
 """Measures the memory that training takes, from the file to both versions, against the number of rows in the file.
 
 `python -m tests.bench.memory [rows ...]` writes files of so many rows (BANKING77 and CLINC150, each message with a
-number of its own), trains on each in a process of its own, a few steps only, and prints peak memory and seconds: all
-that grows with rows is there, and the steps do not. 10,000, 100,000 and 1,000,000 rows take half an hour of one core.
+number of its own), trains on each in a process of its own, a few steps only, and puts peak memory and seconds into
+docs/benchmarks.md: all that grows with rows is there, and the steps do not. 10,000, 100,000 and 1,000,000 rows take
+half an hour of one core; with numbers given it only prints.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+from tests.bench.page import machine, put
 from tests.bench.understanding import weights
 from tests.conftest import SHARED
 
@@ -48,8 +50,8 @@ def train_once(path: Path) -> None:
     read, after_reading = time.perf_counter() - start, _peak_mb()
     config = TrainConfig(token_budget=STEPS_OF, most_tokens=STEPS_OF, threads=1)
     fit_versions(drawn.examples, Encoder(weights()), config)
-    print(f"{read:.0f} | {after_reading:.0f} | {len(drawn.examples):,} | {_peak_mb():.0f} | ", end="")
-    print(f"{time.perf_counter() - start:.0f} |", flush=True)
+    cells = (f"{read:.0f}", f"{after_reading:.0f}", f"{len(drawn.examples):,}", f"{_peak_mb():.0f}")
+    print(" | ".join((*cells, f"{time.perf_counter() - start:.0f}")), flush=True)
 
 
 def _peak_mb() -> float:
@@ -58,20 +60,26 @@ def _peak_mb() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("rows", nargs="*", type=int, help="instead of 10,000, 100,000 and 1,000,000")
     parser.add_argument("--file", type=Path, help="train on this file and print what that took")
     chosen = parser.parse_args()
     if chosen.file is not None:
         train_once(chosen.file)
         return
-    print("| rows in the file | seconds to read | MB after it | rows learnt from | MB at most | seconds in all |")
-    print("|---" * 6 + "|", flush=True)
+    columns = ("rows in the file", "seconds to read", "MB after it", "rows learnt from", "MB at most", "seconds in all")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     with tempfile.TemporaryDirectory() as folder:
-        for count in chosen.rows:
+        for count in chosen.rows or (10_000, 100_000, 1_000_000):
             path = Path(folder) / "rows.jsonl"
             write_rows(path, count)
-            print(f"| {count:,} | ", end="", flush=True)
-            subprocess.run([sys.executable, "-m", "tests.bench.memory", "--file", path], check=True)
+            command = [sys.executable, "-m", "tests.bench.memory", "--file", str(path)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            lines.append(f"| {count:,} | {done.stdout.splitlines()[-1]} |")
+            print(lines[-1], flush=True)
+    text = "\n".join([*lines, "", f"One thread; {machine()}."])
+    print(text)
+    if not chosen.rows:
+        put("memory", text)
 
 
 if __name__ == "__main__":

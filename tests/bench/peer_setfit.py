@@ -1,7 +1,8 @@
 """Measures SetFit on few examples an intent, in an environment of its own: its pins are not ours.
 
 `python -m tests.bench.peer_setfit [--shots 5 10] [--minutes 60] [--seeds 0]` makes `.venv-setfit`, hands it the rows
-that `understanding` draws for the same seed, and prints accuracy on test. Training stops at the cap, which is printed.
+that `understanding` draws for the same seed, and puts accuracy on test into docs/benchmarks.md. Training stops at the
+cap, which is told.
 """
 
 from __future__ import annotations
@@ -65,9 +66,11 @@ def main() -> None:
     if chosen.inside:
         train_inside(Path(chosen.inside[0]), chosen.inside[1], chosen.minutes)
         return
+    from tests.bench.page import machine, put
     from tests.bench.understanding import rows_of, weights
 
     python = environment()
+    lines = ["| SetFit, BANKING77 | seed | accuracy | steps | seconds | cap, minutes |", "|---|---|---|---|---|---|"]
     for shots in chosen.shots:
         for seed in chosen.seeds:
             with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +79,18 @@ def main() -> None:
                     (Path(folder) / f"{part}.jsonl").write_text("\n".join(lines), "utf-8")
                 command = [python, __file__, "--inside", folder, str(weights()), "--minutes", str(chosen.minutes)]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            print(f"SetFit, {shots} an intent, seed {seed}: {done.stdout.splitlines()[-1]}", flush=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            cells = (
+                f"{shots} an intent",
+                seed,
+                f"{found['accuracy']:.4f}",
+                found["steps"],
+                found["seconds"],
+                found["cap"],
+            )
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+            print(lines[-1], flush=True)
+    put("setfit", "\n".join([*lines, "", f"{machine()}."]))
 
 
 if __name__ == "__main__":
