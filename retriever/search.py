@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final, Protocol
 
 import numpy as np
@@ -25,6 +26,8 @@ BY_MEANING: Final = 100
 BY_WORDS: Final = 100
 BY_SUBJECT: Final = 30
 CONTEXT_LINES: Final = 4
+LINES: Final = 30
+"""How many of the last lines are searched for subjects."""
 RERANKED: Final = 20
 """How many of the best a cross-encoder judges, where one is set."""
 JUDGED: Final = 1.0
@@ -184,15 +187,16 @@ def search(
     """
     if not indexes.passages or k <= 0:
         return []
-    asked = weighty(terms(query.text))
-    before = weighty(terms(" ".join(line.text for line in query.history[-CONTEXT_LINES:])))
-    subject = indexes.subjects.read(query)
+    # Cut once: three parts read these lines.
+    lines = [terms(text) for text in (query.text, *(line.text for line in reversed(query.history[1 - LINES :])))]
+    asked, before = weighty(lines[0]), weighty([*chain.from_iterable(reversed(lines[1 : 1 + CONTEXT_LINES]))])
+    subject = indexes.subjects.read(lines)
     seen = indexes.filters.seen(only)
     strength, context = (indexes.keywords.strength(wanted, BY_WORDS, seen and seen.mask) for wanted in (asked, before))
     rows = _candidates([*strength, *context], vectors, indexes, indexes.subjects.rows(subject), seen)
     if not len(rows):
         return []
-    weights = _weights(query, vectors, indexes)
+    weights = _weights(query, lines, vectors, indexes)
     stored = indexes.vectors.vectors(rows)
     last, window, precedent, *_ = [stored @ v[0] for v in vectors or ()] + 3 * [np.zeros(len(rows), np.float32)]
     words = _coverage(indexes.keywords, asked, rows)
@@ -234,7 +238,9 @@ def _shares(hits: Sequence[Hit], passages: Sequence[Passage], rows: Rows, total:
     return chances
 
 
-def _weights(query: Query, vectors: tuple[Vectors, ...] | None, indexes: Indexes) -> Weights:
+def _weights(
+    query: Query, lines: Sequence[Sequence[str]], vectors: tuple[Vectors, ...] | None, indexes: Indexes
+) -> Weights:
     if vectors is None or unspaced_share(query.text) > 0.3:
         return UNSPACED
     if len(vectors) > 2 and vectors[2].any():
@@ -243,7 +249,7 @@ def _weights(query: Query, vectors: tuple[Vectors, ...] | None, indexes: Indexes
         return CATALOGUE
     # Without a line before it the window is the message itself, which must not outweigh its words and codes for that;
     # and what was said of one product is in the way when another one is named.
-    alone = not query.history or indexes.subjects.changed(query)
+    alone = not query.history or indexes.subjects.changed(lines)
     return replace(ARTICLES, window=CATALOGUE.window, context=0.0) if alone else ARTICLES
 
 

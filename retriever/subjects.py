@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.keyword_index import terms
-from retriever.passages import Passage, Query
+from retriever.passages import Passage
 
 MENTIONED: Final = 0.6
 """A line names a subject when it holds this share of the name's weight: `Ember 1` names `Ember 1 stove (ST-101)`."""
@@ -27,7 +27,8 @@ OLDER: Final = 0.6
 """What a subject still counts once a later line has named another one. Lines that name nothing do not age it."""
 NEUTRAL: Final = 0.5
 """The fit of what has no name, and of everything while nothing is named: it neither helps nor hurts."""
-LINES: Final = 30
+TERMS: Final = 400
+"""How much of a line is searched for names."""
 SPELLED: Final = 6
 """Names' words of at least this many characters are also found one edit away."""
 
@@ -61,15 +62,14 @@ class Subjects:
         self._title = self._titles.numbers("" if p.entity or p.question else p.title for p in passages)
         self._domain = self._domains.numbers(p.domain for p in passages)
 
-    def read(self, query: Query) -> Subject:
-        """The subjects that the conversation names, the last message first."""
-        lines = [query.text, *(line.text for line in reversed(query.history))]
-        newest_first = [terms(line)[:400] for line in lines[:LINES]]
-        return Subject(*(names.named(newest_first) for names in (self._entities, self._titles, self._domains)))
+    def read(self, newest_first: Sequence[Sequence[str]]) -> Subject:
+        """The subjects that the lines of a conversation name, each given as its terms."""
+        lines = [line[:TERMS] for line in newest_first]
+        return Subject(*(names.named(lines) for names in (self._entities, self._titles, self._domains)))
 
-    def changed(self, query: Query) -> bool:
+    def changed(self, newest_first: Sequence[Sequence[str]]) -> bool:
         """Whether the last message names an entity or a product that no line before it names."""
-        last, *before = [terms(line)[:400] for line in (query.text, *(line.text for line in query.history[-LINES:]))]
+        last, *before = [line[:TERMS] for line in newest_first]
         return any(names.fresh(last, before) for names in (self._entities, self._titles))
 
     def rows(self, subject: Subject, most: int = 3) -> list[NDArray[np.int64]]:

@@ -120,7 +120,9 @@ def searches(folder: Path) -> list[str]:
         rate = len(read) / (time.monotonic() - began)
     memory = resident() - before
     version = KnowledgeBase(folder, encoder).versions()[0]
-    index = load_index(folder / version.version, version.index, rows=version.passages, dimension=version.dimension)
+    index = load_index(
+        folder / "versions" / version.version, version.index, rows=version.passages, dimension=version.dimension
+    )
     last = np.concatenate([vectors[0] for _, vectors in read])
     truth = ExactIndex(knowledge.vectors).search(last[:200], 10)[1]
     found = recall(index.search(last[:200], 100)[1], truth)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from retriever.passages import Line, Passage, Query
+from retriever.keyword_index import terms
+from retriever.passages import Passage
 from retriever.subjects import NEUTRAL, OLDER, Subjects
 
 
@@ -33,8 +34,7 @@ TENTS = Subjects(
 
 
 def fits(subjects: Subjects, *lines: str) -> tuple[list[float], list[float], list[float]]:
-    query = Query(lines[-1], tuple(Line("customer", line) for line in lines[:-1]))
-    entity, title, domain = subjects.fit(subjects.read(query), np.arange(5))
+    entity, title, domain = subjects.fit(subjects.read([terms(line) for line in reversed(lines)]), np.arange(5))
     return entity.tolist(), title.tolist(), domain.tolist()
 
 
@@ -84,7 +84,7 @@ def test_a_question_is_no_subject() -> None:
 
 def test_a_product_is_new_when_no_line_before_names_it() -> None:
     def new(text: str, *before: str) -> bool:
-        return TENTS.changed(Query(text, tuple(Line("customer", line) for line in before)))
+        return TENTS.changed([terms(line) for line in (text, *reversed(before))])
 
     assert new("what about the Duo?", "how heavy is the Ember 1?")
     assert new("and the basin?", "how heavy is the Ember 1?")
