@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from retriever.exact_index import ExactIndex, Facts, Rows
-from retriever.graph_index import GraphIndex
-from retriever.passages import Vectors
+from retriever.ivf_index import IvfIndex
+from retriever.passages import RetrieverError, Vectors
 
 EXACT: Final = 20_000
 """Up to this many rows every one is compared: a millisecond or two, beside an encoder's ten."""
@@ -39,13 +39,13 @@ class VectorIndex(Protocol):
 
 
 def index_of(vectors: Vectors, before: VectorIndex | None = None) -> VectorIndex:
-    """An index of `vectors` `[n, d]`: exact while that is fast, else a graph, which grows out of the one `before`.
+    """An index of `vectors` `[n, d]`: exact while that is fast, else by cells, which grow out of those `before`.
 
     Raises RetrieverError when they are not a finite table.
     """
     if len(vectors) <= EXACT:
         return ExactIndex(vectors)
-    return GraphIndex.grown(vectors, before) if isinstance(before, GraphIndex) else GraphIndex.built(vectors)
+    return IvfIndex.grown(vectors, before) if isinstance(before, IvfIndex) else IvfIndex.built(vectors)
 
 
 def load_index(folder: Path, facts: Facts, *, rows: int, dimension: int) -> VectorIndex:
@@ -53,6 +53,9 @@ def load_index(folder: Path, facts: Facts, *, rows: int, dimension: int) -> Vect
 
     Raises RetrieverError when it does not.
     """
-    if facts.get("kind", ExactIndex.kind) == ExactIndex.kind:
+    kind = facts.get("kind", ExactIndex.kind)
+    if kind == ExactIndex.kind:
         return ExactIndex.load(folder, rows=rows, dimension=dimension)
-    return GraphIndex.load(folder, facts, rows=rows, dimension=dimension)
+    if kind != IvfIndex.kind:
+        raise RetrieverError(f"{folder}: an index of kind {kind!r}, which this program does not read; ingest again")
+    return IvfIndex.load(folder, facts, rows=rows, dimension=dimension)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from retriever.encoders import FrozenEncoder, weights_folder
 from retriever.exact_index import ExactIndex
-from retriever.graph_index import GraphIndex
+from retriever.ivf_index import IvfIndex
 from retriever.passages import Vectors
 from retriever.split import embedded_text, split
 from retriever.vector_index import EXACT, VectorIndex, index_of, load_index
@@ -100,7 +100,7 @@ def measured(base: Vectors, size: int) -> tuple[list[str], tuple[float, float]]:
         began = time.perf_counter()
         index_of(changed, chosen)
         five = time.perf_counter() - began
-    kind = "graph" if size > EXACT else "exact"
+    kind = "IVF" if size > EXACT else "exact"
     facts = chosen.facts
     row = (
         f"| {size:,} | {kind} | {p50:.2f} | {p99:.2f} | {p50 - raw:.2f} | {flat[0]:.2f} | {qps:,.0f} | "
@@ -115,9 +115,9 @@ def raw_call(index: VectorIndex, asked: Vectors) -> float:
     """Median milliseconds of FAISS itself, called as the index calls it."""
     import faiss
 
-    if isinstance(index, GraphIndex):
-        settings = faiss.SearchParametersHNSW(efSearch=max(DEPTH, int(index.facts["breadth"])))
-        return percentiles(lambda one: index._graph.search(one, DEPTH, params=settings), asked)[0]
+    if isinstance(index, IvfIndex):
+        settings = faiss.SearchParametersIVF(nprobe=int(index.facts["probes"]))  # type: ignore[call-arg]
+        return percentiles(lambda one: index._cells.search(one, DEPTH, params=settings), asked)[0]
     assert isinstance(index, ExactIndex)
     return percentiles(lambda one: index._index.search(one, DEPTH), asked)[0]
 

@@ -28,7 +28,7 @@ THINGS = ("kettle", "lantern", "blanket", "compass", "hammock", "thermos")
 
 
 def write_edition(folder: Path, edition: int) -> None:
-    """Two entities that say the like of six things, a catalogue: with a graph (`SMALL`), a version then has every kind
+    """Two entities that say the like of six things, a catalogue: with cells (`SMALL`), a version then has every kind
     of file there is."""
     folder.mkdir(exist_ok=True)
     rows = [f"{n},{THINGS[n // 2]},This is edition {edition} of {THINGS[n // 2]}.,{'ab'[n % 2]}\n" for n in range(12)]
@@ -45,11 +45,11 @@ def editions(base: KnowledgeBase) -> set[str]:
 
 
 SMALL = 5
-"""Rows from which these tests build a graph."""
+"""Rows from which these tests lay cells."""
 
 
 @pytest.fixture(autouse=True, scope="module")
-def graphs_of_few_rows() -> Iterator[None]:
+def cells_of_few_rows() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(vector_index, "EXACT", SMALL)
         yield
