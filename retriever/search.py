@@ -7,7 +7,7 @@ and changes nothing. Knows nothing about files, encoders or what is done with th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -73,6 +73,9 @@ likelihood of 373 held-out questions."""
 UNSPACED: Final = Weights(
     last=0.0, window=0.0, words=0.0, strength=2.0, context=0.4, codes=0.4, entity=0.5, title=0.2, domain=0.25
 )  # fmt: skip
+
+POINTS: Final = ("meaning", "window", "precedent", "words", "codes", "earlier", "subject", "reranker")
+"""What a score is the sum of."""
 
 Features = NDArray[np.float64]
 FEATURES: Final = ("meaning", "words", "margin", "subject")
@@ -198,23 +201,26 @@ def search(
     words = _coverage(indexes.keywords, asked, rows)
     entity, title, domain = indexes.subjects.fit(subject, rows)
     codes = [term for term in asked if _CODE.fullmatch(term)]
-    total = (
-        weights.last * last + weights.window * window + weights.precedent * precedent + weights.words * words
-        + weights.codes * _coverage(indexes.keywords, codes, rows)
-        + _weighed(weights.strength, strength, rows) + _weighed(weights.context, context, rows)
-        + weights.entity * entity + weights.title * title + weights.domain * domain
-    )  # fmt: skip
-    fit = (weights.entity * entity + weights.title * title + weights.domain * domain) / (
-        weights.entity + weights.title + weights.domain
-    )
-    judged = np.zeros(len(rows), np.float32)
+    strong, earlier = (np.array([of.get(row, 0.0) for row in rows.tolist()], np.float32) for of in (strength, context))
+    subjects = weights.entity * entity + weights.title * title + weights.domain * domain
+    fit = subjects / (weights.entity + weights.title + weights.domain)
+    points = np.stack([
+        weights.last * last, weights.window * window, weights.precedent * precedent,
+        weights.words * words + weights.strength * strong, weights.codes * _coverage(indexes.keywords, codes, rows),
+        weights.context * earlier, subjects, np.zeros(len(rows), np.float32),
+    ])  # fmt: skip
+    total = points.sum(axis=0)
+    order = before = np.lexsort((rows, -total))
+    judged = points[-1]
     if reranker is not None:
-        best_so_far = np.lexsort((rows, -total))[:RERANKED]
-        judged[best_so_far] = reranker.judge(query, [indexes.passages[row] for row in rows[best_so_far]])
-        total = total + JUDGED * judged
-    order = np.lexsort((rows, -total))
-    signals = np.stack([total, last, words, fit, precedent, judged], axis=1)[order]
-    best = _hits(indexes.passages, rows[order], signals, k)
+        read = order[:RERANKED]
+        judged[read] = JUDGED * reranker.judge(query, [indexes.passages[row] for row in rows[read]])
+        total = points.sum(axis=0)
+        order = np.lexsort((rows, -total))
+    signals = np.stack([total, last, words, fit, precedent, judged / JUDGED, window, earlier], axis=1)
+    moved = np.argsort(before)[order] - np.arange(len(rows))
+    numbers = [term for term in dict.fromkeys(asked) if any(c.isdigit() for c in term)]
+    best = _hits(indexes, rows[order], signals[order], points.T[order], moved, numbers, k)
     chances = score.chances(features(best)) if weights is not LEARNT else _shares(best, indexes.passages, rows, total)
     return [Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)]
 
@@ -266,29 +272,36 @@ def _candidates(
     return np.unique(np.concatenate(found))
 
 
-def _weighed(weight: float, strength: Mapping[int, float], rows: Rows) -> NDArray[np.float32]:
-    if not weight:
-        return np.zeros(len(rows), np.float32)
-    return np.array([weight * strength.get(row, 0.0) for row in rows.tolist()], np.float32)
-
-
 def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDArray[np.float32]:
     # A pair of characters that no passage holds is rarely a word, and its characters are counted by themselves.
     known = [term for term in wanted if len(term) != 2 or not unspaced_share(term) or keywords.holds(term)]
     return keywords.coverage({term: keywords.weight(term) for term in known}, rows)
 
 
-def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating], k: int) -> list[Hit]:
-    """The first `k` of the ranked `rows` as hits; `signals` are total and those of `Why` of each.
+def _hits(
+    indexes: Indexes,
+    rows: Rows,
+    signals: NDArray[np.floating],
+    points: NDArray[np.floating],
+    moved: NDArray[np.int64],
+    numbers: Sequence[str],
+    k: int,
+) -> list[Hit]:
+    """The first `k` of the ranked `rows` as hits; `signals` are total and those of `Why`, `points` those of POINTS.
 
     The margin is against the best passage of another source, wherever it ranks.
     """
-    best = float(signals[0, 0])
+    passages, best = indexes.passages, float(signals[0, 0])
     leader = passages[rows[0]].source
     rival = next((float(signals[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
     hits = []
-    for row, (total, meaning, words, fit, precedent, judged) in zip(rows[:k], signals[:k].tolist(), strict=True):
+    first = (column[:k].tolist() for column in (rows, signals, points, moved))
+    for row, told, gained, places in zip(*first, strict=True):
+        total, meaning, words, fit, precedent, judged, window, earlier = told
         against = rival if passages[row].source == leader else best
         margin = 0.0 if against is None else total - against
-        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin, precedent, judged)))
+        held = indexes.keywords.held(numbers, row)
+        gains = sorted(((name, one) for name, one in zip(POINTS, gained, strict=True) if one), key=lambda one: -one[1])
+        why = Why(meaning, words, fit, margin, precedent, judged, window, earlier, held, places, tuple(gains))
+        hits.append(Hit(passages[row], total, 0.0, why))
     return hits

@@ -114,3 +114,6 @@ def test_its_favourite_among_the_best_comes_first_and_the_hit_says_so(tmp_path: 
     assert judged[0].score == pytest.approx(plain[RERANKED - 1].score + JUDGED)
     assert [hit.passage.id for hit in judged[1:]] == [h.passage.id for h in plain if h.passage.id != likes.favourite]
     assert plain[0].why.judged == 0.0
+    assert dict(judged[0].why.points) == pytest.approx({**dict(plain[RERANKED - 1].why.points), "reranker": JUDGED})
+    assert [hit.why.moved for hit in judged] == [RERANKED - 1, *[-1] * (RERANKED - 1), *[0] * (30 - RERANKED)]
+    assert {hit.why.moved for hit in plain} == {0}

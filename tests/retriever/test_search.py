@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +11,9 @@ import numpy as np
 import pytest
 
 from retriever.exact_index import ExactIndex
-from retriever.keyword_index import KeywordIndex
+from retriever.keyword_index import KeywordIndex, terms, weighty
 from retriever.passages import Document, Hit, Line, Passage, Query, RetrieverError, Section, Why
-from retriever.search import FEATURES, SHARPNESS, AnswerScore, Indexes, features, search
+from retriever.search import ARTICLES, FEATURES, LEARNT, SHARPNESS, AnswerScore, Indexes, features, search
 from retriever.split import embedded_text, split
 from tests.retriever.hashing import HashingEncoder
 
@@ -68,6 +70,71 @@ def test_every_hit_says_why_and_scores_fall(hotels: Indexes) -> None:
         assert hit.why.meaning == pytest.approx(
             float(truth @ ENCODER.encode([embedded_text(hit.passage)])[0]), abs=1e-5
         )
+
+
+def by_hand(built: Indexes, query: Query, hit: Hit, third: np.ndarray | None = None) -> dict[str, float]:
+    """What each signal adds to the score, worked out from texts and names alone; what adds nothing is left out."""
+    text, terms_of = embedded_text(hit.passage), [terms(embedded_text(p)) for p in built.passages]
+    last, window = (v[0] for v in ENCODER.encode_queries([query]))
+    vector, held = ENCODER.encode([text])[0], set(terms(text))
+    n, mean = len(terms_of), np.mean([len(t) for t in terms_of])
+
+    def idf(term: str) -> float:
+        df = sum(term in t for t in terms_of)
+        return math.log(1 + (n - df + 0.5) / (df + 0.5))
+
+    def share(wanted: list[str]) -> float:
+        return sum(idf(t) for t in set(wanted) if t in held) / (sum(idf(t) for t in set(wanted)) or 1)
+
+    def bm25(wanted: set[str]) -> float:
+        count = Counter(terms(text))
+        long = 1.2 * (0.25 + 0.75 * sum(count.values()) / mean)
+        return sum(idf(t) * 2.2 * count[t] / (count[t] + long) for t in wanted) / (2.2 * sum(map(idf, wanted)))
+
+    asked = weighty(terms(query.text))
+    before = set(weighty(terms(" ".join(line.text for line in query.history))))
+    weights = LEARNT if third is not None else ARTICLES
+    points = {
+        "meaning": weights.last * float(last @ vector),
+        "window": weights.window * float(window @ vector),
+        "words": weights.words * share(asked),
+        "codes": weights.codes * share([t for t in asked if any(map(str.isdigit, t)) and any(map(str.isalpha, t))]),
+        "earlier": weights.context * bm25(before),
+        "precedent": weights.precedent * float(third[0] @ vector) if third is not None else 0.0,
+        # Only titles are named here, one at a time: the rest neither helps nor hurts.
+        "subject": 0.5 * weights.entity + 0.5 * weights.domain + weights.title * float("Ember" in hit.passage.title),
+    }
+    return {name: value for name, value in points.items() if value}
+
+
+@pytest.mark.parametrize("expected", [None, "A canister lasts an hour."])
+def test_why_adds_up_to_the_score_as_worked_out_by_hand(tmp_path: Path, expected: str | None) -> None:
+    codes = document("codes", "Valve VX-21 fits the Ember Duo, a canister does not.", title="Parts")
+    built = indexes(tmp_path, [*STOVES, codes])
+    query = Query("how long does it burn with VX-21?", (Line("customer", "a canister for the Ember Duo"),))
+    vectors, third = ENCODER.encode_queries([query]), np.float32(0.5) * ENCODER.encode([expected or ""])
+    hits = search(query, (*vectors, third) if expected else vectors, built, 9, score=AnswerScore())
+    assert len(hits) == len(built.passages)
+    for hit in hits:
+        points = by_hand(built, query, hit, third if expected else None)
+        assert dict(hit.why.points) == pytest.approx(points, abs=1e-5)
+        assert hit.score == pytest.approx(sum(points.values()), abs=1e-5)
+        assert [gained for _, gained in hit.why.points] == sorted(dict(hit.why.points).values(), reverse=True)
+        assert hit.why.window == pytest.approx(float(vectors[1][0] @ ENCODER.encode([embedded_text(hit.passage)])[0]))
+        assert hit.why.codes == (("21", "vx21") if hit.passage.source == "codes" else ())
+        assert hit.why.moved == 0
+    assert {name for hit in hits for name, _ in hit.why.points} == {
+        *("meaning", "window", "words", "codes", "subject"), "precedent" if expected else "earlier",
+    }  # fmt: skip
+
+
+def test_what_did_not_count_is_not_among_the_points(tmp_path: Path) -> None:
+    told = {"refunds": "PayPal 退款需要三到七个工作日到账。", "hours": "门店周一到周五营业。"}
+    built = indexes(tmp_path, [document(source, text) for source, text in told.items()])
+    best = ask(built, "我的 PayPal 退款多久到账？")[0]
+    assert best.why.meaning != 0, "it is told, and judged by AnswerScore"
+    assert {name for name, _ in best.why.points} == {"words", "subject"}
+    assert best.score == pytest.approx(sum(gained for _, gained in best.why.points))
 
 
 STOVES = [

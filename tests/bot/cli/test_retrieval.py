@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bot.cli.output import why_found
 from bot.readers import TrainedQuestions
 from retriever.evaluate import evaluate_documents
-from retriever.passages import Document, Query, Section
+from retriever.passages import Document, Hit, Passage, Query, Section, Why
 from retriever.questions import Question
 from tests.bot.cli.conftest import Run
 from tests.retriever.hashing import HashingEncoder
@@ -58,8 +59,21 @@ def test_a_person_reads_figures_groups_and_ten_misses(frontdesk: Run, files: tup
     assert "2 questions that nothing answers: AUROC " in out
     assert "and 1 smaller groups" in out
     assert "Right document not first: 11 of 12 questions; the worst 10" in out
-    assert out.count(" found ") == out.count(" right ") == 10
+    assert out.count(" found ") == out.count(" right ") == out.count(" score ") == 10
     assert max(map(len, out.splitlines())) < 200
+
+
+def test_why_a_passage_was_found_is_one_line_with_all_that_counted() -> None:
+    passage = Passage("id", "a.md", "A", (), "text", 0, 4)
+    why = Why(0.64, 0.5, 0.25, codes=("sr17",), moved=3, points=(("meaning", 0.64), ("codes", 0.4), ("window", -0.04)))
+    assert why_found(Hit(passage, 1.0, 0.83, why)) == (
+        "answers 0.83, score 1.00 = meaning 0.64 + codes 0.40 - window 0.04; meaning 0.64, words 0.50, subject 0.25; "
+        "holds sr17; moved up 3 by the reranker"
+    )
+    # A record of last year does not say what the score was made of.
+    assert why_found(Hit(passage, 1.0, 0.83, Why(0.64, 0.5, 0.25))) == (
+        "answers 0.83, score 1.00; meaning 0.64, words 0.50, subject 0.25"
+    )
 
 
 def test_nothing_missed_and_nothing_foreign_says_nothing_of_them(
