@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -187,24 +186,43 @@ GAIN: dict[Verdict, float] = {"right": 1.0, "wrong": -0.5}
 """A wrong answer shows the customer where it is from: it costs half of what a right one gains."""
 
 
+def gain(counts: Score, max_error_rate: float) -> tuple[float, float]:
+    """What answering so is worth: first that the leak rate stays under the dial, then what is answered.
+
+    The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
+    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate.
+    """
+    bound = (counts.leaked + 1) / (counts.unanswerable + 1)
+    gained = GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong
+    return (min(0.0, max_error_rate - bound), gained) if counts.unanswerable else (0.0, gained)
+
+
+def as_good(counts: Score, others: Score, max_error_rate: float) -> bool:
+    """Whether answering so is worth as much as the other way, within one standard error of that."""
+    (bound, gained), (other_bound, other_gained) = gain(counts, max_error_rate), gain(others, max_error_rate)
+    return gained >= other_gained - _standard_error(others) if bound == other_bound else bound > other_bound
+
+
+def _standard_error(counts: Score) -> float:
+    """Of what is gained on the answerable questions."""
+    n = max(counts.answerable, 1)
+    mean = (GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong) / n
+    square = (GAIN["right"] ** 2 * counts.right + GAIN["wrong"] ** 2 * counts.wrong) / n
+    return math.sqrt(n * (square - mean**2))
+
+
 def choose_thresholds(
     build: Callable[[Thresholds], Responder], rows: Sequence[GoldenRow], max_error_rate: float
 ) -> tuple[Thresholds, Score]:
-    """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`.
+    """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`. `build`
+    should answer from recorded readings: the search asks every question some hundred times.
 
-    The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
-    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. `build` should answer from recorded
-    readings: the search asks every question some hundred times.
-
-    The bound is for one threshold and the search chooses several, so the strictest scope within one standard error of
-    the best gain is taken (Breiman et al. 1984): what a handful of questions seem to allow, others may not.
+    The bound of `gain` is for one threshold and the search chooses several, so the strictest scope within one standard
+    error of the best gain is taken (Breiman et al. 1984): what a handful of questions seem to allow, others may not.
     """
 
     def value(outcomes: Iterable[Outcome]) -> tuple[float, float]:
-        counts = score(outcomes)
-        bound = (counts.leaked + 1) / (counts.unanswerable + 1)
-        gain = GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong
-        return (min(0.0, max_error_rate - bound), gain) if counts.unanswerable else (0.0, gain)
+        return gain(score(outcomes), max_error_rate)
 
     # Each threshold is asked of the questions that it can change.
     by_phrases = [row for row in rows if PhraseBook.reads(row.text)]
@@ -222,8 +240,7 @@ def choose_thresholds(
                     best, known[phrases] = candidate, outcomes
         if best == before:
             break
-    gains = [GAIN.get(outcome.verdict, 0.0) for outcome in known[False] if outcome.row.answerable]
-    enough = value((*known[True], *known[False]))[1] - statistics.pstdev(gains or [0.0]) * math.sqrt(len(gains))
+    enough = value((*known[True], *known[False]))[1] - _standard_error(score(known[False]))
     for level in (level for level in FOREIGN if level < best.foreign):
         strict = replace(best, foreign=level, out_of_scope=level)
         outcomes = ask_all(build(strict), by_model)

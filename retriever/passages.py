@@ -96,6 +96,8 @@ class Why:
     """Places that the cross-encoder moved it up; negative: down."""
     points: tuple[tuple[str, float], ...] = ()
     """What each signal added to the score, the largest first; they sum to it. Those that added nothing are left out."""
+    anything: float = 1.0
+    """How likely anything answers the question at all, 0 to 1; 1 where that was not fitted. Of all hits the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ def why_found(hit: Hit) -> str:
     why = hit.why
     sum_of = "".join(f" {'-' if gained < 0 else '+'} {name} {abs(gained):.2f}" for name, gained in why.points)
     words = [f"answers {hit.answers:.2f}, score {hit.score:.2f}" + (f" = {sum_of[3:]}" if sum_of else "")]
+    if why.anything < 1:
+        words[0] = f"anything answers {why.anything:.2f}, this " + words[0].removeprefix("answers ")
     words.append(f"meaning {why.meaning:.2f}, words {why.words:.2f}, subject {why.subject:.2f}")
     if why.codes:
         words.append(f"holds {', '.join(why.codes)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 
 from bot.cli.output import why_found
 from bot.readers import TrainedQuestions
+from retriever.answer_score import AnswerScore
 from retriever.evaluate import evaluate_documents
 from retriever.passages import Document, Hit, Passage, Query, Section, Why
 from retriever.questions import Question
@@ -70,6 +72,8 @@ def test_why_a_passage_was_found_is_one_line_with_all_that_counted() -> None:
         "answers 0.83, score 1.00 = meaning 0.64 + codes 0.40 - window 0.04; meaning 0.64, words 0.50, subject 0.25; "
         "holds sr17; moved up 3 by the reranker"
     )
+    judged = why_found(Hit(passage, 1.0, 0.4, replace(why, anything=0.5)))
+    assert judged.startswith("anything answers 0.50, this 0.40, score 1.00 = meaning 0.64 + ")
     # A record of last year does not say what the score was made of.
     assert why_found(Hit(passage, 1.0, 0.83, Why(0.64, 0.5, 0.25))) == (
         "answers 0.83, score 1.00; meaning 0.64, words 0.50, subject 0.25"
@@ -138,3 +142,8 @@ def test_questions_are_read_by_the_version_and_passages_by_the_frozen_encoder() 
     assert evaluate_documents(documents, asked, trained, known=trained.known).auroc == 1.0
     lying = evaluate_documents(documents, asked, trained, known=lambda query: 1 - trained.known(query))
     assert lying.auroc == 0.0, "it is the version that tells them apart, not the passages"
+
+    # A score that was fitted for the version speaks for it: this one trusts words alone, and zebras hold none.
+    fitted = AnswerScore((0.0, 0.0, 9.0, 0.0, 0.0, 0.0), -4.0)
+    doubting = lambda query: 1 - trained.known(query)  # noqa: E731
+    assert evaluate_documents(documents, asked, trained, known=doubting, score=fitted).auroc == 1.0
