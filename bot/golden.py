@@ -177,7 +177,13 @@ CHANCES = (0.15, 0.2, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Levels that are tried: fine where few strangers are let in, and no answer on a chance of one in ten."""
 START = Thresholds(intent=0.6, out_of_scope=0.2, passage=0.25, foreign=0.2)
 """Few questions are taken for ours, and those that are get an answer: from here the search ends highest."""
-FOR_THE_MODEL = {("foreign", "out_of_scope"): FOREIGN, ("intent",): CHANCES, ("passage",): CHANCES}
+SHARES = (0.15, 0.3, 0.5)
+FOR_THE_MODEL = {
+    ("foreign", "out_of_scope"): FOREIGN,
+    ("intent",): CHANCES,
+    ("passage",): CHANCES,
+    ("sentence",): SHARES,
+}
 FOR_PHRASES = {("phrase",): CHANCES, ("passage_by_words",): CHANCES}
 """Thresholds that move together, and the levels that are tried: what lets strangers in through one door or the other is
 one decision."""

@@ -55,7 +55,7 @@ def _story(found: Trace) -> list[str]:
     limits = turn.thresholds
     lines += [
         f"thresholds: intent {limits.intent:.2f}, clarify {limits.clarify:.2f}, "
-        f"out of scope {limits.out_of_scope:.2f}, passage {limits.passage:.2f}",
+        f"out of scope {limits.out_of_scope:.2f}, passage {limits.passage:.2f}, sentence {limits.sentence:.2f}",
         f"versions: model {turn.versions.model}, index {turn.versions.index}, playbook {turn.versions.playbook}",
         "milliseconds: " + ", ".join(f"{step} {ms:.1f}" for step, ms in turn.milliseconds),
     ]

@@ -123,6 +123,25 @@ def test_thresholds_answer_as_much_as_the_dial_allows() -> None:
 
 
 @dataclass(frozen=True)
+class SentenceInText:
+    """Answers when the number in the text, the share that its best sentence has, is enough; below .4 it is wrong."""
+
+    thresholds: Thresholds
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        share = float(message.text)
+        said = grounded("refunds.md" if share >= 0.4 else "other.md")
+        yield replace(said if share >= self.thresholds.sentence else silent(), message=message)
+
+
+def test_the_sentence_has_a_threshold_of_its_own_where_questions_show_that_it_pays() -> None:
+    helps, _ = choose_thresholds(SentenceInText, rows([0.9] * 9 + [0.35] * 4, []), 0.05)
+    assert helps.sentence == 0.5
+    costs, _ = choose_thresholds(SentenceInText, rows([0.9] * 9 + [0.45] * 4, []), 0.05)
+    assert costs.sentence == 0, "as on the sample company: what is right in other words would be lost"
+
+
+@dataclass(frozen=True)
 class ScopeInText:
     """Answers a question when its out-of-scope score, the last word of its text, is low enough."""
 
