@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -178,7 +177,13 @@ CHANCES = (0.15, 0.2, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Levels that are tried: fine where few strangers are let in, and no answer on a chance of one in ten."""
 START = Thresholds(intent=0.6, out_of_scope=0.2, passage=0.25, foreign=0.2)
 """Few questions are taken for ours, and those that are get an answer: from here the search ends highest."""
-FOR_THE_MODEL = {("foreign", "out_of_scope"): FOREIGN, ("intent",): CHANCES, ("passage",): CHANCES}
+SHARES = (0.15, 0.3, 0.5)
+FOR_THE_MODEL = {
+    ("foreign", "out_of_scope"): FOREIGN,
+    ("intent",): CHANCES,
+    ("passage",): CHANCES,
+    ("sentence",): SHARES,
+}
 FOR_PHRASES = {("phrase",): CHANCES, ("passage_by_words",): CHANCES}
 """Thresholds that move together, and the levels that are tried: what lets strangers in through one door or the other is
 one decision."""
@@ -187,24 +192,43 @@ GAIN: dict[Verdict, float] = {"right": 1.0, "wrong": -0.5}
 """A wrong answer shows the customer where it is from: it costs half of what a right one gains."""
 
 
+def gain(counts: Score, max_error_rate: float) -> tuple[float, float]:
+    """What answering so is worth: first that the leak rate stays under the dial, then what is answered.
+
+    The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
+    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate.
+    """
+    bound = (counts.leaked + 1) / (counts.unanswerable + 1)
+    gained = GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong
+    return (min(0.0, max_error_rate - bound), gained) if counts.unanswerable else (0.0, gained)
+
+
+def as_good(counts: Score, others: Score, max_error_rate: float) -> bool:
+    """Whether answering so is worth as much as the other way, within one standard error of that."""
+    (bound, gained), (other_bound, other_gained) = gain(counts, max_error_rate), gain(others, max_error_rate)
+    return gained >= other_gained - _standard_error(others) if bound == other_bound else bound > other_bound
+
+
+def _standard_error(counts: Score) -> float:
+    """Of what is gained on the answerable questions."""
+    n = max(counts.answerable, 1)
+    mean = (GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong) / n
+    square = (GAIN["right"] ** 2 * counts.right + GAIN["wrong"] ** 2 * counts.wrong) / n
+    return math.sqrt(n * (square - mean**2))
+
+
 def choose_thresholds(
     build: Callable[[Thresholds], Responder], rows: Sequence[GoldenRow], max_error_rate: float
 ) -> tuple[Thresholds, Score]:
-    """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`.
+    """The thresholds that answer most while the leak rate stays under the dial, by coordinate search on `rows`. `build`
+    should answer from recorded readings: the search asks every question some hundred times.
 
-    The bound is the finite-sample one of conformal risk control for a 0/1 loss (Angelopoulos et al. 2022,
-    arXiv 2208.02814): (leaked + 1) / (unanswerable + 1) <= max_error_rate. `build` should answer from recorded
-    readings: the search asks every question some hundred times.
-
-    The bound is for one threshold and the search chooses several, so the strictest scope within one standard error of
-    the best gain is taken (Breiman et al. 1984): what a handful of questions seem to allow, others may not.
+    The bound of `gain` is for one threshold and the search chooses several, so the strictest scope within one standard
+    error of the best gain is taken (Breiman et al. 1984): what a handful of questions seem to allow, others may not.
     """
 
     def value(outcomes: Iterable[Outcome]) -> tuple[float, float]:
-        counts = score(outcomes)
-        bound = (counts.leaked + 1) / (counts.unanswerable + 1)
-        gain = GAIN["right"] * counts.right + GAIN["wrong"] * counts.wrong
-        return (min(0.0, max_error_rate - bound), gain) if counts.unanswerable else (0.0, gain)
+        return gain(score(outcomes), max_error_rate)
 
     # Each threshold is asked of the questions that it can change.
     by_phrases = [row for row in rows if PhraseBook.reads(row.text)]
@@ -222,8 +246,7 @@ def choose_thresholds(
                     best, known[phrases] = candidate, outcomes
         if best == before:
             break
-    gains = [GAIN.get(outcome.verdict, 0.0) for outcome in known[False] if outcome.row.answerable]
-    enough = value((*known[True], *known[False]))[1] - statistics.pstdev(gains or [0.0]) * math.sqrt(len(gains))
+    enough = value((*known[True], *known[False]))[1] - _standard_error(score(known[False]))
     for level in (level for level in FOREIGN if level < best.foreign):
         strict = replace(best, foreign=level, out_of_scope=level)
         outcomes = ask_all(build(strict), by_model)

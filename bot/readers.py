@@ -141,8 +141,9 @@ class KnowledgeSearcher:
 
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         """With the vectors of the reading; without one the knowledge base encodes the question itself."""
-        vectors = reading.vectors if reading is not None and isinstance(reading.vectors, tuple) else None
-        return tuple(self._knowledge.search(query, vectors, k))
+        if reading is None or not isinstance(reading.vectors, tuple):
+            return tuple(self._knowledge.search(query, None, k))
+        return tuple(self._knowledge.search(query, reading.vectors, k, known=1 - reading.out_of_scope))
 
 
 class TrainedQuestions:

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from retriever.answer_score import AnswerScore
 from retriever.figures import DEPTH, Figures, Places, auroc, rejected_at_5
 from retriever.keyword_index import KeywordIndex
 from retriever.knowledge import Knowledge, PassageEncoder
@@ -24,7 +25,7 @@ from retriever.questions import Question, names_of, read_questions
 from retriever.readers import FileRead, Skipped, read_path
 from retriever.readers.child import Child
 from retriever.readers.outline import one_line
-from retriever.search import AnswerScore, Indexes, Reranker
+from retriever.search import Indexes, Reranker
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.vector_index import index_of
@@ -133,6 +134,7 @@ def evaluate_retrieval(
     progress: Progress | None = None,
     known: Known | None = None,
     reranker: Reranker | None = None,
+    score: AnswerScore | None = None,
 ) -> RetrievalReport:
     """Index `knowledge` (a file or folder) apart from any knowledge base and ask it the questions in `queries`.
 
@@ -140,7 +142,7 @@ def evaluate_retrieval(
     """
     documents, skipped = _documents(knowledge)
     questions, bad = read_questions(queries, documents)
-    return evaluate_documents(documents, questions, encoder, progress, (*skipped, *bad), known, reranker)
+    return evaluate_documents(documents, questions, encoder, progress, (*skipped, *bad), known, reranker, score)
 
 
 def evaluate_documents(
@@ -151,10 +153,12 @@ def evaluate_documents(
     skipped: Sequence[Skipped] = (),
     known: Known | None = None,
     reranker: Reranker | None = None,
+    score: AnswerScore | None = None,
 ) -> RetrievalReport:
     """`questions` name only these documents, as `read_questions` sees to it.
 
-    What nothing answers is told apart by `known`, else by the chance that the best passage answers.
+    What nothing answers is told apart by the `score` that was fitted for a reader that is `known` to be sure, by that
+    alone where there is none, and without either by the chance that the best passage answers.
 
     Raises RetrieverError without a passage, or without a question that something answers.
     """
@@ -174,17 +178,19 @@ def evaluate_documents(
         rate = len(passages) / (time.perf_counter() - began)
         searched = smoothed(vectors, [passage.entity for passage in passages])
         indexes = Indexes.of(passages, index_of(searched), keywords, catalogue=searched is not vectors)
-        loaded = Knowledge("evaluation", documents, indexes, encoder, score=AnswerScore(), reranker=reranker)
+        loaded = Knowledge("evaluation", documents, indexes, encoder, score=score, reranker=reranker)
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)
         for question in questions:
+            reads = known(question.query) if known is not None else None
             started = time.perf_counter()
             # Several passages of one document may lead: ask for enough to see five documents.
-            hits = loaded.search(question.query, None, 4 * DEPTH)
+            hits = loaded.search(question.query, None, 4 * DEPTH, known=reads)
             milliseconds.append(1000 * (time.perf_counter() - started))
             chance = hits[0].answers if hits else 0.0
-            sure = chance if known is None else known(question.query)
-            (answerable if question.relevant else unanswerable).append(sure)
+            if reads is not None:
+                chance = hits[0].why.anything if score is not None and hits else reads
+            (answerable if question.relevant else unanswerable).append(chance)
             if question.relevant:
                 relevant = frozenset(s for name in question.relevant for s in sources[name])
                 asked.append(_Asked(question.query, _by_document(hits), relevant))

@@ -1,7 +1,7 @@
-"""The vectors of an index on the graphics cards, in half precision: every row compared, faster than a graph walks.
+"""The vectors of an index on the graphics cards, in half precision: every row compared, faster than cells are looked into on a processor.
 
-Owns the copy and what happens when it does not fit. Knows nothing about passages; a machine without a card never
-loads more than this file.
+Owns the copy and what happens when it, or a search, does not fit. Knows nothing about passages; a machine without a
+card never loads more than this file.
 """
 
 from __future__ import annotations
@@ -32,43 +32,52 @@ def on_gpu(index: VectorIndex) -> VectorIndex:
     if not faiss.get_num_gpus() or not index.size:
         return index
     try:
-        return GpuIndex(index, faiss.get_num_gpus())
+        return GpuIndex(index, *_copied(index, faiss.get_num_gpus()))
     except (RuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        _log.warning("vectors stay on the processor: %d rows do not fit the graphics memory (%s)", index.size, reason)
+        _log.warning(
+            "vectors stay on the processor: %d rows do not fit the graphics memory (%s)", index.size, _reason(error)
+        )
         return index
 
 
-class GpuIndex:
-    """Searches all rows on the cards; a choice of rows, and the vectors themselves, stay with the index it copies."""
+def _copied(index: VectorIndex, cards: int) -> tuple[Any, object]:
+    """The rows of `index` on the cards as one index of FAISS, and what must live as long as it does."""
+    import faiss
 
-    def __init__(self, index: VectorIndex, cards: int) -> None:
-        import faiss
-
-        self._index = index
-        self._resources = [faiss.StandardGpuResources() for _ in range(cards)]
-        # Resources of a card serve one call at a time.
-        self._one = threading.Lock()
-        parts = [self._part(card, rows) for card, rows in enumerate(np.array_split(np.arange(index.size), cards))]
-        self._flat: Any = parts[0]
-        if cards > 1:
-            # Threaded, and a row keeps its number across the parts.
-            self._flat = faiss.IndexShards(parts[0].d, True, True)  # type: ignore[call-arg]
-            for part in parts:
-                self._flat.add_shard(part)
-        self._parts = parts
-
-    def _part(self, card: int, rows: Rows) -> Any:
-        import faiss
-
+    resources = [faiss.StandardGpuResources() for _ in range(cards)]
+    parts = []
+    for card, rows in enumerate(np.array_split(np.arange(index.size), cards)):
         settings = faiss.GpuIndexFlatConfig()
         settings.device = card
         settings.useFloat16 = True
-        dimension = self._index.vectors([0]).shape[1]
-        flat = faiss.GpuIndexFlatIP(self._resources[card], dimension, settings)
+        part = faiss.GpuIndexFlatIP(resources[card], index.vectors([0]).shape[1], settings)
         for start in range(0, len(rows), BLOCK):
-            flat.add(np.ascontiguousarray(self._index.vectors(rows[start : start + BLOCK])))
-        return flat
+            part.add(np.ascontiguousarray(index.vectors(rows[start : start + BLOCK])))
+        parts.append(part)
+    if cards == 1:
+        return parts[0], resources
+    # Threaded, and a row keeps its number across the parts.
+    shards = faiss.IndexShards(parts[0].d, True, True)  # type: ignore[call-arg]
+    for part in parts:
+        shards.add_shard(part)
+    return shards, (resources, parts)
+
+
+def _reason(error: Exception) -> str:
+    # FAISS begins with where in its source it stood, and ends with what is wrong.
+    return str(error).splitlines()[0][-200:] if str(error) else type(error).__name__
+
+
+class GpuIndex:
+    """Searches all rows on the cards; a choice of rows, and the vectors themselves, stay with the index it copies, and
+    so does what the cards fail to answer."""
+
+    def __init__(self, index: VectorIndex, flat: Any, kept: object = None) -> None:
+        """`flat` holds the rows of `index` on the cards; `kept` lives as long."""
+        self._index, self._flat, self._kept = index, flat, kept
+        # Resources of a card serve one call at a time.
+        self._one = threading.Lock()
+        self._failed = False
 
     @property
     def size(self) -> int:
@@ -81,8 +90,16 @@ class GpuIndex:
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Vectors, Rows]:
         if rows is not None or not 0 < k <= DEEPEST:
             return self._index.search(queries, k, rows)
-        with self._one:
-            products, found = self._flat.search(np.ascontiguousarray(queries, np.float32), min(k, self.size))
+        try:
+            with self._one:
+                products, found = self._flat.search(np.ascontiguousarray(queries, np.float32), min(k, self.size))
+        except (RuntimeError, MemoryError) as error:
+            # The memory may be another program's for a moment only, so the card is asked again next time; one line
+            # says it, not one a question.
+            if not self._failed:
+                self._failed = True
+                _log.warning("the graphics card fails; the processor searches when it does (%s)", _reason(error))
+            return self._index.search(queries, k)
         return products, found
 
     def vectors(self, rows: Sequence[int] | Rows) -> Vectors:

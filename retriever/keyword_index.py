@@ -207,6 +207,10 @@ class KeywordIndex:
     def holds(self, term: str) -> bool:
         return bool(self._searcher.doc_freq("terms", term))
 
+    def held(self, wanted: Sequence[str], row: int) -> tuple[str, ...]:
+        """Those of the terms `wanted` that the row holds."""
+        return tuple(term for term in wanted if f" {term} " in self._terms[row])
+
     def weight(self, term: str) -> float:
         """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`."""
         held = self._searcher.doc_freq("terms", term)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from retriever.answer_score import AnswerScore
 from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverError, Vectors
-from retriever.search import EVERYBODY, AnswerScore, Indexes, Reranker, search
+from retriever.search import EVERYBODY, Indexes, Reranker, search
 
 Progress = Callable[[int, int], None]
 
@@ -38,7 +39,7 @@ class Knowledge:
         indexes: Indexes,
         encoder: PassageEncoder,
         *,
-        score: AnswerScore,
+        score: AnswerScore | None = None,
         warning: str = "",
         reranker: Reranker | None = None,
     ) -> None:
@@ -77,10 +78,11 @@ class Knowledge:
         k: int = 5,
         *,
         only: Filter = EVERYBODY,
+        known: float | None = None,
     ) -> list[Hit]:
         """The best `k` passages for `query` among those that `only` lets through, best first.
 
-        `vectors` are those of `retriever.search`, in the space of `encoder`; None encodes the query here.
+        `vectors` and `known` are those of `retriever.search`, in the space of `encoder`; None encodes the query here.
         Raises RetrieverError when they are of another size.
         """
         if vectors is None:
@@ -90,10 +92,12 @@ class Knowledge:
                 f"query vectors of shape {[v.shape for v in vectors]} do not fit the index of {self.encoder}; "
                 "search with the encoder that made it"
             )
-        return search(query, vectors, self._indexes, k, score=self._score, only=only, reranker=self._reranker)
+        return search(
+            query, vectors, self._indexes, k, score=self._score, known=known, only=only, reranker=self._reranker
+        )
 
-    def calibrated(self, score: AnswerScore) -> Knowledge:
-        """The same version, judging answers by `score`."""
+    def calibrated(self, score: AnswerScore | None) -> Knowledge:
+        """The same version, judging answers by `score`; by the built-in weights where that is None."""
         return Knowledge(
             self.version, self.documents, self._indexes, self._encoder,
             score=score, warning=self.warning, reranker=self._reranker,

@@ -22,7 +22,7 @@ from retriever.knowledge import Knowledge, PassageEncoder, Progress
 from retriever.passages import Document, Passage, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
 from retriever.readers.child import Child
-from retriever.search import AnswerScore, Indexes, Reranker
+from retriever.search import Indexes, Reranker
 from retriever.smoothing import smoothed
 from retriever.split import embedded_text, split
 from retriever.vector_index import VectorIndex, index_of, load_index
@@ -96,7 +96,7 @@ class KnowledgeBase:
         self._encoder = encoder
         self._reranker = reranker
 
-    def load(self, score: AnswerScore | None = None) -> Knowledge:
+    def load(self) -> Knowledge:
         """The current version, or the newest sound one before it with the reason in `warning`.
 
         Every file is compared with its checksum before anything parses it. Raises RetrieverError when there is
@@ -112,7 +112,6 @@ class KnowledgeBase:
                     (item.document for item in stored),
                     self._open(version, passages),
                     self._encoder,
-                    score=score or AnswerScore(),
                     warning=f"{problems[0]}; serving version {name} instead" if problems else "",
                     reranker=self._reranker,
                 )

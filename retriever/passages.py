@@ -71,7 +71,8 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a passage was found: each signal on its own scale, kept so that an answer can be explained later."""
+    """Why a passage was found: each signal on its own scale, and what each added to the score. Kept so that an answer
+    can be explained later."""
 
     meaning: float
     """Cosine between the question and the passage, -1 to 1."""
@@ -85,6 +86,18 @@ class Why:
     """How well it fits what resolved past questions of the kind, -1 to 1; 0 where none are known."""
     judged: float = 0.0
     """What the cross-encoder thinks of it, 0 to 1; 0 where none is set or it was not among the best."""
+    window: float = 0.0
+    """Cosine between the passage and the question together with the lines before it, -1 to 1."""
+    earlier: float = 0.0
+    """How strongly it holds the words of the lines before the question, 0 to 1: BM25 as a share of the most."""
+    codes: tuple[str, ...] = ()
+    """Product codes and numbers of the question that it holds, as the keyword index spells them: `sr17`."""
+    moved: int = 0
+    """Places that the cross-encoder moved it up; negative: down."""
+    points: tuple[tuple[str, float], ...] = ()
+    """What each signal added to the score, the largest first; they sum to it. Those that added nothing are left out."""
+    anything: float = 1.0
+    """How likely anything answers the question at all, 0 to 1; 1 where that was not fitted. Of all hits the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Ranking: which passages answer a question asked in the middle of a conversation, and why.
 
-Owns how meaning, words and subject are weighed, and the chance that a hit answers. Pure: works on one loaded version
-and changes nothing. Knows nothing about files, encoders or what is done with the hits.
+Owns how meaning, words and subject are weighed. Pure: works on one loaded version and changes nothing. Knows nothing
+about files, encoders or what is done with the hits.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, Protocol
@@ -15,9 +15,10 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.answer_score import FIRST, AnswerScore, Features, built_in, signals
 from retriever.filters import Filters, Seen
 from retriever.keyword_index import KeywordIndex, Rows, terms, unspaced_share, weighty
-from retriever.passages import Filter, Hit, Passage, Query, RetrieverError, Vectors, Why
+from retriever.passages import Filter, Hit, Passage, Query, Vectors, Why
 from retriever.subjects import Subjects
 from retriever.vector_index import VectorIndex
 
@@ -77,72 +78,8 @@ UNSPACED: Final = Weights(
     last=0.0, window=0.0, words=0.0, strength=2.0, context=0.4, codes=0.4, entity=0.5, title=0.2, domain=0.25
 )  # fmt: skip
 
-Features = NDArray[np.float64]
-FEATURES: Final = ("meaning", "words", "margin", "subject")
-"""For text in scripts with spaces, then the same again for scripts without; then 1 for the latter."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerScore:
-    """A logistic curve from a hit's signals to the chance that it answers.
-
-    The default was fitted on the sample company's validation questions, its intercept lowered to be careful; a company
-    with labelled questions should `fit` its own.
-    """
-
-    coefficients: tuple[float, ...] = (3.1, 2.7, 5.3, 2.2, 2.6, 5.0, 7.7, 3.7, -2.6)
-    intercept: float = -4.2
-
-    def chances(self, table: Features) -> Features:
-        """One chance, 0 to 1, for each row of `features`."""
-        z = np.clip(table @ np.array(self.coefficients) + self.intercept, -40, 40)
-        chances: Features = 1 / (1 + np.exp(-z))
-        return chances
-
-    @classmethod
-    def fit(cls, table: Features, labels: Sequence[bool] | NDArray[np.bool_], strength: float = 1e-2) -> AnswerScore:
-        """Logistic regression by Newton's method with a ridge of `strength`, on rows of `features` and whether each
-        answered. No signal may speak against itself: a coefficient that would turn negative is held at 0.
-
-        Raises RetrieverError unless both answers occur.
-        """
-        y = np.asarray(labels, dtype=np.float64)
-        if len(y) != len(table) or not 0 < y.sum() < len(y):
-            raise RetrieverError("calibration needs hits that answer and hits that do not; label more questions")
-        free = np.ones(table.shape[1] + 1, dtype=bool)
-        while True:
-            solution = np.zeros(len(free))
-            solution[free] = _newton(np.column_stack([table, np.ones(len(y))])[:, free], y, strength)
-            # The flag for scripts without spaces and the intercept may have either sign.
-            wrong = free & (solution < 0) & (np.arange(len(free)) < 2 * len(FEATURES))
-            if not wrong.any():
-                return cls(tuple(float(c) for c in solution[:-1]), float(solution[-1]))
-            free &= ~wrong
-
-
-def _newton(x: Features, y: Features, strength: float) -> Features:
-    solution: Features = np.zeros(x.shape[1])
-    ridge = strength * len(y) / 100 * np.eye(x.shape[1])
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(x @ solution, -40, 40)))
-        step = np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, x.T @ (y - p) - ridge @ solution)
-        # A full step may overshoot where classes separate; a bounded one still converges.
-        solution = solution + step / max(1.0, float(np.abs(step).max()) / 4)
-        if np.abs(step).max() < 1e-8:
-            break
-    return solution
-
-
-def features(hits: Sequence[Hit]) -> Features:
-    """What `AnswerScore` judges, `[len(hits), 9]`: see `FEATURES`."""
-    table = np.zeros((len(hits), 2 * len(FEATURES) + 1))
-    for row, hit in enumerate(hits):
-        why = hit.why
-        unspaced = unspaced_share(hit.passage.text) > 0.3
-        at = len(FEATURES) if unspaced else 0
-        table[row, at : at + len(FEATURES)] = (max(why.meaning, 0.0), why.words, why.margin, why.subject)
-        table[row, -1] = unspaced
-    return table
+POINTS: Final = ("meaning", "window", "precedent", "words", "codes", "earlier", "subject", "reranker")
+"""What a score is the sum of."""
 
 
 class Reranker(Protocol):
@@ -176,14 +113,16 @@ def search(
     indexes: Indexes,
     k: int,
     *,
-    score: AnswerScore,
+    score: AnswerScore | None = None,
+    known: float | None = None,
     only: Filter = EVERYBODY,
     reranker: Reranker | None = None,
 ) -> list[Hit]:
     """The best `k` passages, best first, each with the signals that found it.
 
     `vectors` are `(last, window)` of this one query, `[1, d]` each, and a third for what resolved past questions of
-    the kind if the reader knows; None ranks by words and subject alone.
+    the kind if the reader knows; None ranks by words and subject alone. `known` is how sure the reader is that the
+    question is one for this company, 0 to 1; with it a `score` that was fitted says how likely anything answers.
     """
     if not indexes.passages or k <= 0:
         return []
@@ -202,33 +141,41 @@ def search(
     words = _coverage(indexes.keywords, asked, rows)
     entity, title, domain = indexes.subjects.fit(subject, rows)
     codes = [term for term in asked if _CODE.fullmatch(term)]
-    total = (
-        weights.last * last + weights.window * window + weights.precedent * precedent + weights.words * words
-        + weights.codes * _coverage(indexes.keywords, codes, rows)
-        + _weighed(weights.strength, strength, rows) + _weighed(weights.context, context, rows)
-        + weights.entity * entity + weights.title * title + weights.domain * domain
-    )  # fmt: skip
-    fit = (weights.entity * entity + weights.title * title + weights.domain * domain) / (
-        weights.entity + weights.title + weights.domain
-    )
-    judged = np.zeros(len(rows), np.float32)
+    strong, earlier = (np.array([of.get(row, 0.0) for row in rows.tolist()], np.float32) for of in (strength, context))
+    subjects = weights.entity * entity + weights.title * title + weights.domain * domain
+    fit = subjects / (weights.entity + weights.title + weights.domain)
+    points = np.stack([
+        weights.last * last, weights.window * window, weights.precedent * precedent,
+        weights.words * words + weights.strength * strong, weights.codes * _coverage(indexes.keywords, codes, rows),
+        weights.context * earlier, subjects, np.zeros(len(rows), np.float32),
+    ])  # fmt: skip
+    total = points.sum(axis=0)
+    order = place = np.lexsort((rows, -total))
+    judged = points[-1]
     if reranker is not None:
-        best_so_far = np.lexsort((rows, -total))[:RERANKED]
-        judged[best_so_far] = reranker.judge(query, [indexes.passages[row] for row in rows[best_so_far]])
-        total = total + JUDGED * judged
-    order = np.lexsort((rows, -total))
-    signals = np.stack([total, last, words, fit, precedent, judged], axis=1)[order]
-    best = _hits(indexes.passages, rows[order], signals, k)
-    chances = score.chances(features(best)) if weights is not LEARNT else _shares(best, indexes.passages, rows, total)
-    return [Hit(hit.passage, hit.score, float(chance), hit.why) for hit, chance in zip(best, chances, strict=True)]
+        read = order[:RERANKED]
+        judged[read] = JUDGED * reranker.judge(query, [indexes.passages[row] for row in rows[read]])
+        total = points.sum(axis=0)
+        order = np.lexsort((rows, -total))
+    found = np.stack([total, last, words, fit, precedent, judged / JUDGED, window, earlier], axis=1)
+    moved = np.argsort(place)[order] - np.arange(len(rows))
+    numbers = [term for term in dict.fromkeys(asked) if any(c.isdigit() for c in term)]
+    best = _hits(indexes, rows[order], found[order], points.T[order], moved, numbers, max(k, FIRST))
+    shares = _shares(best, indexes.passages, rows, total)
+    if score is not None and known is not None and vectors is not None:
+        anything = float(score.any_answers(signals(query, best, known)))
+        best = [Hit(hit.passage, hit.score, 0.0, replace(hit.why, anything=anything)) for hit in best]
+        chances = anything * shares
+    else:
+        # Whether anything answers is then for the reader to say, where one was trained to know.
+        chances = shares if weights is LEARNT else built_in(best)
+    told = zip(best[:k], chances.tolist()[:k], strict=True)
+    return [Hit(hit.passage, hit.score, chance, hit.why) for hit, chance in told]
 
 
 def _shares(hits: Sequence[Hit], passages: Sequence[Passage], rows: Rows, total: NDArray[np.floating]) -> Features:
-    """The chance that each hit answers if any passage does: a softmax over the best passage of each source.
-
-    Whether any does is for the reader to say, who was trained to know. Behind the best of its own source a passage
-    has as much of that source's share as its score allows.
-    """
+    """The chance that each hit answers if any passage does: a softmax over the best passage of each source. Behind the
+    best of its own source a passage has as much of that source's share as its score allows."""
     leading: dict[str, float] = {}
     for row, value in zip(rows.tolist(), total.tolist(), strict=True):
         source = passages[row].source
@@ -272,29 +219,36 @@ def _candidates(
     return np.unique(np.concatenate(found))
 
 
-def _weighed(weight: float, strength: Mapping[int, float], rows: Rows) -> NDArray[np.float32]:
-    if not weight:
-        return np.zeros(len(rows), np.float32)
-    return np.array([weight * strength.get(row, 0.0) for row in rows.tolist()], np.float32)
-
-
 def _coverage(keywords: KeywordIndex, wanted: Sequence[str], rows: Rows) -> NDArray[np.float32]:
     # A pair of characters that no passage holds is rarely a word, and its characters are counted by themselves.
     known = [term for term in wanted if len(term) != 2 or not unspaced_share(term) or keywords.holds(term)]
     return keywords.coverage({term: keywords.weight(term) for term in known}, rows)
 
 
-def _hits(passages: Sequence[Passage], rows: Rows, signals: NDArray[np.floating], k: int) -> list[Hit]:
-    """The first `k` of the ranked `rows` as hits; `signals` are total and those of `Why` of each.
+def _hits(
+    indexes: Indexes,
+    rows: Rows,
+    found: NDArray[np.floating],
+    points: NDArray[np.floating],
+    moved: NDArray[np.int64],
+    numbers: Sequence[str],
+    k: int,
+) -> list[Hit]:
+    """The first `k` of the ranked `rows` as hits; `found` are total and signals of `Why`, `points` those of POINTS.
 
     The margin is against the best passage of another source, wherever it ranks.
     """
-    best = float(signals[0, 0])
+    passages, best = indexes.passages, float(found[0, 0])
     leader = passages[rows[0]].source
-    rival = next((float(signals[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
+    rival = next((float(found[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
     hits = []
-    for row, (total, meaning, words, fit, precedent, judged) in zip(rows[:k], signals[:k].tolist(), strict=True):
+    first = (column[:k].tolist() for column in (rows, found, points, moved))
+    for row, told, gained, places in zip(*first, strict=True):
+        total, meaning, words, fit, precedent, judged, window, earlier = told
         against = rival if passages[row].source == leader else best
         margin = 0.0 if against is None else total - against
-        hits.append(Hit(passages[row], total, 0.0, Why(meaning, words, fit, margin, precedent, judged)))
+        held = indexes.keywords.held(numbers, row)
+        gains = sorted(((name, one) for name, one in zip(POINTS, gained, strict=True) if one), key=lambda one: -one[1])
+        why = Why(meaning, words, fit, margin, precedent, judged, window, earlier, held, places, tuple(gains))
+        hits.append(Hit(passages[row], total, 0.0, why))
     return hits

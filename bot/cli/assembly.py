@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bot.conversation.understanding import Reader, Searcher
     from finetune.model import QuestionModel
     from finetune.registry import Manifest
+    from retriever.answer_score import AnswerScore
     from retriever.encoders import FrozenEncoder
     from retriever.knowledge import Knowledge
     from retriever.knowledge_base import KnowledgeBase
@@ -212,7 +213,9 @@ def assistant_of(
     reader: Reader = Absent(reason)
     if parts.model is not None and parts.manifest is not None:
         reader = BatchingReader(ModelReader(parts.model, parts.manifest.version), told)
-    searcher: Searcher = KnowledgeSearcher(parts.knowledge) if parts.knowledge is not None else Absent(reason)
+    searcher: Searcher = Absent(reason)
+    if parts.knowledge is not None:
+        searcher = KnowledgeSearcher(parts.knowledge.calibrated(score_of(parts.manifest)))
     thresholds = thresholds_of(parts.manifest)
     return Assistant(reader, searcher, parts.playbook, parts.phrases, thresholds, also_asked=also_asked)
 
@@ -234,6 +237,13 @@ def thresholds_of(manifest: Manifest | None) -> Thresholds:
     stored = {} if manifest is None else manifest.thresholds
     known = {name: stored[name] for name in Thresholds.__dataclass_fields__ if name in stored}
     return replace(Thresholds(), **known)
+
+
+def score_of(manifest: Manifest | None) -> AnswerScore | None:
+    """How likely hits answer, as was fitted when the version was trained; None where nothing was."""
+    from retriever.answer_score import AnswerScore
+
+    return None if manifest is None else AnswerScore.from_numbers(manifest.thresholds)
 
 
 def require_settings_file(value: object, name: str) -> None:

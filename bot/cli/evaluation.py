@@ -17,9 +17,10 @@ from retriever.passages import RetrieverError
 if TYPE_CHECKING:
     from bot.conversation.messages import Thresholds
     from bot.conversation.understanding import Reader, Reading, Searcher
-    from bot.golden import Outcome, Score
+    from bot.golden import GoldenRow, Outcome, Score
     from finetune.model import QuestionModel
     from finetune.outcomes import Dial
+    from retriever.answer_score import AnswerScore
     from retriever.knowledge import Knowledge
     from retriever.passages import Hit, Query
 
@@ -98,8 +99,9 @@ def retrieval(
     settings = load_settings(config)
     frozen, reranker = assembly.open_encoder(settings), assembly.open_reranker(settings)
     if model:
-        trained = TrainedQuestions(frozen, assembly.open_model(settings, model)[0])
-        measured = evaluate_retrieval(knowledge, queries, trained, known=trained.known, reranker=reranker)
+        loaded, manifest = assembly.open_model(settings, model)
+        trained, score = TrainedQuestions(frozen, loaded), assembly.score_of(manifest)
+        measured = evaluate_retrieval(knowledge, queries, trained, known=trained.known, reranker=reranker, score=score)
     else:
         measured = evaluate_retrieval(knowledge, queries, frozen, reranker=reranker)
     for problem in measured.problems[:20]:
@@ -192,23 +194,61 @@ class _Remembering:
 
 
 def validated_thresholds(settings: Settings, model: QuestionModel, knowledge: Knowledge) -> Mapping[str, float]:
-    """Thresholds for a version that is not saved yet, chosen on the company's validation questions."""
+    """Thresholds for a version that is not saved yet, chosen on the company's validation questions; and the score of
+    its hits that is fitted on the same, unless the bot answers more without it."""
     from bot.conversation.assistant import Assistant
-    from bot.golden import choose_thresholds, read_golden
+    from bot.golden import as_good, choose_thresholds, read_golden
     from bot.readers import KnowledgeSearcher, ModelReader
 
     assert settings.validation is not None
     rows = read_golden(settings.validation)
     playbook = assembly.open_playbook(settings)
-    remembering = _Remembering(ModelReader(model, "candidate"), KnowledgeSearcher(knowledge))
     phrases = assembly.open_phrases(settings, playbook)
+    reader = ModelReader(model, "candidate")
 
-    def build(thresholds: Thresholds) -> Assistant:
-        return Assistant(remembering, remembering, playbook, phrases, thresholds)
+    def choose(score: AnswerScore | None) -> tuple[Thresholds, Score]:
+        remembering = _Remembering(reader, KnowledgeSearcher(knowledge.calibrated(score)))
+        return choose_thresholds(
+            lambda thresholds: Assistant(remembering, remembering, playbook, phrases, thresholds),
+            rows,
+            settings.max_error_rate,
+        )
 
-    chosen, counts = choose_thresholds(build, rows, settings.max_error_rate)
+    chosen, counts = choose(None)
+    score = fitted_score(reader, knowledge, rows)
+    if score is not None:
+        others, fitted = choose(score)
+        if as_good(fitted, counts, settings.max_error_rate):
+            chosen, counts = others, fitted
+        else:
+            note("the built-in score of hits stays: the bot answers more by it than by the one fitted here")
+            score = None
     note(
         f"thresholds on {len(rows)} validation questions: answered right {counts.right}/{counts.answerable}, wrong "
         f"{counts.wrong}, unanswerable answered {counts.leaked}/{counts.unanswerable}"
     )
-    return {name: getattr(chosen, name) for name in type(chosen).__dataclass_fields__}
+    fit = {} if score is None else score.to_numbers()
+    return {name: getattr(chosen, name) for name in type(chosen).__dataclass_fields__} | fit
+
+
+def fitted_score(reader: Reader, knowledge: Knowledge, rows: Sequence[GoldenRow]) -> AnswerScore | None:
+    """The chance that anything found answers, fitted on questions that an article answers and on those that nothing
+    does; None unless there are both. What only the playbook answers says nothing about articles."""
+    import numpy as np
+
+    from retriever.answer_score import FIRST, AnswerScore, signals
+    from retriever.passages import Line, Query
+
+    table, answered = [], []
+    for row in rows:
+        if row.answerable and not row.articles:
+            continue
+        lines = (Line("customer" if speaker == "customer" else "bot", text) for speaker, text in row.history)
+        query = Query(row.text, tuple(lines))
+        (reading,) = reader.read([query])
+        assert isinstance(reading.vectors, tuple)
+        hits = knowledge.search(query, reading.vectors, FIRST)
+        if hits:
+            table.append(signals(query, hits, 1 - reading.out_of_scope))
+            answered.append(row.answerable)
+    return AnswerScore.fit(np.array(table), answered) if len(set(answered)) == 2 else None

@@ -11,7 +11,7 @@ import typer
 
 from bot import FrontdeskError
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note
+from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note, why_found
 from bot.settings import Settings, load_settings
 from retriever.passages import RetrieverError
 
@@ -114,10 +114,10 @@ def search(
     hits = assembly.open_knowledge_base(load_settings(config)).load().search(Query(text), None, k, only=only)
     lines = []
     for number, hit in enumerate(hits, 1):
-        passage, why = hit.passage, hit.why
+        passage = hit.passage
         lines += [
             f"{number}. {passage.source}  {' > '.join(passage.heading) or passage.title}",
-            f"   answers {hit.answers:.2f}: meaning {why.meaning:.2f} words {why.words:.2f} subject {why.subject:.2f}",
+            f"   {why_found(hit)}",
             f"   {' '.join(passage.text.split())[:160]}",
         ]
     emit(json, {"query": text, "hits": hits}, lines or ["nothing found"])

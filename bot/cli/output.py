@@ -18,6 +18,7 @@ import typer
 if TYPE_CHECKING:
     from finetune.sampling import Sample
     from finetune.train import Progress as Step
+    from retriever.passages import Hit
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 ConfigOption = Annotated[
@@ -44,6 +45,21 @@ def plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def why_found(hit: Hit) -> str:
+    """Why a passage was found, as one line: how likely it answers, and what its score is made of."""
+    why = hit.why
+    sum_of = "".join(f" {'-' if gained < 0 else '+'} {name} {abs(gained):.2f}" for name, gained in why.points)
+    words = [f"answers {hit.answers:.2f}, score {hit.score:.2f}" + (f" = {sum_of[3:]}" if sum_of else "")]
+    if why.anything < 1:
+        words[0] = f"anything answers {why.anything:.2f}, this " + words[0].removeprefix("answers ")
+    words.append(f"meaning {why.meaning:.2f}, words {why.words:.2f}, subject {why.subject:.2f}")
+    if why.codes:
+        words.append(f"holds {', '.join(why.codes)}")
+    if why.moved:
+        words.append(f"moved {'up' if why.moved > 0 else 'down'} {abs(why.moved)} by the reranker")
+    return "; ".join(words)
 
 
 def note(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot import FrontdeskError
-from bot.cli.output import ConfigOption, JsonFlag, emit, note
+from bot.cli.output import ConfigOption, JsonFlag, emit, note, why_found
 from bot.home import Home, running_service
 from bot.settings import load_settings
 
@@ -55,7 +55,7 @@ def _story(found: Trace) -> list[str]:
     limits = turn.thresholds
     lines += [
         f"thresholds: intent {limits.intent:.2f}, clarify {limits.clarify:.2f}, "
-        f"out of scope {limits.out_of_scope:.2f}, passage {limits.passage:.2f}",
+        f"out of scope {limits.out_of_scope:.2f}, passage {limits.passage:.2f}, sentence {limits.sentence:.2f}",
         f"versions: model {turn.versions.model}, index {turn.versions.index}, playbook {turn.versions.playbook}",
         "milliseconds: " + ", ".join(f"{step} {ms:.1f}" for step, ms in turn.milliseconds),
     ]
@@ -76,10 +76,7 @@ def _part(number: int, part: Part) -> list[str]:
     ]
     lines += [f"  {entity.kind}: {entity.value} ({entity.why})" for entity in seen.entities]
     lines += [
-        f"  passage {hit.passage.source} [{' > '.join(hit.passage.heading)}] answers {hit.answers:.2f}: "
-        f"meaning {hit.why.meaning:.2f}, words {hit.why.words:.2f}, subject {hit.why.subject:.2f}, "
-        f"precedent {hit.why.precedent:.2f}"
-        for hit in part.hits
+        f"  passage {hit.passage.source} [{' > '.join(hit.passage.heading)}] {why_found(hit)}" for hit in part.hits
     ]
     return lines
 

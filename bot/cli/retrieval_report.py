@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bot.cli.output import why_found
+
 if TYPE_CHECKING:
     from retriever.evaluate import Miss, RetrievalReport
     from retriever.figures import Figures
@@ -36,11 +38,10 @@ def lines_of(report: RetrievalReport) -> list[str]:
     if report.worst:
         lines += ["", _heading(report, SHOWN), "rank    lead  question"]
         for miss in report.worst[:SHOWN]:
-            why = miss.first.why
             lines += [
                 f"{miss.rank or '-':>4}  {_lead(miss):>6}  {_cut(miss.query, 100)}",
-                f"{'':14}found {_found(miss)} (chance {miss.first.answers:.2f}; meaning {why.meaning:.2f}, words "
-                f"{why.words:.2f}, subject {why.subject:.2f})",
+                f"{'':14}found {_found(miss)}",
+                f"{'':20}{_cut(why_found(miss.first), 170)}",
                 f"{'':14}right {_right(miss)}",
             ]
     return lines
@@ -56,12 +57,10 @@ def markdown_of(report: RetrievalReport, knowledge: str, queries: str) -> str:
         lines.append(_row(name, f"{group.queries:,}", f"{group.recall_at_1:.4f}", _interval(group), *shares))
     if report.worst:
         lines += ["", f"## {_heading(report, len(report.worst))}", ""]
-        lines += _table("question", "found first", "right", "rank", "lead", "chance", "meaning", "words", "subject")
+        lines += _table("question", "found first", "right", "rank", "lead", "why the first was found")
         for miss in report.worst:
-            why = miss.first.why
-            signals = (f"{signal:.2f}" for signal in (miss.first.answers, why.meaning, why.words, why.subject))
             texts = map(_cell, (miss.query, _found(miss), _right(miss)))
-            lines.append(_row(*texts, str(miss.rank or "-"), _lead(miss), *signals))
+            lines.append(_row(*texts, str(miss.rank or "-"), _lead(miss), _cell(why_found(miss.first))))
     if report.problems:
         lines += ["", "## Skipped", "", *(f"- {_cell(problem)}" for problem in report.problems)]
     return "\n".join(lines) + "\n"

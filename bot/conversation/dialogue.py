@@ -30,6 +30,7 @@ from bot.conversation.messages import (
 from bot.conversation.phrases import UNKNOWN_NAME, PhraseBook, plain
 from bot.conversation.playbook import TALK_TO_PERSON, Intent, Playbook, Slot
 from bot.conversation.questions import is_full_question, is_question
+from bot.conversation.quotes import best_sentence
 from bot.conversation.signals import SignalKind, place_named
 from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
 from retriever.passages import Hit
@@ -337,9 +338,17 @@ def _good_hits(matter: Matter) -> tuple[Hit, ...]:
     for hits in (own, matter.hits):
         best = sorted(hits, key=lambda hit: -hit.answers)
         close = tuple(hit for hit in best if hit.answers >= NEARLY_AS_GOOD * best[0].answers)[:MOST_HITS]
-        if close and _any_answers(close) >= matter.passage_needed:
-            return close
+        told = tuple(hit for hit in close if _says_it(matter, hit))
+        if told and _any_answers(told) >= matter.passage_needed:
+            return told
     return ()
+
+
+def _says_it(matter: Matter, hit: Hit) -> bool:
+    """Whether a sentence of the passage holds enough of the question's own words, where that is asked for."""
+    needed = 0.0 if PhraseBook.reads(matter.text) or matter.shows("follow_up") else matter.thresholds.sentence
+    sure = hit.answers >= matter.nearly_certain
+    return not needed or sure or best_sentence(matter.text, hit.passage, matter.hits) >= needed
 
 
 def _any_answers(hits: Sequence[Hit]) -> float:

@@ -187,6 +187,9 @@ class Thresholds:
     """Nor are any when the out-of-scope score is above this; articles know more than intents do."""
     phrase: float = 0.55
     """`intent` for the languages that the encoder cannot read: the phrase book's confidence needed to act."""
+    sentence: float = 0.0
+    """The share of the question's words that a sentence must hold, title and heading counted, for its passage to be
+    quoted, unless that is nearly certain to answer; 0 asks for none."""
     passage_by_words: float = 0.3
     """`passage` for those languages, where a passage is found by its words alone."""
 

@@ -99,6 +99,17 @@ def choose_quotes(
     return (first,)
 
 
+def best_sentence(question: str, passage: Passage, hits: Sequence[Hit]) -> float:
+    """The largest share of the question's word weight, 0 to 1, that one sentence of `passage` holds, read under its
+    title and headings. Words that none of the `hits` holds weigh as much as the rarest."""
+    known = _weights(question, "", hits)
+    rarest = max(known.values(), default=1.0)
+    weights = {word: known.get(word, rarest) for word in content_words(question)}
+    above = f"{passage.title} {' '.join(passage.heading)} {passage.question}"
+    pieces = [passage.text[span.start : span.end] for span in sentences(passage.text)]
+    return max((_share(f"{above} {piece}", weights) for piece in pieces), default=_share(above, weights))
+
+
 def _weights(question: str, context: str, hits: Sequence[Hit]) -> dict[str, float]:
     """Inverse sentence frequency of the question's words that occur at all.
 

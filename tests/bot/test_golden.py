@@ -23,7 +23,7 @@ from bot.conversation.messages import (
     Understanding,
     Versions,
 )
-from bot.golden import GoldenRow, ask_all, choose_thresholds, judge, past_turns, read_golden, score
+from bot.golden import GoldenRow, Score, as_good, ask_all, choose_thresholds, judge, past_turns, read_golden, score
 from retriever.passages import Hit, Passage, Why
 
 ROW = GoldenRow("q1", "where is my refund", (), "en", True, ("refund_status",), ("refunds.md",))
@@ -123,6 +123,25 @@ def test_thresholds_answer_as_much_as_the_dial_allows() -> None:
 
 
 @dataclass(frozen=True)
+class SentenceInText:
+    """Answers when the number in the text, the share that its best sentence has, is enough; below .4 it is wrong."""
+
+    thresholds: Thresholds
+
+    def respond(self, message: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
+        share = float(message.text)
+        said = grounded("refunds.md" if share >= 0.4 else "other.md")
+        yield replace(said if share >= self.thresholds.sentence else silent(), message=message)
+
+
+def test_the_sentence_has_a_threshold_of_its_own_where_questions_show_that_it_pays() -> None:
+    helps, _ = choose_thresholds(SentenceInText, rows([0.9] * 9 + [0.35] * 4, []), 0.05)
+    assert helps.sentence == 0.5
+    costs, _ = choose_thresholds(SentenceInText, rows([0.9] * 9 + [0.45] * 4, []), 0.05)
+    assert costs.sentence == 0, "as on the sample company: what is right in other words would be lost"
+
+
+@dataclass(frozen=True)
 class ScopeInText:
     """Answers a question when its out-of-scope score, the last word of its text, is low enough."""
 
@@ -139,6 +158,15 @@ def test_of_scopes_that_gain_alike_the_strictest_is_taken(doubtful: int, scope: 
     questions = rows([0.04] * 50 + [0.12] * doubtful + [0.99] * 20, [0.95] * 60)
     chosen, _ = choose_thresholds(ScopeInText, questions, 0.05)
     assert (chosen.foreign, chosen.out_of_scope) == (scope, scope)
+
+
+def test_another_way_is_as_good_within_a_standard_error_and_never_over_the_dial() -> None:
+    """80 of 100 right: gains of 1 and 0 with a variance of .16, a standard error of 4."""
+    now = Score(answerable=100, right=80, wrong=0, abstained=20, unanswerable=60, leaked=1)
+    for right, good in ((80, True), (90, True), (77, True), (76, True), (75, False)):
+        assert as_good(replace(now, right=right, abstained=100 - right), now, 0.05) is good
+    leaking = replace(now, right=100, abstained=0, leaked=10)
+    assert not as_good(leaking, now, 0.05) and as_good(now, leaking, 0.05)
 
 
 def test_too_few_unanswerable_questions_cannot_prove_the_dial_and_leak_nothing() -> None:

@@ -145,8 +145,8 @@ class Shelf:
     version: str = "index-3"
     asked: tuple[object, ...] = ()
 
-    def search(self, query: Query, vectors: object, k: int) -> list[Hit]:
-        self.asked = (query, vectors, k)
+    def search(self, query: Query, vectors: object, k: int, known: float | None = None) -> list[Hit]:
+        self.asked = (query, vectors, k, known)
         return [Hit(Passage("p", "s", "t", (), "x", 0, 1), 1.0, 0.5, Why(0.1, 0.2, 0.3))]
 
 
@@ -154,11 +154,11 @@ def test_a_search_uses_the_readings_vectors_and_does_without() -> None:
     shelf = Shelf()
     searcher = KnowledgeSearcher(shelf)  # type: ignore[arg-type]
     vectors = (np.zeros((1, 4)), np.zeros((1, 4)))
-    hits = searcher.search(Query("q"), Reading((), 0.0, vectors), 5)
+    hits = searcher.search(Query("q"), Reading((), 0.25, vectors), 5)
     assert isinstance(hits, tuple) and hits[0].passage.id == "p" and searcher.version == "index-3"
-    assert shelf.asked == (Query("q"), vectors, 5)
+    assert shelf.asked == (Query("q"), vectors, 5, 0.75)
     searcher.search(Query("q"), None, 5)
-    assert shelf.asked == (Query("q"), None, 5)
+    assert shelf.asked == (Query("q"), None, 5, None)
 
 
 def test_what_is_absent_says_why() -> None:

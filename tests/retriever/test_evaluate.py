@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retriever.encoders import FrozenEncoder
@@ -149,7 +150,7 @@ def test_the_chance_judged_is_that_of_the_best_hit(knowledge: Path, tmp_path: Pa
     rows += [{"query": text, "relevant": []} for text in ("zebra", "okapi")]
     queries = write(tmp_path / "q.jsonl", rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("retriever.search.AnswerScore.chances", lambda score, table: 1 - table[:, 1])
+        patch.setattr("retriever.search.built_in", lambda hits: 1 - np.array([hit.why.words for hit in hits]))
         assert evaluate_retrieval(knowledge, queries, HashingEncoder()).auroc == 0
 
 

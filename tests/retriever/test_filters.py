@@ -11,7 +11,7 @@ from retriever.exact_index import ExactIndex
 from retriever.filters import Filters
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Filter, Passage, Query
-from retriever.search import AnswerScore, Indexes, search
+from retriever.search import Indexes, search
 from retriever.split import embedded_text
 from tests.retriever.hashing import HashingEncoder
 
@@ -29,10 +29,7 @@ def indexes(folder: Path, passages: list[Passage]) -> Indexes:
 
 def found(where: Indexes, text: str, only: Filter, k: int = 5) -> list[str]:
     query = Query(text)
-    return [
-        hit.passage.id
-        for hit in search(query, ENCODER.encode_queries([query]), where, k, score=AnswerScore(), only=only)
-    ]
+    return [hit.passage.id for hit in search(query, ENCODER.encode_queries([query]), where, k, only=only)]
 
 
 CROWD = [

@@ -12,7 +12,7 @@ from retriever.exact_index import ExactIndex
 from retriever.keyword_index import KeywordIndex
 from retriever.passages import Line, Passage, Query, RetrieverError
 from retriever.rerank import CrossEncoder
-from retriever.search import JUDGED, RERANKED, AnswerScore, Indexes, search
+from retriever.search import JUDGED, RERANKED, Indexes, search
 from retriever.split import embedded_text
 from tests.retriever.hashing import HashingEncoder
 
@@ -106,11 +106,14 @@ def test_its_favourite_among_the_best_comes_first_and_the_hit_says_so(tmp_path: 
     where = Indexes.of(tuple(passages), ExactIndex(ENCODER.encode(texts)), KeywordIndex.build(tmp_path / "k", texts))
     query = Query("refund of the deposit")
     vectors = ENCODER.encode_queries([query])
-    plain = search(query, vectors, where, 30, score=AnswerScore())
+    plain = search(query, vectors, where, 30)
     likes = Likes(plain[RERANKED - 1].passage.id)
-    judged = search(query, vectors, where, 30, score=AnswerScore(), reranker=likes)
+    judged = search(query, vectors, where, 30, reranker=likes)
     assert likes.seen == [RERANKED]
     assert judged[0].passage.id == likes.favourite and judged[0].why.judged == 1.0
     assert judged[0].score == pytest.approx(plain[RERANKED - 1].score + JUDGED)
     assert [hit.passage.id for hit in judged[1:]] == [h.passage.id for h in plain if h.passage.id != likes.favourite]
     assert plain[0].why.judged == 0.0
+    assert dict(judged[0].why.points) == pytest.approx({**dict(plain[RERANKED - 1].why.points), "reranker": JUDGED})
+    assert [hit.why.moved for hit in judged] == [RERANKED - 1, *[-1] * (RERANKED - 1), *[0] * (30 - RERANKED)]
+    assert {hit.why.moved for hit in plain} == {0}

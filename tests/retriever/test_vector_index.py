@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from retriever import exact_index, ivf_index, vector_index
-from retriever.exact_index import ExactIndex
-from retriever.gpu_index import on_gpu
+from retriever.exact_index import ExactIndex, Rows
+from retriever.gpu_index import GpuIndex, on_gpu
 from retriever.ivf_index import IvfIndex
 from retriever.passages import RetrieverError, Vectors
 from retriever.vector_index import VectorIndex, index_of, load_index
@@ -211,6 +211,50 @@ def test_without_a_card_the_index_stays_where_it_is() -> None:
         pytest.skip("this machine has a graphics card")
     index = ExactIndex(_unit(5))
     assert on_gpu(index) is index
+
+
+class Card:
+    """A copy of the rows on a card whose memory others use too: when it is full, FAISS raises."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors, self.full, self.asked = vectors, False, 0
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Rows]:
+        self.asked += 1
+        if self.full:
+            raise RuntimeError(
+                "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(const AllocRequest&) at "
+                "StandardGpuResources.cpp:530: Error: 'err == cudaSuccess' failed: StandardGpuResources: alloc fail "
+                "type TemporaryMemoryOverflow dev 0 space Device stream 0x1 size 6442450944 bytes (cudaMalloc error "
+                "out of memory [2])\nfrom the card"
+            )
+        products = queries @ self.vectors.T
+        rows = np.argsort(-products, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(products, rows, axis=1), rows
+
+
+def test_a_search_that_does_not_fit_the_card_is_answered_by_the_processor_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stored, queries = _unit(500), _unit(20, seed=1)
+    exact, card = ExactIndex(stored), Card(stored)
+    moved = GpuIndex(exact, card)
+    for full in (False, True, True, False):
+        card.full = full
+        ours, theirs = moved.search(queries, 5), exact.search(queries, 5)
+        np.testing.assert_array_equal(ours[1], theirs[1])
+        np.testing.assert_allclose(ours[0], theirs[0], atol=1e-6)
+    assert card.asked == 4, "it is asked again: the memory may have been another's for a moment"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    said = caplog.records[0].getMessage()
+    assert "the processor" in said and "out of memory" in said and "\n" not in said
+    assert (moved.search(queries, 5, np.arange(40))[1] < 40).all() and card.asked == 4
+
+
+def test_a_search_that_is_wrong_is_not_taken_for_a_full_card() -> None:
+    moved = GpuIndex(ExactIndex(_unit(50)), Card(_unit(50)))
+    with pytest.raises(ValueError, match="matmul"):
+        moved.search(_unit(1, dimension=7), 5)
 
 
 @pytest.mark.gpu

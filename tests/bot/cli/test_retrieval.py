@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bot.cli.output import why_found
 from bot.readers import TrainedQuestions
+from retriever.answer_score import AnswerScore
 from retriever.evaluate import evaluate_documents
-from retriever.passages import Document, Query, Section
+from retriever.passages import Document, Hit, Passage, Query, Section, Why
 from retriever.questions import Question
 from tests.bot.cli.conftest import Run
 from tests.retriever.hashing import HashingEncoder
@@ -58,8 +61,23 @@ def test_a_person_reads_figures_groups_and_ten_misses(frontdesk: Run, files: tup
     assert "2 questions that nothing answers: AUROC " in out
     assert "and 1 smaller groups" in out
     assert "Right document not first: 11 of 12 questions; the worst 10" in out
-    assert out.count(" found ") == out.count(" right ") == 10
+    assert out.count(" found ") == out.count(" right ") == out.count(" score ") == 10
     assert max(map(len, out.splitlines())) < 200
+
+
+def test_why_a_passage_was_found_is_one_line_with_all_that_counted() -> None:
+    passage = Passage("id", "a.md", "A", (), "text", 0, 4)
+    why = Why(0.64, 0.5, 0.25, codes=("sr17",), moved=3, points=(("meaning", 0.64), ("codes", 0.4), ("window", -0.04)))
+    assert why_found(Hit(passage, 1.0, 0.83, why)) == (
+        "answers 0.83, score 1.00 = meaning 0.64 + codes 0.40 - window 0.04; meaning 0.64, words 0.50, subject 0.25; "
+        "holds sr17; moved up 3 by the reranker"
+    )
+    judged = why_found(Hit(passage, 1.0, 0.4, replace(why, anything=0.5)))
+    assert judged.startswith("anything answers 0.50, this 0.40, score 1.00 = meaning 0.64 + ")
+    # A record of last year does not say what the score was made of.
+    assert why_found(Hit(passage, 1.0, 0.83, Why(0.64, 0.5, 0.25))) == (
+        "answers 0.83, score 1.00; meaning 0.64, words 0.50, subject 0.25"
+    )
 
 
 def test_nothing_missed_and_nothing_foreign_says_nothing_of_them(
@@ -124,3 +142,8 @@ def test_questions_are_read_by_the_version_and_passages_by_the_frozen_encoder() 
     assert evaluate_documents(documents, asked, trained, known=trained.known).auroc == 1.0
     lying = evaluate_documents(documents, asked, trained, known=lambda query: 1 - trained.known(query))
     assert lying.auroc == 0.0, "it is the version that tells them apart, not the passages"
+
+    # A score that was fitted for the version speaks for it: this one trusts words alone, and zebras hold none.
+    fitted = AnswerScore((0.0, 0.0, 9.0, 0.0, 0.0, 0.0), -4.0)
+    doubting = lambda query: 1 - trained.known(query)  # noqa: E731
+    assert evaluate_documents(documents, asked, trained, known=doubting, score=fitted).auroc == 1.0

@@ -55,6 +55,24 @@ def test_a_confident_intent_is_approved() -> None:
     assert decide(matter("cancel it", "cancel_order")) == Approved("cancel_order")
 
 
+def test_a_passage_without_a_sentence_on_the_question_is_not_quoted_where_that_is_asked_for() -> None:
+    plain, other = (
+        hit("Bulbs are E14.", 0.6, source="care/bulbs.md"),
+        hit("Our shop is by the sea.", 0.6, source="us.md"),
+    )
+
+    def told(question: str, sentence: float, *hits: Hit) -> Decision:
+        asked = matter(question, hits=hits)
+        return decide(replace(asked, thresholds=replace(asked.thresholds, sentence=sentence)))
+
+    assert told("which bulbs?", 0.0, plain, other) == Grounded((plain, other)), "the control"
+    assert told("which bulbs?", 0.5, plain, other) == Grounded((plain,))
+    assert told("which bulbs?", 0.5, other) == NotKnown()
+    sure = hit("Our shop is by the sea.", 0.8, source="us.md")
+    assert told("which bulbs?", 0.5, sure) == Grounded((sure,)), "nearly certain without a shared word"
+    assert told("and what about bulbs?", 0.5, other) == Grounded((other,)), "half of what is asked was said before"
+
+
 def test_an_intent_that_the_playbook_no_longer_has_is_not_acted_on() -> None:
     assert decide(matter("fly me", "flights")) == NotKnown()
 

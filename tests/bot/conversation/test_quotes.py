@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.conversation.quotes import MOST_SENTENCES, choose_quotes
+from bot.conversation.quotes import MOST_SENTENCES, best_sentence, choose_quotes
 from tests.bot.conversation.fakes import hit
 
 LONG = (
@@ -38,6 +38,20 @@ def test_the_paragraph_that_answers_is_quoted_whole() -> None:
 def test_of_a_long_paragraph_the_sentences_that_answer() -> None:
     assert quoted("can I use water on a paper shade", LONG) == "Never use water on paper shades."
     assert quoted("polish metal with oil", LONG).startswith("Metal may be polished with a little oil")
+
+
+def test_the_best_sentence_is_the_one_with_most_of_the_question() -> None:
+    found = [hit("The red cable is two metres long. Green ones are short.", heading=("Care",)), hit("Lamps.")]
+
+    def share(question: str) -> float:
+        return best_sentence(question, found[0].passage, found)
+
+    assert share("red cable") == 1
+    # "red" and "green" are in one sentence of three each, so they weigh the same; no sentence holds both.
+    assert share("red or green?") == pytest.approx(0.5)
+    assert share("care of a red cable") == 1, "the heading counts"
+    assert share("red zeppelin") == pytest.approx(0.5), "what nobody holds weighs as much as the rarest"
+    assert share("zeppelin") == share("is it?") == 0
 
 
 def test_a_gap_is_shown() -> None:

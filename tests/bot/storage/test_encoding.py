@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from bot import FrontdeskError
 from bot.conversation.messages import Approved, Decision, NotKnown, Part, SmallTalk, Thresholds, Turn
 from bot.storage.encoding import FORMAT, check_format, from_json, to_json
+from retriever.passages import Why
 from tests.bot.storage.sample import any_turn, message, turn_for
 
 FORMAT_1 = (
@@ -44,6 +45,13 @@ def test_json_of_format_1_is_still_read_and_written() -> None:
     assert FORMAT == 1
     before_tone = FORMAT_1.replace(',"sentiment":"","urgent":false', "")
     assert before_tone != FORMAT_1 and from_json(tuple[Part, ...], before_tone) == parts
+
+
+def test_why_a_passage_was_found_reads_as_it_was_told_before_and_as_it_is_now() -> None:
+    old = '{"meaning":0.5,"words":0.25,"subject":1.0,"margin":0.0,"precedent":0.0,"judged":0.0}'
+    assert from_json(Why, old) == Why(0.5, 0.25, 1.0)
+    now = Why(0.5, 0.25, 1.0, 0.1, 0.2, 0.3, 0.4, 0.6, ("sr17",), -2, (("meaning", 0.5), ("reranker", -0.125)))
+    assert from_json(Why, to_json(Why, now)) == now
 
 
 def test_a_field_added_with_a_default_reads_old_rows() -> None:
