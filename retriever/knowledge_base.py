@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from retriever.disk import disk_errors
+from retriever.embedded import embed, forget
 from retriever.gpu_index import on_gpu
 from retriever.keyword_index import KeywordIndex, term_lines
 from retriever.knowledge import Knowledge, PassageEncoder, Progress
@@ -129,8 +130,8 @@ class KnowledgeBase:
 
         Earlier content is replaced: what is gone from a folder or a site is gone from the knowledge, and so is what was
         read from one of `paths` that is not there any more. Files that cannot be read are skipped and reported; a file
-        named in `paths` itself is refused instead. Nothing changes on disk until everything was read and embedded.
-        Raises RetrieverError, and then the old version is still live.
+        named in `paths` itself is refused instead. No version changes until everything was read and embedded; what was
+        embedded before a kill is not embedded again. Raises RetrieverError, and then the old version is still live.
         """
         chosen = [Path(path).expanduser().resolve() for path in paths]
         with self._store.locked():
@@ -161,11 +162,12 @@ class KnowledgeBase:
             passages = tuple(chain.from_iterable(_cut(item.document, base) for item in items))
             texts = [embedded_text(passage) for passage in passages]
             missing = list(dict.fromkeys(text for text in texts if text not in vector_of))
-            made = self._encoder.encode(missing, progress)
-            vector_of = {**vector_of, **dict(zip(missing, made, strict=True))}
+            vectors, made = embed(missing, self._encoder, self._store.folder, progress)
+            vector_of = {**vector_of, **dict(zip(missing, vectors, strict=True))}
             with disk_errors(self._store.folder):
                 version = self._write(items, passages, texts, vector_of, base, [*skipped, *_of_files(bad, kept)])
-            return IngestReport(*counts, tuple(skipped), version, len(missing))
+            forget(self._store.folder)
+            return IngestReport(*counts, tuple(skipped), version, made)
 
     def versions(self) -> list[Version]:
         """What is on disk, newest first."""
