@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +18,7 @@ from retriever.fetch import Answer, Fetcher, Place
 from retriever.links import DEEPEST_PATH, is_trap, locations, normal, said_by
 from retriever.mirror import Mirror
 from retriever.passages import RetrieverError
+from tests.conftest import ROOT
 from tests.retriever.site import Asked, Website, page, status, website
 
 
@@ -355,6 +359,40 @@ def test_what_no_parser_expects_is_a_reason_and_not_the_end(tmp_path: Path) -> N
     ) as site:
         found = read(site, tmp_path)
         assert {"/", "/base", "/good", "/wait", "/letter"} <= set(paths(found, site)), reasons(found, site)
+
+
+def test_an_encoding_of_python_alone_is_not_decoded(tmp_path: Path) -> None:
+    """Ten megabytes of punycode would take days; a megabyte of it takes a minute."""
+    body = b"<p>Help</p><!-- " + b"b" * 200 + b"-" + b"9a" * 300_000
+    with website({"/": status(200, {"Content-Type": "text/html; charset=punycode"}, body)}) as site:
+        began = time.process_time()
+        assert paths(read(site, tmp_path), site) == ["/"]
+        assert time.process_time() - began < 5
+
+
+CRAWL = """
+import sys
+from pathlib import Path
+from retriever.crawler import Limits, crawl
+from retriever.fetch import Fetcher
+from tests.retriever.site import page, website
+robots = "User-agent: *\\nDisallow: /private\\nSitemap: /map.xml\\n"
+listed = b"<urlset><url><loc>/listed</loc></url></urlset>"
+pages = {"/": page("Home", "/b", "/private"), "/b": page("B"), "/listed": page("Listed"), "/robots.txt": robots}
+with website({**pages, "/map.xml": listed}) as site:
+    found = crawl(site.url(), Path(sys.argv[1]), Fetcher([site.authority]).get, Limits(delay=0))
+print(*(url.removeprefix(site.url()) or "/" for url, _ in found.pages), len(found.skipped))
+print([name for name in ("lxml", "protego", "defusedxml", "markdown_it") if name in sys.modules])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_site_says_is_parsed_in_the_child(tmp_path: Path) -> None:
+    """The process that crawls has not even loaded a parser."""
+    done = subprocess.run(
+        [sys.executable, "-c", CRAWL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["/ b listed 1", "[]"], done.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------- site maps

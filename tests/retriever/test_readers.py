@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import os
+import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ from retriever.readers.child import Child
 from retriever.readers.languages import language_of
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Outline, visible
-from retriever.readers.parsers import Kind, Parsed
-from retriever.readers.rows import read_csv
+from retriever.readers.parsers import Kind
+from retriever.readers.rows import Problem, read_csv
 from tests.conftest import ROOT
 
 
@@ -290,12 +291,11 @@ class Writing(Child):
         super().__init__()
         self.left = times
 
-    def parse(self, path: Path, kind: Kind) -> Parsed:
-        found = super().parse(path, kind)
+    def parse(self, path: Path, kind: Kind, source: str) -> Iterator[Document | Problem]:
+        yield from super().parse(path, kind, source)
         if self.left:
             self.left -= 1
             path.write_text(f"# A\n\nEdition {self.left}.\n")
-        return found
 
 
 @pytest.mark.parametrize(("times", "expected"), [(0, "Edition 9."), (1, "Edition 0."), (2, "Edition 0."), (9, "")])
@@ -309,6 +309,54 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(times: int, expec
     assert isinstance(found, FileRead)
     assert found.documents[0].text == f"A\n\n{expected}"
     assert found.digest == hashlib.sha256((tmp_path / "a.md").read_bytes()).hexdigest()
+
+
+def test_rows_in_the_encodings_of_spreadsheets_are_read(tmp_path: Path) -> None:
+    rows = 'question\tanswer\r\nGrüße?\t"Ja,\r\nimmer"\r\n'
+    (tmp_path / "wide.tsv").write_bytes(rows.encode("utf-16"))
+    (tmp_path / "old.csv").write_bytes(b"question,answer\rOpen?,Yes.\rShut?,No.\r")
+    (tmp_path / "torn.csv").write_bytes(b"\xff\xfeq")
+    (tmp_path / "latin.csv").write_bytes("question,answer\nOffen?,Ja.\nKäse?,Ja.\n".encode("latin-1"))
+    (tmp_path / "binary.csv").write_bytes(b"question,answer\nOpen?,Y\0s.\n")
+    (tmp_path / "long.csv").write_text("question,answer\nOpen?," + "x" * 1_000_001 + "\n")
+    documents, reasons = read(tmp_path)
+    assert {source: one.text for source, one in documents.items()} == {
+        "wide.tsv#2": "Ja,\nimmer", "old.csv#2": "Yes.", "old.csv#3": "No."
+    }  # fmt: skip
+    assert {name: reason.split(";")[0] for name, reason in reasons.items()} == {
+        "torn.csv": "not the UTF-16 that its mark says",
+        "latin.csv": "line 3 is not UTF-8",
+        "binary.csv": "binary, not .csv",
+        "long.csv": "line 2 has more than 1,000,000 bytes",
+    }
+
+
+def test_every_format_is_parsed_in_the_child(tmp_path: Path) -> None:
+    """What reads a folder loads no parser: that is for the process with limits."""
+    (tmp_path / "a.html").write_text("<h1>A</h1><p>Text.</p>")
+    (tmp_path / "b.md").write_text("# B\n\nText.\n")
+    (tmp_path / "c.csv").write_text("question,answer\nOpen?,Yes.\n")
+    (tmp_path / "d.jsonl").write_text('{"id": "x", "answer": "Yes."}\n')
+    (tmp_path / "e.txt").write_text("Text.")
+
+    class Recording(Child):
+        kinds: Sequence[str] = ()
+
+        def parse(self, path: Path, kind: Kind, source: str) -> Iterator[Document | Problem]:
+            self.kinds = [*self.kinds, kind]
+            return super().parse(path, kind, source)
+
+    with Recording() as child:
+        found = list(read_path(tmp_path, tmp_path, {}, child))
+    assert [one.file[-1] for one in found if isinstance(one, FileRead)] == ["l", "d", "v", "l", "t"]
+    assert child.kinds == ["html", "markdown", "csv", "jsonl", "text"]
+
+
+def test_a_long_run_of_joiners_costs_no_more_than_its_length() -> None:
+    run = "\u200d" * 300_000
+    began = time.process_time()
+    assert visible(f"é{run}é") == f"é{run}é" and visible(f"é{run}a") == "éa" and visible(f"a{run}é") == "aé"
+    assert time.process_time() - began < 5, "was an hour"
 
 
 def test_a_file_may_have_any_name(tmp_path: Path) -> None:
@@ -487,5 +535,6 @@ def test_one_file_named_itself_is_an_error_from_the_reader(tmp_path: Path) -> No
     (tmp_path / "a.csv").write_text("nothing\n")
     (found,) = read_all(tmp_path / "a.csv", tmp_path)
     assert isinstance(found, tuple)
-    with pytest.raises(RetrieverError):
-        list(read_csv("", "a.csv"))
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(RetrieverError, match="empty"):
+        list(read_csv(tmp_path / "a.csv", "a.csv"))
