@@ -51,6 +51,8 @@ class Limits:
     pages: int = 2_000
     depth: int = 10
     """Links from the start."""
+    bytes: int = 500_000_000
+    """Of all answers, and of the pages that are kept as they were."""
     seconds: float = 3_600
     delay: float = 0.5
     """Between two requests, or longer when robots.txt asks for it."""
@@ -113,7 +115,7 @@ class _Crawl:
         self._bodies: dict[str, str] = {}
         self._met: set[str] = set()
         self._skipped: dict[str, str] = {}
-        self._fetched = self._kept = self._gone = 0
+        self._fetched = self._kept = self._gone = self._bytes = 0
         self._robots: bytes | None = None
         self._delay = limits.delay
         self._asked_at = 0.0
@@ -125,19 +127,21 @@ class _Crawl:
             self._add(urls, depth)
         began = self._mirror.begin(started)
         visited = 0
-        while self._waiting and visited < self._limits.pages and self._clock() - started < self._limits.seconds:
+        while self._waiting and not self._reached(visited, started):
             self._visit(*self._waiting.popleft(), began)
             visited += 1
             self._report(visited, min(self._limits.pages, visited + len(self._waiting)))
+        cut_short = (
+            f"stopped after {visited} pages and {self._bytes / 1e6:,.0f} MB, {len(self._waiting)} more pages were "
+            f"waiting; start at a deeper folder or raise {self._reached(visited, started)}"
+        )
         if not self._met:
             self._mirror.finish()
-            reason = self._skipped.get(self._start) or next(iter(self._skipped.values()), "nothing to read there")
+            ended = cut_short if self._waiting else "nothing to read there"
+            reason = self._skipped.get(self._start) or next(iter(self._skipped.values()), ended)
             raise RetrieverError(f"{self._start}: {reason}")
         if self._waiting:
-            self._skipped[self._start] = (
-                f"stopped after {visited} pages, {len(self._waiting)} more were waiting; start at a deeper folder or "
-                "raise crawl.pages or crawl.minutes"
-            )
+            self._skipped[self._start] = cut_short
         else:
             for url in self._mirror.pages.keys() - self._met:
                 self._mirror.drop(url)
@@ -145,6 +149,14 @@ class _Crawl:
         self._mirror.finish()
         pages = tuple((url, self._mirror.body(p)) for url, p in sorted(self._mirror.pages.items()) if p.kept)
         return Crawled(self._start, pages, self._fetched, self._kept, self._gone, tuple(sorted(self._skipped.items())))
+
+    def _reached(self, visited: int, started: float) -> str:
+        """The setting whose limit the crawl has reached; empty while it has reached none."""
+        if visited >= self._limits.pages:
+            return "crawl.pages"
+        if self._bytes >= self._limits.bytes:
+            return "crawl.megabytes"
+        return "crawl.minutes" if self._clock() - started >= self._limits.seconds else ""
 
     # ------------------------------------------------------------------------------------------------- what to read
 
@@ -181,7 +193,7 @@ class _Crawl:
     def _sitemap(self, maps: Iterable[str], strict: bool) -> list[str]:
         waiting, read = deque(url for url in maps if self._same_site(url)), 0
         found: list[str] = []
-        while waiting and read < MOST_SITEMAPS:
+        while waiting and read < MOST_SITEMAPS and self._bytes < self._limits.bytes:
             url, read = waiting.popleft(), read + 1
             try:
                 answer = self._polite(place_of(url), {})
@@ -236,8 +248,7 @@ class _Crawl:
     def _visit(self, url: str, depth: int, began: float) -> None:
         old = self._mirror.page(url)
         if old is not None and old.seen >= began:  # a killed crawl has been here
-            self._kept += 1
-            self._accept(old, depth)
+            self._keep(old, depth)
             return
         try:
             self._fetch(url, depth, old)
@@ -246,8 +257,7 @@ class _Crawl:
             cannot = "cannot be read: it is not written as a page should be; check it in a browser"
             self._skipped[url] = str(error).removeprefix(f"{url}: ") if isinstance(error, RetrieverError) else cannot
             if old is not None:
-                self._kept += 1
-                self._accept(old, depth)
+                self._keep(old, depth)
 
     def _fetch(self, url: str, depth: int, old: Page | None) -> None:
         since = {} if old is None else {"If-None-Match": old.etag, "If-Modified-Since": old.modified}
@@ -257,8 +267,7 @@ class _Crawl:
             return
         if answer.status == 304 and old is not None:
             self._mirror.met(old, self._clock())
-            self._kept += 1
-            self._accept(old, depth)
+            self._keep(old, depth)
             return
         if answer.status != 200:
             raise RetrieverError(f"{url}: answers {answer.status}; check it in a browser")
@@ -290,6 +299,12 @@ class _Crawl:
         self._fetched += changed
         self._kept += not changed
         self._mirror.keep(page, body)
+        self._accept(page, depth)
+
+    def _keep(self, page: Page, depth: int) -> None:
+        """The page as it was."""
+        self._kept += 1
+        self._bytes += self._mirror.body(page).stat().st_size
         self._accept(page, depth)
 
     def _accept(self, page: Page, depth: int) -> None:
@@ -343,6 +358,7 @@ class _Crawl:
                 if trial + 1 == TRIES:
                     raise
                 continue
+            self._bytes += len(answer.body)
             if answer.status not in (429, 500, 502, 503, 504) or trial + 1 == TRIES:
                 return answer
             self._sleep(_asked_wait(answer.headers.get("retry-after", ""), self._clock(), 2.0**trial))

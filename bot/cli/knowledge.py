@@ -85,7 +85,7 @@ def _crawled(start: str, settings: Settings) -> Site:
     from retriever.readers import Site
 
     rules = settings.crawl
-    limits = Limits(rules.pages, seconds=60 * rules.minutes, delay=rules.delay)
+    limits = Limits(rules.pages, bytes=1_000_000 * rules.megabytes, seconds=60 * rules.minutes, delay=rules.delay)
     folder = folder_of(start, settings.home_folder.crawl)
     found = crawl(start, folder, Fetcher(rules.private).get, limits, Progress("reading"))
     for url, reason in found.skipped:

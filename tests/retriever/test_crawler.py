@@ -277,6 +277,34 @@ def test_a_crawl_that_was_cut_short_forgets_nothing(tmp_path: Path) -> None:
         assert len(read(site, tmp_path, "/help/", Clock(3e6), delay=10, seconds=25).pages) == 4
 
 
+def test_a_crawl_ends_at_its_size_whatever_it_is_made_of(tmp_path: Path) -> None:
+    """Pages that are new, that are as they were, that are none, and site maps: all of it counts."""
+    big = "x" * 10_000
+    pages = {f"/{n}": page(f"Page {n}") + f"<!-- {big} -->" for n in range(9)}
+    with website({"/": page("Home", *pages), **pages}) as site:
+        found = read(site, tmp_path, bytes=35_000)
+        assert len(found.pages) == 5, "the home page and four of 10 kB: the last one crosses the line"
+        assert reasons(found, site) == {
+            "/": "stopped after 5 pages and 0 MB, 5 more pages were waiting; start at a deeper folder or raise "
+            "crawl.megabytes"
+        }
+        site.asked.clear()
+        again = read(site, tmp_path, clock=Clock(2e6), bytes=35_000)
+        assert (again.kept, again.fetched, len(site.asked)) == (5, 0, 6), "the folder does not grow from crawl to crawl"
+        whole = read(site, tmp_path, clock=Clock(3e6))
+        assert len(whole.pages) == 10 and whole.skipped == ()
+        site.pages |= {f"/{n}": status(200, {"Content-Type": "image/png"}, big.encode()) for n in range(9)}
+        site.asked.clear()
+        pictures = read(site, tmp_path / "pictures", bytes=35_000)
+        assert len(site.asked) == 2 + 4 and "crawl.megabytes" in reasons(pictures, site)["/"]
+        site.pages["/robots.txt"] = "".join(f"Sitemap: /{n}.xml\n" for n in range(9))
+        site.pages |= {f"/{n}.xml": b"<urlset>" + b" " * 10_000 + b"</urlset>" for n in range(9)}
+        site.asked.clear()
+        with pytest.raises(RetrieverError, match=r"stopped after 0 pages.*raise crawl\.megabytes"):
+            read(site, tmp_path / "maps", bytes=35_000)
+        assert len(site.asked) == 1 + 4
+
+
 def test_the_same_page_under_two_urls_is_one(tmp_path: Path) -> None:
     with website(
         {
