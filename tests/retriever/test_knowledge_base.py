@@ -63,6 +63,27 @@ def test_a_second_ingest_of_the_same_folder_changes_nothing(base: KnowledgeBase,
     assert (again.version, again.embedded) == (first.version, 0)
 
 
+def test_each_step_of_an_ingest_is_told(base: KnowledgeBase, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def report(step: str, done: int, total: int) -> None:
+        told.append((step, done, total))
+
+    monkeypatch.setattr("retriever.knowledge_base.MANY", 6)
+    base.ingest([folder], report)
+    reading = [("reading files", number, 0) for number in (1, 2, 3, 4)] + [("reading files", 4, 4)]
+    embedding = [("embedding", number, 6) for number in range(1, 7)]
+    steps = ("building the vector index", "building the keyword index", "checking what was written")
+    assert told == [*reading, *embedding, *((step, done, 6) for step in steps for done in (0, 6))]
+    told.clear()
+    base.ingest([folder], report)
+    assert told == reading, "nothing else is done"
+    (folder / "zh" / "退货.md").unlink()
+    told.clear()
+    base.ingest([folder], report)
+    assert {step for step, _, _ in told} == {"reading files"}, "an index of few is built in no time"
+
+
 def test_a_site_stands_beside_a_folder_and_is_cited_by_its_urls(tmp_path: Path, folder: Path) -> None:
     encoder = HashingEncoder()
     base = KnowledgeBase(tmp_path / "knowledge", encoder)
