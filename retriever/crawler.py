@@ -252,10 +252,8 @@ class _Crawl:
             return
         try:
             self._fetch(url, depth, old)
-        except (RetrieverError, ValueError) as error:
-            # Pages hold everything, also what no parser of URLs, dates or letters expects.
-            cannot = "cannot be read: it is not written as a page should be; check it in a browser"
-            self._skipped[url] = str(error).removeprefix(f"{url}: ") if isinstance(error, RetrieverError) else cannot
+        except RetrieverError as error:  # anything else is a fault of ours and no reason to skip a page
+            self._skipped[url] = str(error).removeprefix(f"{url}: ")
             if old is not None:
                 self._keep(old, depth)
 
@@ -373,7 +371,7 @@ def _asked_wait(said: str, now: float, otherwise: float) -> float:
         try:
             date = parsedate_to_datetime(said)
             wait = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             wait = otherwise
     return min(LONGEST_WAIT, max(0.0, wait))
 

@@ -63,7 +63,7 @@ def place_of(url: str) -> Place:
     shown = ascii(url[:100])
     if len(url) > LONGEST_URL:
         raise RetrieverError(f"{shown}...: a URL of {len(url):,} characters; at most {LONGEST_URL:,} are followed")
-    if any(c <= " " or c == "\x7f" or c in '\\"<>^`{|}' for c in url):
+    if any(c <= " " or c == "\x7f" or c in '\\"<>^`{|}' or "\ud800" <= c <= "\udfff" for c in url):
         raise RetrieverError(f"{shown}: holds a blank, a backslash or another character that no URL has; encode it")
     try:
         parts = urlsplit(url)
@@ -152,7 +152,7 @@ class Fetcher:
             with (
                 httpcore.ConnectionPool(self._trust, network_backend=backend) as pool,
                 pool.stream(
-                    method, url, headers=list(sent.items()), content=content, extensions={"timeout": _timeouts()}
+                    method, url, headers=_as_sent(sent), content=content, extensions={"timeout": _timeouts()}
                 ) as answer,
             ):
                 fields = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in answer.headers}
@@ -184,6 +184,11 @@ def _resolve(host: str, port: int) -> list[str]:
     # An address with a zone (fe80::1%eth0) keeps to one interface and is never public.
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(info[4][0]).partition("%")[0] for info in infos]
+
+
+def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """In the letters in which they came: a server's ETag may hold any, and goes back to it."""
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _timeouts() -> dict[str, float]:

@@ -46,13 +46,14 @@ def normal(url: str, base: str = "") -> str:
     """
     try:
         parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
-    except ValueError:
+        queries = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _OF_A_VISIT.fullmatch(k)]
+        path = _SLASHES.sub("/", _SESSION.sub("", parts.path)).replace(" ", "%20") or "/"
+        bare = urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
+        steps = urlsplit(urljoin(bare, path)).path  # without . and ..
+        spelt = urlunsplit((parts.scheme, parts.netloc, steps, urlencode(sorted(queries)), ""))
+    except ValueError:  # brackets that hold no address, half a character
         raise RetrieverError(f"{url[:100]!a}: not a URL") from None
-    queries = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _OF_A_VISIT.fullmatch(k)]
-    path = _SLASHES.sub("/", _SESSION.sub("", parts.path)).replace(" ", "%20") or "/"
-    bare = urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
-    steps = urlsplit(urljoin(bare, path)).path  # without . and ..
-    return place_of(urlunsplit((parts.scheme, parts.netloc, steps, urlencode(sorted(queries)), ""))).url
+    return place_of(spelt).url
 
 
 def normal_ones(urls: Iterable[str], base: str, most: int = MOST_LOCATIONS) -> list[str]:
@@ -137,7 +138,7 @@ def locations(body: bytes, url: str) -> tuple[tuple[str, ...], bool]:
             raise RetrieverError(f"{url}: a site map of more than {MOST_BYTES // 1_000_000} MB; split it")
     try:
         root = fromstring(body)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last of an unknown encoding
         raise RetrieverError(f"{url}: not a site map ({str(error)[:80]}); give a page or a site map") from None
     kind = root.tag.rpartition("}")[2]
     if kind not in ("urlset", "sitemapindex"):

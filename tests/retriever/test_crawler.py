@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from retriever.crawler import MOST_QUERIES, Crawled, Limits, crawl, folder_of
 from retriever.fetch import Answer, Fetcher, Place
@@ -389,6 +391,37 @@ def test_what_no_parser_expects_is_a_reason_and_not_the_end(tmp_path: Path) -> N
         assert {"/", "/base", "/good", "/wait", "/letter"} <= set(paths(found, site)), reasons(found, site)
 
 
+def test_what_servers_write_into_their_headers_is_taken_as_it_is(tmp_path: Path) -> None:
+    tagged: list[str] = []
+
+    def letters(asked: Asked) -> None:
+        tagged.append(asked.headers.get("If-None-Match", ""))
+        asked.reply(304 if tagged[-1] else 200, page("Tagged").encode(), {"ETag": '"gr\xfc\xdfe"'})
+
+    late = "Mon, 01 Jan 2026 00:00:00 +99999999999999999999"
+    with website({"/": page("Home", "/tag", "/late"), "/tag": letters}) as site:
+        for day in (1, 2):
+            site.pages["/late"] = failing(1, page("Late"), 503, {"Retry-After": late})
+            found = read(site, tmp_path, clock=Clock(day * 1e6))
+            assert paths(found, site) == ["/", "/late", "/tag"] and found.skipped == ()
+    assert tagged == ["", '"gr\xfc\xdfe"']
+
+
+def test_a_fault_of_ours_is_no_bad_page(tmp_path: Path) -> None:
+    """The planted fault: a getter that breaks at the second page, as no site makes it."""
+    with website({**HELP}) as site:
+        fetcher = Fetcher([site.authority])
+
+        def get(place: Place, headers: Mapping[str, str]) -> Answer:
+            if place.target == "/help/returns":
+                raise ValueError("not a place")
+            return fetcher.get(place, headers)
+
+        with pytest.raises(ValueError, match="not a place"):
+            crawl(site.url("/help/"), tmp_path, get, Limits(delay=0), sleep=lambda _: None)
+        assert len(read(site, tmp_path, "/help/").pages) == 4, "what was read before is kept, and the rest is read"
+
+
 def test_an_encoding_of_python_alone_is_not_decoded(tmp_path: Path) -> None:
     """Ten megabytes of punycode would take days; a megabyte of it takes a minute."""
     body = b"<p>Help</p><!-- " + b"b" * 200 + b"-" + b"9a" * 300_000
@@ -453,6 +486,7 @@ def test_a_site_map_says_what_to_read(tmp_path: Path) -> None:
     [
         (b"hello", "not a site map"),
         (b"<rss></rss>", "not a site map"),
+        (b'<?xml version="1.0" encoding="klingon"?><urlset/>', "not a site map"),
         (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><urlset>&a;</urlset>', "not a site map"),
         (b'<?xml version="1.0"?><!DOCTYPE x SYSTEM "file:///etc/passwd"><urlset></urlset>', None),
         (b"\x1f\x8bnothing", "damaged site map"),
@@ -484,6 +518,24 @@ def test_a_hostile_site_map_is_a_reason(body: bytes, reason: str | None) -> None
 )
 def test_a_url_has_one_spelling(url: str, one: str) -> None:
     assert normal(url, "https://base.example/") == normal(one) == one
+
+
+LETTERS = st.characters() | st.integers(0xD800, 0xDFFF).map(chr)
+BITS = (
+    "http://", "https://", "//", "[", "]", "%", "?", "&", "=", "#", "@", ":", "..", "/", "\ud800", "é", "x.y", ";sid=",
+    "\x00", "\\", "%zz", "mailto:", "xn--",
+)  # fmt: skip
+
+
+@given(st.text(LETTERS, max_size=40) | st.lists(st.sampled_from(BITS), max_size=9).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_url_or_a_reason(text: str) -> None:
+    for base in ("", "https://example.com/a"):
+        try:
+            one = normal(text, base)
+        except RetrieverError:
+            continue
+        assert one.isascii() and normal(one) == one
 
 
 def test_traps_are_known_by_their_looks() -> None:
