@@ -7,7 +7,7 @@ format is read, how a version gets on disk whole, or how passages are ranked: re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -153,7 +153,9 @@ class KnowledgeBase:
             before: dict[tuple[str, str], list[Document]] = {}
             for item in old:
                 before.setdefault((item.file, item.digest), []).append(item.document)
-            fresh, skipped = _read([path for path in chosen if path.exists()], sites, kept, before, report)
+            named = set(chosen)
+            there = [path for path in dict.fromkeys(chosen) if path.exists() and not _inside(path, named)]
+            fresh, skipped = _read(there, sites, kept, before, report)
             # Files that did not change were not read again, and their bad rows are as bad as they were.
             bad = self._bad_rows(base)
             skipped += _of_files(bad, [i for i in fresh if (i.file, i.digest) in before])
@@ -362,7 +364,7 @@ def _read(
             skipped.append(found)
 
     with Child() as child:
-        for path in dict.fromkeys(paths):
+        for path in paths:
             root = _root(path, kept)
             for found in read_path(path, root, before, child):
                 if path.is_file() and not isinstance(found, FileRead):
@@ -384,6 +386,16 @@ def _of_files(skipped: Iterable[Skipped], items: Iterable[_Stored]) -> list[Skip
     """The rows, `faq.csv:12` and the reason, of files of which other rows are among `items`."""
     files = {item.document.source.partition("#")[0] for item in items}
     return [row for row in skipped if row[0].rpartition(":")[0] in files]
+
+
+def _inside(path: Path, others: Collection[Path]) -> bool:
+    """Whether `path` is read with one of the others: a folder is read with all in it that is not hidden."""
+    for name, folder in zip(reversed(path.parts), path.parents, strict=False):
+        if name.startswith("."):
+            return False
+        if folder in others:
+            return True
+    return False
 
 
 def _within(file: str, path: Path) -> bool:

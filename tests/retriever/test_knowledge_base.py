@@ -174,6 +174,32 @@ def test_folders_are_kept_apart_and_equal_names_do_not_collide(base: KnowledgeBa
     assert base.ingest([folder, other]).unchanged == 6
 
 
+def test_pages_of_two_sites_with_one_name_are_kept_apart(base: KnowledgeBase, tmp_path: Path) -> None:
+    """`http` and `https` of one address are two sites, and a page's name is its URL without that."""
+    sites = []
+    for scheme in ("http", "https"):
+        body = tmp_path / f"{scheme}.html"
+        body.write_text(page(f"Help over {scheme}"))
+        sites.append(Site(f"{scheme}://shop.example/", ((f"{scheme}://shop.example/help", body),)))
+    assert base.ingest([], sites=sites).added == 2
+    found = {document.source: document.url for document in base.load().documents}
+    assert sorted(found.values()) == ["http://shop.example/help", "https://shop.example/help"]
+    assert "shop.example/help" in found and len(found) == 2
+    assert base.ingest([], sites=sites).unchanged == 2
+
+
+def test_a_folder_inside_another_is_read_once(base: KnowledgeBase, folder: Path) -> None:
+    for paths in ([folder, folder / "zh"], [folder / "zh", folder], [folder, folder / "faq.csv", folder]):
+        base.ingest(paths)
+        assert len(base.load().documents) == 5, paths
+        assert base.load().document("zh/退货.md") is not None and base.load().document("faq.csv#q1") is not None
+    hidden = folder / ".wiki"
+    hidden.mkdir()
+    (hidden / "gifts.md").write_text("# Gifts\n\nWe wrap gifts.\n", "utf-8")
+    base.ingest([folder, hidden])
+    assert len(base.load().documents) == 6, "what a folder leaves out is read when it is named"
+
+
 def test_one_file_of_a_known_folder_is_updated_in_place(base: KnowledgeBase, folder: Path) -> None:
     base.ingest([folder])
     (folder / "zh" / "退货.md").write_text("# 退货\n\n六十天内可以退货。\n", "utf-8")
