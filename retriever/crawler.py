@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from retriever.fetch import Answer, Place, place_of
+from retriever.fetch import MOST_BYTES, Answer, Place, TooLarge, place_of
 from retriever.links import MOST_RULES, is_trap, normal, normal_ones
 from retriever.mirror import Mirror, Page
 from retriever.passages import RetrieverError
@@ -352,6 +352,9 @@ class _Crawl:
             self._asked_at = self._clock()
             try:
                 answer = self._get(place, headers)
+            except TooLarge:
+                self._bytes += MOST_BYTES
+                raise
             except RetrieverError:
                 if trial + 1 == TRIES:
                     raise

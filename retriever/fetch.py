@@ -118,6 +118,10 @@ class Answer:
     body: bytes
 
 
+class TooLarge(RetrieverError):
+    """More than `MOST_BYTES` of it came, or it unpacks to more."""
+
+
 class Fetcher:
     """Gets pages. `private` names the `host:port` that may be reached although they are not public, `setting` where
     such names are set."""
@@ -207,7 +211,7 @@ def _body(pieces: Iterable[bytes], headers: Mapping[str, str], place: Place) -> 
             read += len(piece)
             body += inflate.decompress(piece, MOST_BYTES + 1 - len(body)) if inflate is not None else piece
             if max(len(body), read) > MOST_BYTES:
-                raise RetrieverError(f"{place.url}: is larger than {MOST_BYTES / 1e6:.0f} MB; it is not read")
+                raise TooLarge(f"{place.url}: is larger than {MOST_BYTES / 1e6:.0f} MB; it is not read")
         # A stream that ends early would pass for a whole page.
         if inflate is not None and read and not inflate.eof:
             raise RetrieverError(f"{place.url}: ends in the middle; try again later")

@@ -307,6 +307,27 @@ def test_a_crawl_ends_at_its_size_whatever_it_is_made_of(tmp_path: Path) -> None
         assert len(site.asked) == 1 + 4
 
 
+@pytest.mark.slow
+def test_a_page_of_200_megabytes_is_a_reason_asked_for_once_and_counted(tmp_path: Path) -> None:
+    sent = [0]
+
+    def huge(asked: Asked) -> None:
+        asked.send_response(200)
+        asked.send_header("Content-Type", "text/html")
+        asked.end_headers()
+        for _ in range(200):
+            asked.wfile.write(b"<p>more</p>" * 95_325)
+            sent[0] += 1
+
+    with website({"/": page("Home", "/huge", "/b"), "/huge": huge, "/b": page("B")}) as site:
+        found = read(site, tmp_path)
+        assert paths(found, site) == ["/", "/b"] and sent[0] < 30, "megabytes, those on their way included"
+        assert reasons(found, site) == {"/huge": "is larger than 10 MB; it is not read"}
+        assert site.asked.count("/huge") == 1
+        few = read(site, tmp_path / "few", bytes=10_000_000)
+        assert paths(few, site) == ["/"] and "raise crawl.megabytes" in reasons(few, site)["/"]
+
+
 def test_the_same_page_under_two_urls_is_one(tmp_path: Path) -> None:
     with website(
         {
