@@ -49,6 +49,9 @@ class Crawl(BaseModel):
     pages: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=2_000, description="pages of one site that are read at most"
     )
+    megabytes: Annotated[int, Field(ge=1)] = Field(
+        default=500, description="megabytes of one site that are read at most, and kept"
+    )
     minutes: Annotated[float, Field(gt=0)] = Field(default=60, description="time after which reading one site ends")
     delay: Annotated[float, Field(ge=0, le=60)] = Field(
         default=0.5, description="seconds between two requests, if robots.txt asks for no more"

@@ -6,20 +6,22 @@ says of others for `links`, and what is on disk for `mirror`. Knows nothing abou
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from retriever.fetch import AGENT, Answer, Place, place_of
-from retriever.links import is_trap, locations, normal, normal_ones, said_by
+from retriever.fetch import MOST_BYTES, Answer, Place, TooLarge, place_of
+from retriever.links import MOST_RULES, is_trap, normal, normal_ones
 from retriever.mirror import Mirror, Page
 from retriever.passages import RetrieverError
+from retriever.readers.child import Child
 
 MOST_REDIRECTS: Final = 5
 REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -35,7 +37,8 @@ _SUFFIXES: Final = {
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": ".pptx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
 }  # fmt: skip
-
+_OF_PYTHON: Final = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"))
+"""Encodings that no browser knows; ten megabytes of punycode take this process days."""
 
 Get = Callable[[Place, Mapping[str, str]], Answer]
 """How a page is had; `fetch.Fetcher.get` is one."""
@@ -48,6 +51,8 @@ class Limits:
     pages: int = 2_000
     depth: int = 10
     """Links from the start."""
+    bytes: int = 500_000_000
+    """Of all answers, and of the pages that are kept as they were."""
     seconds: float = 3_600
     delay: float = 0.5
     """Between two requests, or longer when robots.txt asks for it."""
@@ -82,8 +87,8 @@ def crawl(
     killed crawl goes on where it stood. Raises RetrieverError when nothing can be had; the mirror is then as before.
     """
     mirror = Mirror(folder)
-    with mirror.locked():
-        return _Crawl(normal(start), mirror, get, limits, report, sleep, clock).run()
+    with mirror.locked(), Child() as child:
+        return _Crawl(normal(start), mirror, child, get, limits, report, sleep, clock).run()
 
 
 class _Crawl:
@@ -93,13 +98,14 @@ class _Crawl:
         self,
         start: str,
         mirror: Mirror,
+        child: Child,
         get: Get,
         limits: Limits,
         report: Callable[[int, int], None],
         sleep: Callable[[float], None],
         clock: Callable[[], float],
     ) -> None:
-        self._start, self._mirror, self._get, self._limits = start, mirror, get, limits
+        self._start, self._mirror, self._child, self._get, self._limits = start, mirror, child, get, limits
         self._report, self._sleep, self._clock = report, sleep, clock
         self._site = place_of(start)
         self._folder = self._site.target.partition("?")[0].rpartition("/")[0] + "/"
@@ -109,33 +115,33 @@ class _Crawl:
         self._bodies: dict[str, str] = {}
         self._met: set[str] = set()
         self._skipped: dict[str, str] = {}
-        self._fetched = self._kept = self._gone = 0
-        self._robots: Any = None
+        self._fetched = self._kept = self._gone = self._bytes = 0
+        self._robots: bytes | None = None
         self._delay = limits.delay
         self._asked_at = 0.0
 
     def run(self) -> Crawled:
         started = self._clock()
-        self._robots = self._read_robots()
-        if self._robots is not None:
-            self._delay = min(LONGEST_WAIT, max(self._delay, self._robots.crawl_delay(AGENT) or 0.0))
-        for url, depth in self._listed():
-            self._add(url, depth)
+        named = self._read_robots()
+        for urls, depth in self._listed(named):
+            self._add(urls, depth)
         began = self._mirror.begin(started)
         visited = 0
-        while self._waiting and visited < self._limits.pages and self._clock() - started < self._limits.seconds:
+        while self._waiting and not self._reached(visited, started):
             self._visit(*self._waiting.popleft(), began)
             visited += 1
             self._report(visited, min(self._limits.pages, visited + len(self._waiting)))
+        cut_short = (
+            f"stopped after {visited} pages and {self._bytes / 1e6:,.0f} MB, {len(self._waiting)} more pages were "
+            f"waiting; start at a deeper folder or raise {self._reached(visited, started)}"
+        )
         if not self._met:
             self._mirror.finish()
-            reason = self._skipped.get(self._start) or next(iter(self._skipped.values()), "nothing to read there")
+            ended = cut_short if self._waiting else "nothing to read there"
+            reason = self._skipped.get(self._start) or next(iter(self._skipped.values()), ended)
             raise RetrieverError(f"{self._start}: {reason}")
         if self._waiting:
-            self._skipped[self._start] = (
-                f"stopped after {visited} pages, {len(self._waiting)} more were waiting; start at a deeper folder or "
-                "raise crawl.pages or crawl.minutes"
-            )
+            self._skipped[self._start] = cut_short
         else:
             for url in self._mirror.pages.keys() - self._met:
                 self._mirror.drop(url)
@@ -144,12 +150,21 @@ class _Crawl:
         pages = tuple((url, self._mirror.body(p)) for url, p in sorted(self._mirror.pages.items()) if p.kept)
         return Crawled(self._start, pages, self._fetched, self._kept, self._gone, tuple(sorted(self._skipped.items())))
 
+    def _reached(self, visited: int, started: float) -> str:
+        """The setting whose limit the crawl has reached; empty while it has reached none."""
+        if visited >= self._limits.pages:
+            return "crawl.pages"
+        if self._bytes >= self._limits.bytes:
+            return "crawl.megabytes"
+        return "crawl.minutes" if self._clock() - started >= self._limits.seconds else ""
+
     # ------------------------------------------------------------------------------------------------- what to read
 
-    def _read_robots(self) -> Any:
-        """None where nothing is forbidden. Raises RetrieverError when the server is out of order (RFC 9309, 2.3.1)."""
-        from protego import Protego
+    def _read_robots(self) -> tuple[str, ...]:
+        """Heeds robots.txt from here on, and returns the site maps that it names.
 
+        Raises RetrieverError when the server is out of order (RFC 9309, 2.3.1), or robots.txt itself.
+        """
         robots = Place(self._site.scheme, self._site.host, self._site.port, "/robots.txt")
         place, answer = self._redirected(robots, {}, self._same_site)
         if answer.status >= 500:
@@ -157,27 +172,34 @@ class _Crawl:
                 f"{place.url}: answers {answer.status}, so nothing may be read for now; try again later (what was read "
                 "before is unchanged)"
             )
-        return Protego.parse(answer.body[:500_000].decode("utf-8", "replace")) if answer.status == 200 else None
+        if answer.status != 200:  # nothing is forbidden
+            return ()
+        self._robots = answer.body[:MOST_RULES]
+        try:
+            delay, named = self._child.manners(self._robots)
+        except RetrieverError as error:
+            raise RetrieverError(f"{place.url}: {error} (until then nothing of the site is read)") from None
+        self._delay = min(LONGEST_WAIT, max(self._delay, delay))
+        return named
 
-    def _listed(self) -> list[tuple[str, int]]:
-        """Where to begin, each with its depth: the start, or what its site map lists; and what robots.txt names."""
+    def _listed(self, named: Iterable[str]) -> list[tuple[list[str], int]]:
+        """Where to begin, at which depth: the start, or what its site map lists; and what robots.txt named."""
         if self._site.target.partition("?")[0].endswith((".xml", ".xml.gz")):
             found = self._sitemap([self._start], strict=True)
             self._folder = "/"
-            return [(url, self._limits.depth) for url in found]
-        named = self._robots.sitemaps if self._robots is not None else ()
-        return [(self._start, 0), *((url, 1) for url in self._sitemap(normal_ones(named, self._start), strict=False))]
+            return [(found, self._limits.depth)]
+        return [([self._start], 0), (self._sitemap(normal_ones(named, self._start), strict=False), 1)]
 
     def _sitemap(self, maps: Iterable[str], strict: bool) -> list[str]:
         waiting, read = deque(url for url in maps if self._same_site(url)), 0
         found: list[str] = []
-        while waiting and read < MOST_SITEMAPS:
+        while waiting and read < MOST_SITEMAPS and self._bytes < self._limits.bytes:
             url, read = waiting.popleft(), read + 1
             try:
                 answer = self._polite(place_of(url), {})
                 if answer.status != 200:
                     raise RetrieverError(f"{url}: answers {answer.status}; check the address of the site map")
-                urls, more = locations(answer.body, url)
+                urls, more = self._child.locations(answer.body, url)
             except RetrieverError as error:
                 if strict and read == 1:
                     raise
@@ -186,21 +208,25 @@ class _Crawl:
             (waiting if more else found).extend(url for url in urls if self._same_site(url))
         return found
 
-    def _add(self, url: str, depth: int) -> None:
-        """Let a URL wait its turn, once, if it is one of ours and no trap."""
-        if url in self._known or depth > self._limits.depth:
+    def _add(self, urls: Iterable[str], depth: int) -> None:
+        """Let URLs wait their turn, each once, if they are ours and no traps."""
+        if depth > self._limits.depth:
             return
-        self._known.add(url)
-        if not self._within(url):
-            return
-        path = url.partition("?")[0]
-        self._queries[path] += 1
-        if is_trap(url) or self._queries[path] > MOST_QUERIES:
-            self._skipped[url] = "looks like a page that a machine makes without end; it is not read"
-        elif not self._allowed(url):
-            self._skipped[url] = "robots.txt asks not to read it"
-        else:
-            self._waiting.append((url, depth))
+        fresh = [url for url in dict.fromkeys(urls) if url not in self._known]
+        self._known.update(fresh)
+        ours = []
+        for url in filter(self._within, fresh):
+            path = url.partition("?")[0]
+            self._queries[path] += 1
+            if is_trap(url) or self._queries[path] > MOST_QUERIES:
+                self._skipped[url] = "looks like a page that a machine makes without end; it is not read"
+            else:
+                ours.append(url)
+        for url, may in zip(ours, self._allowed(ours), strict=True):
+            if may:
+                self._waiting.append((url, depth))
+            else:
+                self._skipped[url] = "robots.txt asks not to read it"
 
     def _same_site(self, url: str) -> bool:
         try:
@@ -211,8 +237,8 @@ class _Crawl:
         secured = (self._site.scheme, other.scheme, self._site.port, other.port) == ("http", "https", 80, 443)
         return other.host == self._site.host and (secured or other.authority == self._site.authority)
 
-    def _allowed(self, url: str) -> bool:
-        return self._robots is None or bool(self._robots.can_fetch(url, AGENT))
+    def _allowed(self, urls: Sequence[str]) -> list[bool]:
+        return [True] * len(urls) if not urls or self._robots is None else self._child.allowed(self._robots, urls)
 
     def _within(self, url: str) -> bool:
         return url == self._start or (self._same_site(url) and place_of(url).target.startswith(self._folder))
@@ -222,18 +248,14 @@ class _Crawl:
     def _visit(self, url: str, depth: int, began: float) -> None:
         old = self._mirror.page(url)
         if old is not None and old.seen >= began:  # a killed crawl has been here
-            self._kept += 1
-            self._accept(old, depth)
+            self._keep(old, depth)
             return
         try:
             self._fetch(url, depth, old)
-        except (RetrieverError, ValueError) as error:
-            # Pages hold everything, also what no parser of URLs, dates or letters expects.
-            cannot = "cannot be read: it is not written as a page should be; check it in a browser"
-            self._skipped[url] = str(error).removeprefix(f"{url}: ") if isinstance(error, RetrieverError) else cannot
+        except RetrieverError as error:  # anything else is a fault of ours and no reason to skip a page
+            self._skipped[url] = str(error).removeprefix(f"{url}: ")
             if old is not None:
-                self._kept += 1
-                self._accept(old, depth)
+                self._keep(old, depth)
 
     def _fetch(self, url: str, depth: int, old: Page | None) -> None:
         since = {} if old is None else {"If-None-Match": old.etag, "If-Modified-Since": old.modified}
@@ -243,8 +265,7 @@ class _Crawl:
             return
         if answer.status == 304 and old is not None:
             self._mirror.met(old, self._clock())
-            self._kept += 1
-            self._accept(old, depth)
+            self._keep(old, depth)
             return
         if answer.status != 200:
             raise RetrieverError(f"{url}: answers {answer.status}; check it in a browser")
@@ -260,7 +281,7 @@ class _Crawl:
         if suffix is None:
             raise RetrieverError(f"{url}: is {content_type[:60]!r}, which is not read")
         body = _as_utf8(answer) if suffix in (".html", ".txt", ".md") else answer.body
-        said = said_by(answer.body, url, answer.headers) if suffix == ".html" else None
+        said = self._child.said_by(answer.body, url, answer.headers) if suffix == ".html" else None
         page = Page(
             url,
             suffix,
@@ -278,6 +299,12 @@ class _Crawl:
         self._mirror.keep(page, body)
         self._accept(page, depth)
 
+    def _keep(self, page: Page, depth: int) -> None:
+        """The page as it was."""
+        self._kept += 1
+        self._bytes += self._mirror.body(page).stat().st_size
+        self._accept(page, depth)
+
     def _accept(self, page: Page, depth: int) -> None:
         """The page is one of the site's: what it links to is next. The same words under two URLs are one page."""
         twin = self._bodies.setdefault(page.digest, page.url)
@@ -286,22 +313,23 @@ class _Crawl:
             self._skipped[page.url] = f"the same as {twin}"
         elif elsewhere:
             self._skipped[page.url] = f"says that it is {page.canonical}"
-            self._add(page.canonical, depth)
+            self._add([page.canonical], depth)
         if twin == page.url and not elsewhere:
             self._met.add(page.url)
-        for link in page.links:
-            self._add(link, depth + 1)
+        self._add(page.links, depth + 1)
 
     def _followed(self, url: str, headers: Mapping[str, str]) -> tuple[Place, Answer]:
         """The answer behind all redirects, and where it was had. What they lead to is judged like a link."""
-        place, answer = self._redirected(place_of(url), headers, lambda to: self._within(to) and self._allowed(to))
+        place, answer = self._redirected(
+            place_of(url), headers, lambda to: self._within(to) and all(self._allowed([to]))
+        )
         if answer.status not in REDIRECTS:
             return place, answer
         if not self._same_site(place.url):
             raise RetrieverError(f"{url}: leads to another site, {place.url}; give that URL instead")
         if not self._within(place.url):
             raise RetrieverError(f"{url}: leads to {place.url}, which is not below {self._start}; it is not read")
-        if not self._allowed(place.url):
+        if not all(self._allowed([place.url])):
             raise RetrieverError(f"{url}: leads to {place.url}, which robots.txt asks not to read")
         raise RetrieverError(f"{url}: leads on and on, last to {place.url}; check it in a browser")
 
@@ -324,10 +352,14 @@ class _Crawl:
             self._asked_at = self._clock()
             try:
                 answer = self._get(place, headers)
+            except TooLarge:
+                self._bytes += MOST_BYTES
+                raise
             except RetrieverError:
                 if trial + 1 == TRIES:
                     raise
                 continue
+            self._bytes += len(answer.body)
             if answer.status not in (429, 500, 502, 503, 504) or trial + 1 == TRIES:
                 return answer
             self._sleep(_asked_wait(answer.headers.get("retry-after", ""), self._clock(), 2.0**trial))
@@ -342,7 +374,7 @@ def _asked_wait(said: str, now: float, otherwise: float) -> float:
         try:
             date = parsedate_to_datetime(said)
             wait = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             wait = otherwise
     return min(LONGEST_WAIT, max(0.0, wait))
 
@@ -353,8 +385,10 @@ def _as_utf8(answer: Answer) -> bytes:
     if not charset or answer.body.startswith(b"\xef\xbb\xbf"):
         return answer.body
     try:
+        if codecs.lookup(charset).name in _OF_PYTHON:
+            return answer.body
         return b"\xef\xbb\xbf" + answer.body.decode(charset, "replace").encode()
-    except (LookupError, ValueError):  # no such name, or one that is none of text (idna, undefined)
+    except (LookupError, ValueError):  # no such name, or one that is none of text
         return answer.body
 
 

@@ -63,7 +63,7 @@ def place_of(url: str) -> Place:
     shown = ascii(url[:100])
     if len(url) > LONGEST_URL:
         raise RetrieverError(f"{shown}...: a URL of {len(url):,} characters; at most {LONGEST_URL:,} are followed")
-    if any(c <= " " or c == "\x7f" or c in '\\"<>^`{|}' for c in url):
+    if any(c <= " " or c == "\x7f" or c in '\\"<>^`{|}' or "\ud800" <= c <= "\udfff" for c in url):
         raise RetrieverError(f"{shown}: holds a blank, a backslash or another character that no URL has; encode it")
     try:
         parts = urlsplit(url)
@@ -118,6 +118,10 @@ class Answer:
     body: bytes
 
 
+class TooLarge(RetrieverError):
+    """More than `MOST_BYTES` of it came, or it unpacks to more."""
+
+
 class Fetcher:
     """Gets pages. `private` names the `host:port` that may be reached although they are not public, `setting` where
     such names are set."""
@@ -152,7 +156,7 @@ class Fetcher:
             with (
                 httpcore.ConnectionPool(self._trust, network_backend=backend) as pool,
                 pool.stream(
-                    method, url, headers=list(sent.items()), content=content, extensions={"timeout": _timeouts()}
+                    method, url, headers=_as_sent(sent), content=content, extensions={"timeout": _timeouts()}
                 ) as answer,
             ):
                 fields = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in answer.headers}
@@ -186,6 +190,11 @@ def _resolve(host: str, port: int) -> list[str]:
     return [str(info[4][0]).partition("%")[0] for info in infos]
 
 
+def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """In the letters in which they came: a server's ETag may hold any, and goes back to it."""
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+
+
 def _timeouts() -> dict[str, float]:
     return dict.fromkeys(("connect", "read", "write", "pool"), 10.0)
 
@@ -202,7 +211,7 @@ def _body(pieces: Iterable[bytes], headers: Mapping[str, str], place: Place) -> 
             read += len(piece)
             body += inflate.decompress(piece, MOST_BYTES + 1 - len(body)) if inflate is not None else piece
             if max(len(body), read) > MOST_BYTES:
-                raise RetrieverError(f"{place.url}: is larger than {MOST_BYTES / 1e6:.0f} MB; it is not read")
+                raise TooLarge(f"{place.url}: is larger than {MOST_BYTES / 1e6:.0f} MB; it is not read")
         # A stream that ends early would pass for a whole page.
         if inflate is not None and read and not inflate.eof:
             raise RetrieverError(f"{place.url}: ends in the middle; try again later")

@@ -1,4 +1,4 @@
-"""The vectors of an index on the graphics cards, in half precision: every row compared, faster than cells are looked into on a processor.
+"""The vectors of an index on the graphics cards, in half precision: every row compared.
 
 Owns the copy and what happens when it, or a search, does not fit. Knows nothing about passages; a machine without a
 card never loads more than this file.

@@ -13,6 +13,7 @@ from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverE
 from retriever.search import EVERYBODY, Indexes, Reranker, search
 
 Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
 
 
 class PassageEncoder(Protocol):

@@ -7,8 +7,10 @@ format is read, how a version gets on disk whole, or how passages are ranked: re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 
 from retriever.disk import disk_errors
+from retriever.embedded import embed, forget
 from retriever.gpu_index import on_gpu
 from retriever.keyword_index import KeywordIndex, term_lines
-from retriever.knowledge import Knowledge, PassageEncoder, Progress
+from retriever.knowledge import Knowledge, PassageEncoder
 from retriever.passages import Document, Passage, RetrieverError, Section, Vectors
 from retriever.readers import FileRead, Site, Skipped, read_path, read_site
 from retriever.readers.child import Child
@@ -30,6 +33,11 @@ from retriever.versions import KEPT, Version, VersionStore
 
 CUT: Final = 1
 """Raised when `split.py` or `keyword_index.py` cut texts otherwise: nothing that was cut before is then taken over."""
+MANY: Final = 20_000
+"""Passages of which indexes take long enough for a word."""
+Report = Callable[[str, int, int], None]
+"""Called with the step an ingest is at, what of it is done, and of how much: 0 where nobody knows yet. A step that
+nobody can count is told twice, with nothing and with all of it done."""
 KEYWORDS: Final = "keywords"
 EMBEDDINGS = "embeddings.npy"
 BAD_ROWS: Final = "skipped.jsonl"
@@ -122,15 +130,16 @@ class KnowledgeBase:
         raise RetrieverError(f"{self._store.folder}: the knowledge base is empty; run: frontdesk ingest FOLDER")
 
     def ingest(
-        self, paths: Sequence[Path | str], progress: Progress | None = None, sites: Sequence[Site] = ()
+        self, paths: Sequence[Path | str], report: Report | None = None, sites: Sequence[Site] = ()
     ) -> IngestReport:
         """Bring the knowledge base up to date with `paths`, files and folders, and with crawled `sites`.
 
         Earlier content is replaced: what is gone from a folder or a site is gone from the knowledge, and so is what was
         read from one of `paths` that is not there any more. Files that cannot be read are skipped and reported; a file
-        named in `paths` itself is refused instead. Nothing changes on disk until everything was read and embedded.
-        Raises RetrieverError, and then the old version is still live.
+        named in `paths` itself is refused instead. No version changes until everything was read and embedded; what was
+        embedded before a kill is not embedded again. Raises RetrieverError, and then the old version is still live.
         """
+        report = report or _silent
         chosen = [Path(path).expanduser().resolve() for path in paths]
         with self._store.locked():
             base = self._base()
@@ -143,7 +152,9 @@ class KnowledgeBase:
             before: dict[tuple[str, str], list[Document]] = {}
             for item in old:
                 before.setdefault((item.file, item.digest), []).append(item.document)
-            fresh, skipped = _read([path for path in chosen if path.exists()], sites, kept, before)
+            named = set(chosen)
+            there = [path for path in dict.fromkeys(chosen) if path.exists() and not _inside(path, named)]
+            fresh, skipped = _read(there, sites, kept, before, report)
             # Files that did not change were not read again, and their bad rows are as bad as they were.
             bad = self._bad_rows(base)
             skipped += _of_files(bad, [i for i in fresh if (i.file, i.digest) in before])
@@ -160,11 +171,13 @@ class KnowledgeBase:
             passages = tuple(chain.from_iterable(_cut(item.document, base) for item in items))
             texts = [embedded_text(passage) for passage in passages]
             missing = list(dict.fromkeys(text for text in texts if text not in vector_of))
-            made = self._encoder.encode(missing, progress)
-            vector_of = {**vector_of, **dict(zip(missing, made, strict=True))}
+            vectors, made = embed(missing, self._encoder, self._store.folder, partial(report, "embedding"))
+            vector_of = {**vector_of, **dict(zip(missing, vectors, strict=True))}
             with disk_errors(self._store.folder):
-                version = self._write(items, passages, texts, vector_of, base, [*skipped, *_of_files(bad, kept)])
-            return IngestReport(*counts, tuple(skipped), version, len(missing))
+                bad = [*skipped, *_of_files(bad, kept)]
+                version = self._write(items, passages, texts, vector_of, base, bad, report)
+            forget(self._store.folder)
+            return IngestReport(*counts, tuple(skipped), version, made)
 
     def versions(self) -> list[Version]:
         """What is on disk, newest first."""
@@ -281,7 +294,9 @@ class KnowledgeBase:
         vector_of: Mapping[str, Vectors],
         base: _Base,
         skipped: Sequence[Skipped],
+        report: Report,
     ) -> str:
+        step = partial(_step, report, len(texts))
         with self._store.staging() as folder:
             _write_lines(folder / BAD_ROWS, _of_files(skipped, items))
             _write_lines(folder / "documents.jsonl", items)
@@ -290,20 +305,21 @@ class KnowledgeBase:
             vectors = smoothed(embeddings, [passage.entity for passage in passages])
             if vectors is not embeddings:
                 np.save(folder / EMBEDDINGS, embeddings)
-            index = index_of(vectors, base.index)
-            index.save(folder)
-            KeywordIndex.build(folder / KEYWORDS, texts, base.terms_of)
-            return self._store.publish(
-                folder,
-                {
-                    "encoder": self._encoder.name,
-                    "dimension": self._encoder.dimension,
-                    "documents": len(items),
-                    "passages": len(passages),
-                    "index": dict(index.facts),
-                    "cut": CUT,
-                },
-            )
+            with step("building the vector index"):
+                index = index_of(vectors, base.index)
+                index.save(folder)
+            with step("building the keyword index"):
+                KeywordIndex.build(folder / KEYWORDS, texts, base.terms_of)
+            facts = {
+                "encoder": self._encoder.name,
+                "dimension": self._encoder.dimension,
+                "documents": len(items),
+                "passages": len(passages),
+                "index": dict(index.facts),
+                "cut": CUT,
+            }
+            with step("checking what was written"):
+                return self._store.publish(folder, facts)
 
 
 def current_version(folder: Path) -> str | None:
@@ -311,24 +327,43 @@ def current_version(folder: Path) -> str | None:
     return VersionStore(folder).current()
 
 
+def _silent(step: str, done: int, total: int) -> None:
+    pass
+
+
+@contextmanager
+def _step(report: Report, passages: int, name: str) -> Iterator[None]:
+    """Something that is done with all passages at once."""
+    if passages < MANY:
+        report = _silent
+    report(name, 0, passages)
+    yield
+    report(name, passages, passages)
+
+
 def _read(
     paths: Sequence[Path],
     sites: Sequence[Site],
     kept: Sequence[_Stored],
     before: Mapping[tuple[str, str], Sequence[Document]],
+    report: Report,
 ) -> tuple[list[_Stored], list[Skipped]]:
     """What is there now, and what of it cannot be read. Raises RetrieverError for a file that was named itself."""
     fresh: list[_Stored] = []
     skipped: list[Skipped] = []
+    files = 0
 
     def take(root: str, found: FileRead | Skipped) -> None:
+        nonlocal files
         if isinstance(found, FileRead):
             fresh.extend(_Stored(root, found.file, found.digest, document) for document in found.documents)
+            files += 1
+            report("reading files", files, 0)
         else:
             skipped.append(found)
 
     with Child() as child:
-        for path in dict.fromkeys(paths):
+        for path in paths:
             root = _root(path, kept)
             for found in read_path(path, root, before, child):
                 if path.is_file() and not isinstance(found, FileRead):
@@ -337,6 +372,7 @@ def _read(
         for site in sites:
             for found in read_site(site, before, child):
                 take(site.start, found)
+    report("reading files", files, files)
     return fresh, skipped
 
 
@@ -349,6 +385,16 @@ def _of_files(skipped: Iterable[Skipped], items: Iterable[_Stored]) -> list[Skip
     """The rows, `faq.csv:12` and the reason, of files of which other rows are among `items`."""
     files = {item.document.source.partition("#")[0] for item in items}
     return [row for row in skipped if row[0].rpartition(":")[0] in files]
+
+
+def _inside(path: Path, others: Collection[Path]) -> bool:
+    """Whether `path` is read with one of the others: a folder is read with all in it that is not hidden."""
+    for name, folder in zip(reversed(path.parts), path.parents, strict=False):
+        if name.startswith("."):
+            return False
+        if folder in others:
+            return True
+    return False
 
 
 def _within(file: str, path: Path) -> bool:

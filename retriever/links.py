@@ -1,24 +1,30 @@
 """What a page says about other pages, and when two URLs are one.
 
-Owns links, canonical addresses, what a page asks of crawlers, and sitemaps. Pure: fetches nothing, keeps nothing.
+Owns links, canonical addresses, what a page and robots.txt ask of crawlers, and sitemaps. Pure: fetches nothing, keeps
+nothing. What parses what strangers wrote is called in the child that `readers.child` limits.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-from retriever.fetch import LONGEST_URL, MOST_BYTES, place_of
+from retriever.fetch import AGENT, LONGEST_URL, MOST_BYTES, place_of
 from retriever.passages import RetrieverError
 
 MOST_LINKS: Final = 2_000
-"""Of one page; a site map may list more."""
+"""Of one page."""
+MOST_LOCATIONS: Final = 50_000
+"""Of one site map, as sitemaps.org has it."""
 DEEPEST_PATH: Final = 12
+MOST_RULES: Final = 500_000
+"""Bytes of robots.txt that are heeded (RFC 9309, 2.5)."""
 _OF_A_VISIT = re.compile(r"(?:utm_\w+|gclid|fbclid|mc_[ce]id|phpsessid|jsessionid|sessionid|sid)", re.IGNORECASE)
 _SESSION = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/?#]*", re.IGNORECASE)
 _SLASHES = re.compile(r"/{2,}")
@@ -40,21 +46,24 @@ def normal(url: str, base: str = "") -> str:
     """
     try:
         parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
-    except ValueError:
+        queries = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _OF_A_VISIT.fullmatch(k)]
+        path = _SLASHES.sub("/", _SESSION.sub("", parts.path)).replace(" ", "%20") or "/"
+        bare = urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
+        steps = urlsplit(urljoin(bare, path)).path  # without . and ..
+        spelt = urlunsplit((parts.scheme, parts.netloc, steps, urlencode(sorted(queries)), ""))
+    except ValueError:  # brackets that hold no address, half a character
         raise RetrieverError(f"{url[:100]!a}: not a URL") from None
-    queries = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _OF_A_VISIT.fullmatch(k)]
-    path = _SLASHES.sub("/", _SESSION.sub("", parts.path)).replace(" ", "%20") or "/"
-    bare = urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
-    steps = urlsplit(urljoin(bare, path)).path  # without . and ..
-    return place_of(urlunsplit((parts.scheme, parts.netloc, steps, urlencode(sorted(queries)), ""))).url
+    return place_of(spelt).url
 
 
-def normal_ones(urls: Iterable[str], base: str) -> list[str]:
+def normal_ones(urls: Iterable[str], base: str, most: int = MOST_LOCATIONS) -> list[str]:
     """Those of the URLs that may be followed, once each: mailto:, javascript: and what is misspelt lead to no page."""
     found: dict[str, None] = {}
     for url in urls:
         with suppress(RetrieverError):
             found[normal(url, base)] = None
+        if len(found) == most:
+            break
     return list(found)
 
 
@@ -80,7 +89,7 @@ def said_by(body: bytes, url: str, headers: Mapping[str, str]) -> Said:
         base = urljoin(url, base)
     except ValueError:  # what is no URL is no base
         base = url
-    links = () if asks & {"nofollow", "none"} else tuple(normal_ones(_links(page), base))[:MOST_LINKS]
+    links = () if asks & {"nofollow", "none"} else tuple(normal_ones(_links(page), base, MOST_LINKS))
     return Said(links, _canonical(page, base), not asks & {"noindex", "none"})
 
 
@@ -90,7 +99,11 @@ def _parsed(body: bytes, content_type: str) -> Any:
     found = re.search(r"charset=[\"']?([\w-]+)", content_type, re.IGNORECASE)
     try:
         return html.document_fromstring(body, parser=html.HTMLParser(encoding=found[1] if found else None))
-    except (etree.ParserError, etree.XMLSyntaxError, ValueError, LookupError):
+    except etree.XMLSyntaxError as error:
+        if error.code == etree.ErrorTypes.ERR_NO_MEMORY:  # a page with links must not pass for one without
+            raise MemoryError from None
+        return None
+    except (etree.ParserError, ValueError, LookupError):
         return None
 
 
@@ -125,10 +138,29 @@ def locations(body: bytes, url: str) -> tuple[tuple[str, ...], bool]:
             raise RetrieverError(f"{url}: a site map of more than {MOST_BYTES // 1_000_000} MB; split it")
     try:
         root = fromstring(body)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last of an unknown encoding
         raise RetrieverError(f"{url}: not a site map ({str(error)[:80]}); give a page or a site map") from None
     kind = root.tag.rpartition("}")[2]
     if kind not in ("urlset", "sitemapindex"):
         raise RetrieverError(f"{url}: an XML file <{kind[:40]}>, not a site map; give a page or a site map")
     named = (element.text for element in root.iter() if element.tag.rpartition("}")[2] == "loc" and element.text)
     return tuple(normal_ones(named, url)), kind == "sitemapindex"
+
+
+def manners(robots: bytes) -> tuple[float, tuple[str, ...]]:
+    """What robots.txt asks of us: seconds between two requests, 0 where it says none; and the site maps it names."""
+    rules = _rules(robots)
+    return rules.crawl_delay(AGENT) or 0.0, tuple(rules.sitemaps)
+
+
+def allowed(robots: bytes, urls: Sequence[str]) -> list[bool]:
+    """Which of the URLs robots.txt lets us read."""
+    rules = _rules(robots)
+    return [bool(rules.can_fetch(url, AGENT)) for url in urls]
+
+
+@lru_cache(maxsize=1)
+def _rules(robots: bytes) -> Any:
+    from protego import Protego
+
+    return Protego.parse(robots[:MOST_RULES].decode("utf-8", "replace"))

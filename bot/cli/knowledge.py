@@ -11,7 +11,7 @@ import typer
 
 from bot import FrontdeskError
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, Progress, emit, note, why_found
+from bot.cli.output import ConfigOption, JsonFlag, Progress, Steps, emit, note, why_found
 from bot.settings import Settings, load_settings
 from retriever.passages import RetrieverError
 
@@ -60,7 +60,7 @@ def ingested(settings: Settings, paths: list[str] | None = None) -> IngestReport
                 raise
             # A site that is down keeps what was read of it, and nobody else waits for it.
             down.append((name, str(error).removeprefix(f"{name}: ")))
-    report = base.ingest([name for name in given if not _is_url(name)], Progress("embedding"), sites)
+    report = base.ingest([name for name in given if not _is_url(name)], Steps(), sites)
     report = replace(report, skipped=(*report.skipped, *down))
     for source, reason in report.skipped:
         note(f"skipped {source}: {reason}")
@@ -85,9 +85,9 @@ def _crawled(start: str, settings: Settings) -> Site:
     from retriever.readers import Site
 
     rules = settings.crawl
-    limits = Limits(rules.pages, seconds=60 * rules.minutes, delay=rules.delay)
+    limits = Limits(rules.pages, bytes=1_000_000 * rules.megabytes, seconds=60 * rules.minutes, delay=rules.delay)
     folder = folder_of(start, settings.home_folder.crawl)
-    found = crawl(start, folder, Fetcher(rules.private).get, limits, Progress("reading"))
+    found = crawl(start, folder, Fetcher(rules.private).get, limits, Progress("reading pages"))
     for url, reason in found.skipped:
         note(f"skipped {url}: {reason}")
     note(f"{found.start}: {found.fetched} pages read, {found.kept} as before, {found.gone} gone")

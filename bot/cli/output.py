@@ -78,22 +78,36 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.began = time.monotonic()
-        self.said = 0.0
+        self.began = self.said = time.monotonic()
         self.live = sys.stderr.isatty()
 
     def __call__(self, done: int, total: int) -> None:
+        """Of 0 in all where nobody knows how many; nothing done is only the name of what is done now."""
         now = time.monotonic()
-        if done < total and now - self.said < (0.1 if self.live else 5.0):
+        ended, began = done >= total > 0, not done
+        if not (ended or began) and now - self.said < (0.1 if self.live else 5.0):
             return
         self.said = now
         rate = done / max(now - self.began, 1e-6)
-        left = (total - done) / rate if rate else 0.0
-        text = f"{self.what}: {done}/{total}, {rate:,.0f}/s, {left:.0f} s left"
-        end = "\n" if done >= total or not self.live else ""
-        print(
-            f"\r{text:<78}" if self.live else text, end=end or ("" if self.live else "\n"), file=sys.stderr, flush=True
-        )
+        text = f"{self.what}: {done}, {rate:,.0f}/s"
+        if began:
+            text = f"{self.what}: {total}"
+        elif total:
+            text = f"{self.what}: {done}/{total}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left"
+        end = "\n" if ended or not self.live else ""
+        print(f"\r{text:<78}" if self.live else text, end=end, file=sys.stderr, flush=True)
+
+
+class Steps:
+    """Progress of work in steps, each counted by itself."""
+
+    def __init__(self) -> None:
+        self._now = Progress("")
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step != self._now.what:
+            self._now = Progress(step)
+        self._now(done, total)
 
 
 def report_training(step: Step) -> None:

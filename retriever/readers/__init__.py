@@ -11,15 +11,12 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final
 
 from retriever.passages import Document, RetrieverError
 from retriever.readers.child import Child
-from retriever.readers.languages import language_of
-from retriever.readers.outline import Outline
-from retriever.readers.parsers import Kind, decoded
-from retriever.readers.rows import pair, read_csv, read_jsonl
+from retriever.readers.parsers import Kind
 
 Skipped = tuple[str, str]
 """`(file or file:line, reason with its cure)`."""
@@ -28,7 +25,7 @@ MOST_BYTES: Final = 10_000_000
 """Of one article. Files of rows are read line by line and may hold ten times as much."""
 TRIES: Final = 3
 """How often a file is read that is written meanwhile."""
-_KINDS: Final[dict[str, Kind | Literal["csv", "jsonl"]]] = {
+_KINDS: Final[dict[str, Kind]] = {
     ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".txt": "text", ".pdf": "pdf",
     ".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
 }  # fmt: skip
@@ -94,7 +91,7 @@ def _read(
             yield FileRead(name, digest, tuple(documents))
             return
         for _ in range(TRIES):
-            parts = list(_read_file(file, source, child))
+            parts = list(child.parse(file, _KINDS[file.suffix.lower()], source))
             # Half of one text and half of the next would be nobody's article.
             before, digest = digest, _checked_digest(file, path)
             if digest == before:
@@ -155,34 +152,3 @@ def _checked_digest(file: Path, path: Path) -> str:
         raise RetrieverError("empty; add text or remove the file")
     with target.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _read_file(file: Path, source: str, child: Child) -> Iterator[Document | tuple[int, str]]:
-    kind = _KINDS[file.suffix.lower()]
-    if kind == "jsonl":
-        yield from read_jsonl(file, source)
-    elif kind == "csv":
-        yield from read_csv(decoded(file), source)
-    else:
-        found, rows = child.parse(file, kind)
-        if found.text:
-            yield _article(found, source)
-        seen: dict[str, int] = {}
-        yield from (pair(row, number, source, seen) for number, row in rows)
-
-
-def _article(found: Outline, source: str) -> Document:
-    name = PurePosixPath(source)
-    url = found.facts.get("url", "")
-    folders = source.split("/")[:-1]
-    return Document(
-        source=source,
-        title=found.title or name.stem.replace("-", " ").replace("_", " ").strip().capitalize() or name.name,
-        text=found.text,
-        sections=found.sections,
-        language=found.facts.get("language", "")[:2].lower() or language_of(found.text),
-        url=url if url.startswith(("https://", "http://")) else "",
-        entity=found.facts.get("entity", ""),
-        domain=found.facts.get("domain", "") or (folders[-1].replace("-", " ") if folders else ""),
-        audience=found.facts.get("audience", "") or "public",
-    )

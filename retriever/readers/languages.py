@@ -20,7 +20,7 @@ def language_of(text: str, default: str = "en") -> str:
     letters = len(_LETTER.findall(sample))
     if not letters:
         return default
-    for script, code in ((_KANA, "ja"), (_HANGUL, "ko"), (_HAN, "zh")):
+    for script, code in () if sample.isascii() else ((_KANA, "ja"), (_HANGUL, "ko"), (_HAN, "zh")):
         if len(script.findall(sample)) >= (0.05 if code == "ja" else 0.2) * letters:
             return code
     if letters < _ENOUGH:

@@ -1,7 +1,8 @@
 """Every format that is parsed, to what a person would see of it. Runs in the child that `child` limits.
 
 Owns which reader a format has, and what of an Office file is visible. Run as `python -m retriever.readers.parsers
-CPU_SECONDS MEMORY` it reads a line of JSON for each file, `[kind, path]`, and answers with one.
+MEMORY` it reads a line of JSON for each thing, `[kind, arguments, bytes that follow, seconds]`, and answers with lines
+of JSON: each part of what it found, and an end.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import resource
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple
 
-from retriever.passages import RetrieverError
+from retriever.passages import Document, RetrieverError
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Block, Outline, outline
 from retriever.readers.pdf import MOST_CHARACTERS, read_pdf
-from retriever.readers.rows import LONGEST_LINE
+from retriever.readers.rows import LONGEST_LINE, Problem, pair, read_csv, read_jsonl
 
-Kind = Literal["markdown", "html", "text", "pdf", "docx", "pptx", "xlsx"]
+Kind = Literal["markdown", "html", "text", "pdf", "docx", "pptx", "xlsx", "csv", "jsonl"]
 UNPACKED: Final = 200_000_000
 """Bytes that an Office file may unpack to."""
 
@@ -36,7 +37,7 @@ class Parsed(NamedTuple):
     rows: tuple[tuple[int, dict[str, str]], ...] = ()
 
 
-def _main(cpu: float, memory: int) -> None:
+def _main(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -44,34 +45,71 @@ def _main(cpu: float, memory: int) -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin.buffer:
+        kind, arguments, size, cpu = json.loads(line)
+        body = sys.stdin.buffer.read(size)
         used = resource.getrusage(resource.RUSAGE_SELF)
-        # Of each file anew; a whole second more, because the limit knows no parts of one.
+        # Of each thing anew; a whole second more, because the limit knows no parts of one.
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + cpu) + 1, hard))
-        kind, path = json.loads(line)
-        answer, spent = _answer(kind, path, memory)
-        answers.write(json.dumps(answer).encode() + b"\n")
+        for answer in _answer(kind, arguments, body, memory):
+            answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
-        if spent:
-            return
 
 
-def _answer(kind: Kind, path: str, memory: int) -> tuple[dict[str, object], bool]:
-    """The answer, and whether this process should end after it."""
+def _answer(kind: str, arguments: list[Any], body: bytes, memory: int) -> Iterator[dict[str, object]]:
+    """Parts, and an end: empty, or why there is no more; `spent` when this process should serve nobody after it."""
     try:
-        found = PARSERS[kind](Path(path))
+        parts = SITES[kind](body, *arguments) if kind in SITES else map(_plain, _read(kind, *arguments))
+        yield from ({"part": part} for part in parts)
+        yield {}
     except RetrieverError as error:
-        return {"problem": str(error)}, False
+        yield {"problem": str(error)}
     except OSError as error:
-        return {"problem": f"cannot be read ({error.strerror}); check the file and its permissions"}, False
+        yield {"problem": f"cannot be read ({error.strerror}); check the file and its permissions"}
     except (MemoryError, RecursionError):
-        return {"problem": f"needs more than {memory >> 20} MB to read; split it"}, True
-    except Exception as error:  # a parser may raise anything on a damaged file
+        yield {"problem": f"needs more than {memory >> 20} MB to read; split it", "spent": True}
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        return {"problem": f"damaged or not a {kind.upper()} file ({reason}); save it anew"}, False
-    text = found.outline
-    sections = [[section.heading, section.start, section.end] for section in text.sections]
-    shown = {"title": text.title, "text": text.text, "sections": sections, "facts": dict(text.facts)}
-    return {"outline": shown, "rows": found.rows}, False
+        if kind in SITES:  # these name what is wrong with a page: anything else is wrong with us
+            yield {"bug": f"{type(error).__name__}: {reason}"}
+        else:  # a parser may raise anything on a damaged file
+            yield {"problem": f"damaged or not a {kind.upper()} file ({reason}); save it anew"}
+
+
+def _read(kind: str, path: str, source: str) -> Iterator[Document | Problem]:
+    if kind == "jsonl":
+        yield from read_jsonl(Path(path), source)
+    elif kind == "csv":
+        yield from read_csv(Path(path), source)
+    else:
+        found, rows = PARSERS[kind](Path(path))
+        if found.text:
+            yield _article(found, source)
+        seen: dict[str, int] = {}
+        yield from (pair(row, number, source, seen) for number, row in rows)
+
+
+def _article(found: Outline, source: str) -> Document:
+    name = PurePosixPath(source)
+    url = found.facts.get("url", "")
+    folders = source.split("/")[:-1]
+    return Document(
+        source=source,
+        title=found.title or name.stem.replace("-", " ").replace("_", " ").strip().capitalize() or name.name,
+        text=found.text,
+        sections=found.sections,
+        language=found.facts.get("language", "")[:2].lower(),
+        url=url if url.startswith(("https://", "http://")) else "",
+        entity=found.facts.get("entity", ""),
+        domain=found.facts.get("domain", "") or (folders[-1].replace("-", " ") if folders else ""),
+        audience=found.facts.get("audience", "") or "public",
+    )
+
+
+def _plain(found: Document | Problem) -> object:
+    if not isinstance(found, Document):
+        return found
+    sections = [(section.heading, section.start, section.end) for section in found.sections]
+    return {name: getattr(found, name) for name in found.__slots__} | {"sections": sections}
 
 
 # -------------------------------------------------------------------------------------------------------------- text
@@ -218,9 +256,41 @@ def _shown(value: object) -> str:
     return " ".join(text.removesuffix(" 00:00:00").split())
 
 
-PARSERS: Final[dict[Kind, Callable[[Path], Parsed]]] = {
+# ------------------------------------------------------------------------------------------------------------- sites
+
+
+def _links(body: bytes, url: str, headers: dict[str, str]) -> Iterator[object]:
+    from retriever.links import said_by
+
+    said = said_by(body, url, headers)
+    yield said.links, said.canonical, said.kept
+
+
+def _locations(body: bytes, url: str) -> Iterator[object]:
+    from retriever.links import locations
+
+    yield locations(body, url)
+
+
+def _manners(robots: bytes) -> Iterator[object]:
+    from retriever.links import manners
+
+    yield manners(robots)
+
+
+def _allowed(robots: bytes, urls: list[str]) -> Iterator[object]:
+    from retriever.links import allowed
+
+    yield allowed(robots, urls)
+
+
+PARSERS: Final[dict[str, Callable[[Path], Parsed]]] = {
     "markdown": _markdown, "html": _html, "text": _text, "pdf": _pdf, "docx": _docx, "pptx": _pptx, "xlsx": _xlsx,
 }  # fmt: skip
+SITES: Final[dict[str, Callable[..., Iterator[object]]]] = {
+    "links": _links, "locations": _locations, "manners": _manners, "allowed": _allowed
+}  # fmt: skip
+"""What a site says of itself: functions of `links`, which ingest of files need not load."""
 
 if __name__ == "__main__":
-    _main(float(sys.argv[1]), int(sys.argv[2]))
+    _main(int(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Question-and-answer pairs from CSV and JSON Lines: one document a row.
 
-Owns the columns and what is wrong with a row. Reads line by line, so that a giant line is named and not held.
+Owns the columns and what is wrong with a row. Runs in the child that `child` limits, and reads line by line, so that a
+giant line is named and not held.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from retriever.passages import Document, RetrieverError, Section
-from retriever.readers.languages import language_of
 from retriever.readers.outline import one_line, visible
 
 LONGEST_LINE: Final = 1_000_000
@@ -65,17 +66,18 @@ def _json_row(line: bytes, number: int, source: str, seen: dict[str, int]) -> Do
     return pair({name: str(row[name]) for name in COLUMNS if row.get(name) is not None}, number, source, seen)
 
 
-def read_csv(text: str, source: str) -> Iterator[Document | Problem]:
+def read_csv(path: Path, source: str) -> Iterator[Document | Problem]:
     """Columns `question` and `answer`, and any of the others in `COLUMNS`. Comma, semicolon or tab.
 
-    Raises RetrieverError when a column is missing.
+    Raises RetrieverError when a column is missing, or the file is not the text it should be.
     """
-    first = text.split("\n", 1)[0]
+    lines = _lines(path)
+    first = next(lines, "")
     delimiter = max(",;\t", key=first.count)
     seen: dict[str, int] = {}
     # The csv module's limit is for a process, not a reader: set it to what any row may have.
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([first] if first else [], lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     before = 0
     try:
@@ -94,6 +96,32 @@ def read_csv(text: str, source: str) -> Iterator[Document | Problem]:
         raise RetrieverError(f"{source}: empty; give columns id, question, answer")
 
 
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file as text, each with its end; UTF-16, which spreadsheets also write, by its mark."""
+    with path.open("rb") as file:
+        wide = file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raw = io.BytesIO(_narrow(file.read())) if wide else file
+        number = 0
+        while line := raw.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise RetrieverError(f"line {number} has more than {LONGEST_LINE:,} bytes; break it up")
+            if b"\0" in line:
+                raise RetrieverError(f"binary, not {path.suffix}; give it its real suffix or remove it")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise RetrieverError(f"line {number} is not UTF-8; save it as UTF-8") from None
+            yield from io.StringIO(text, newline="")  # some end their lines with a carriage return alone
+
+
+def _narrow(wide: bytes) -> bytes:
+    try:
+        return wide.decode("utf-16").encode()
+    except UnicodeError:
+        raise RetrieverError("not the UTF-16 that its mark says; save it as UTF-8") from None
+
+
 def _header(row: list[str], source: str) -> list[str]:
     header = [name.strip().lower() for name in row]
     for name in ("question", "answer"):
@@ -105,7 +133,8 @@ def _header(row: list[str], source: str) -> list[str]:
 
 
 def pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int]) -> Document | Problem:
-    """A row as a document, or what is wrong with it; `seen` holds the ids of the rows before it, with their lines."""
+    """A row as a document, or what is wrong with it; `seen` holds the ids of the rows before it, with their lines. The
+    language is what the row says, if it does."""
     answer = visible(row.get("answer", "")).strip()
     question = one_line(row.get("question", ""))
     if not answer:
@@ -120,7 +149,7 @@ def pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int])
         title=question or entity or answer.split("\n")[0][:120],
         text=answer,
         sections=(Section((), 0, len(answer)),),
-        language=one_line(row.get("language", ""))[:2].lower() or language_of(f"{question}\n{answer}"),
+        language=one_line(row.get("language", ""))[:2].lower(),
         question=question,
         entity="" if entity == "*" else entity,
         domain=one_line(row.get("domain", "")),

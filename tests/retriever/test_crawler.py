@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from retriever.crawler import MOST_QUERIES, Crawled, Limits, crawl, folder_of
 from retriever.fetch import Answer, Fetcher, Place
 from retriever.links import DEEPEST_PATH, is_trap, locations, normal, said_by
 from retriever.mirror import Mirror
 from retriever.passages import RetrieverError
+from tests.conftest import ROOT
 from tests.retriever.site import Asked, Website, page, status, website
 
 
@@ -273,6 +279,55 @@ def test_a_crawl_that_was_cut_short_forgets_nothing(tmp_path: Path) -> None:
         assert len(read(site, tmp_path, "/help/", Clock(3e6), delay=10, seconds=25).pages) == 4
 
 
+def test_a_crawl_ends_at_its_size_whatever_it_is_made_of(tmp_path: Path) -> None:
+    """Pages that are new, that are as they were, that are none, and site maps: all of it counts."""
+    big = "x" * 10_000
+    pages = {f"/{n}": page(f"Page {n}") + f"<!-- {big} -->" for n in range(9)}
+    with website({"/": page("Home", *pages), **pages}) as site:
+        found = read(site, tmp_path, bytes=35_000)
+        assert len(found.pages) == 5, "the home page and four of 10 kB: the last one crosses the line"
+        assert reasons(found, site) == {
+            "/": "stopped after 5 pages and 0 MB, 5 more pages were waiting; start at a deeper folder or raise "
+            "crawl.megabytes"
+        }
+        site.asked.clear()
+        again = read(site, tmp_path, clock=Clock(2e6), bytes=35_000)
+        assert (again.kept, again.fetched, len(site.asked)) == (5, 0, 6), "the folder does not grow from crawl to crawl"
+        whole = read(site, tmp_path, clock=Clock(3e6))
+        assert len(whole.pages) == 10 and whole.skipped == ()
+        site.pages |= {f"/{n}": status(200, {"Content-Type": "image/png"}, big.encode()) for n in range(9)}
+        site.asked.clear()
+        pictures = read(site, tmp_path / "pictures", bytes=35_000)
+        assert len(site.asked) == 2 + 4 and "crawl.megabytes" in reasons(pictures, site)["/"]
+        site.pages["/robots.txt"] = "".join(f"Sitemap: /{n}.xml\n" for n in range(9))
+        site.pages |= {f"/{n}.xml": b"<urlset>" + b" " * 10_000 + b"</urlset>" for n in range(9)}
+        site.asked.clear()
+        with pytest.raises(RetrieverError, match=r"stopped after 0 pages.*raise crawl\.megabytes"):
+            read(site, tmp_path / "maps", bytes=35_000)
+        assert len(site.asked) == 1 + 4
+
+
+@pytest.mark.slow
+def test_a_page_of_200_megabytes_is_a_reason_asked_for_once_and_counted(tmp_path: Path) -> None:
+    sent = [0]
+
+    def huge(asked: Asked) -> None:
+        asked.send_response(200)
+        asked.send_header("Content-Type", "text/html")
+        asked.end_headers()
+        for _ in range(200):
+            asked.wfile.write(b"<p>more</p>" * 95_325)
+            sent[0] += 1
+
+    with website({"/": page("Home", "/huge", "/b"), "/huge": huge, "/b": page("B")}) as site:
+        found = read(site, tmp_path)
+        assert paths(found, site) == ["/", "/b"] and sent[0] < 30, "megabytes, those on their way included"
+        assert reasons(found, site) == {"/huge": "is larger than 10 MB; it is not read"}
+        assert site.asked.count("/huge") == 1
+        few = read(site, tmp_path / "few", bytes=10_000_000)
+        assert paths(few, site) == ["/"] and "raise crawl.megabytes" in reasons(few, site)["/"]
+
+
 def test_the_same_page_under_two_urls_is_one(tmp_path: Path) -> None:
     with website(
         {
@@ -357,6 +412,71 @@ def test_what_no_parser_expects_is_a_reason_and_not_the_end(tmp_path: Path) -> N
         assert {"/", "/base", "/good", "/wait", "/letter"} <= set(paths(found, site)), reasons(found, site)
 
 
+def test_what_servers_write_into_their_headers_is_taken_as_it_is(tmp_path: Path) -> None:
+    tagged: list[str] = []
+
+    def letters(asked: Asked) -> None:
+        tagged.append(asked.headers.get("If-None-Match", ""))
+        asked.reply(304 if tagged[-1] else 200, page("Tagged").encode(), {"ETag": '"gr\xfc\xdfe"'})
+
+    late = "Mon, 01 Jan 2026 00:00:00 +99999999999999999999"
+    with website({"/": page("Home", "/tag", "/late"), "/tag": letters}) as site:
+        for day in (1, 2):
+            site.pages["/late"] = failing(1, page("Late"), 503, {"Retry-After": late})
+            found = read(site, tmp_path, clock=Clock(day * 1e6))
+            assert paths(found, site) == ["/", "/late", "/tag"] and found.skipped == ()
+    assert tagged == ["", '"gr\xfc\xdfe"']
+
+
+def test_a_fault_of_ours_is_no_bad_page(tmp_path: Path) -> None:
+    """The planted fault: a getter that breaks at the second page, as no site makes it."""
+    with website({**HELP}) as site:
+        fetcher = Fetcher([site.authority])
+
+        def get(place: Place, headers: Mapping[str, str]) -> Answer:
+            if place.target == "/help/returns":
+                raise ValueError("not a place")
+            return fetcher.get(place, headers)
+
+        with pytest.raises(ValueError, match="not a place"):
+            crawl(site.url("/help/"), tmp_path, get, Limits(delay=0), sleep=lambda _: None)
+        assert len(read(site, tmp_path, "/help/").pages) == 4, "what was read before is kept, and the rest is read"
+
+
+def test_an_encoding_of_python_alone_is_not_decoded(tmp_path: Path) -> None:
+    """Ten megabytes of punycode would take days; a megabyte of it takes a minute."""
+    body = b"<p>Help</p><!-- " + b"b" * 200 + b"-" + b"9a" * 300_000
+    with website({"/": status(200, {"Content-Type": "text/html; charset=punycode"}, body)}) as site:
+        began = time.process_time()
+        assert paths(read(site, tmp_path), site) == ["/"]
+        assert time.process_time() - began < 5
+
+
+CRAWL = """
+import sys
+from pathlib import Path
+from retriever.crawler import Limits, crawl
+from retriever.fetch import Fetcher
+from tests.retriever.site import page, website
+robots = "User-agent: *\\nDisallow: /private\\nSitemap: /map.xml\\n"
+listed = b"<urlset><url><loc>/listed</loc></url></urlset>"
+pages = {"/": page("Home", "/b", "/private"), "/b": page("B"), "/listed": page("Listed"), "/robots.txt": robots}
+with website({**pages, "/map.xml": listed}) as site:
+    found = crawl(site.url(), Path(sys.argv[1]), Fetcher([site.authority]).get, Limits(delay=0))
+print(*(url.removeprefix(site.url()) or "/" for url, _ in found.pages), len(found.skipped))
+print([name for name in ("lxml", "protego", "defusedxml", "markdown_it") if name in sys.modules])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_site_says_is_parsed_in_the_child(tmp_path: Path) -> None:
+    """The process that crawls has not even loaded a parser."""
+    done = subprocess.run(
+        [sys.executable, "-c", CRAWL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["/ b listed 1", "[]"], done.stderr
+
+
 # ---------------------------------------------------------------------------------------------------------- site maps
 
 
@@ -387,6 +507,7 @@ def test_a_site_map_says_what_to_read(tmp_path: Path) -> None:
     [
         (b"hello", "not a site map"),
         (b"<rss></rss>", "not a site map"),
+        (b'<?xml version="1.0" encoding="klingon"?><urlset/>', "not a site map"),
         (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><urlset>&a;</urlset>', "not a site map"),
         (b'<?xml version="1.0"?><!DOCTYPE x SYSTEM "file:///etc/passwd"><urlset></urlset>', None),
         (b"\x1f\x8bnothing", "damaged site map"),
@@ -418,6 +539,24 @@ def test_a_hostile_site_map_is_a_reason(body: bytes, reason: str | None) -> None
 )
 def test_a_url_has_one_spelling(url: str, one: str) -> None:
     assert normal(url, "https://base.example/") == normal(one) == one
+
+
+LETTERS = st.characters() | st.integers(0xD800, 0xDFFF).map(chr)
+BITS = (
+    "http://", "https://", "//", "[", "]", "%", "?", "&", "=", "#", "@", ":", "..", "/", "\ud800", "é", "x.y", ";sid=",
+    "\x00", "\\", "%zz", "mailto:", "xn--",
+)  # fmt: skip
+
+
+@given(st.text(LETTERS, max_size=40) | st.lists(st.sampled_from(BITS), max_size=9).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_url_or_a_reason(text: str) -> None:
+    for base in ("", "https://example.com/a"):
+        try:
+            one = normal(text, base)
+        except RetrieverError:
+            continue
+        assert one.isascii() and normal(one) == one
 
 
 def test_traps_are_known_by_their_looks() -> None:

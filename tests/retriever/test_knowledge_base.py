@@ -63,6 +63,27 @@ def test_a_second_ingest_of_the_same_folder_changes_nothing(base: KnowledgeBase,
     assert (again.version, again.embedded) == (first.version, 0)
 
 
+def test_each_step_of_an_ingest_is_told(base: KnowledgeBase, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def report(step: str, done: int, total: int) -> None:
+        told.append((step, done, total))
+
+    monkeypatch.setattr("retriever.knowledge_base.MANY", 6)
+    base.ingest([folder], report)
+    reading = [("reading files", number, 0) for number in (1, 2, 3, 4)] + [("reading files", 4, 4)]
+    embedding = [("embedding", number, 6) for number in range(1, 7)]
+    steps = ("building the vector index", "building the keyword index", "checking what was written")
+    assert told == [*reading, *embedding, *((step, done, 6) for step in steps for done in (0, 6))]
+    told.clear()
+    base.ingest([folder], report)
+    assert told == reading, "nothing else is done"
+    (folder / "zh" / "退货.md").unlink()
+    told.clear()
+    base.ingest([folder], report)
+    assert {step for step, _, _ in told} == {"reading files"}, "an index of few is built in no time"
+
+
 def test_a_site_stands_beside_a_folder_and_is_cited_by_its_urls(tmp_path: Path, folder: Path) -> None:
     encoder = HashingEncoder()
     base = KnowledgeBase(tmp_path / "knowledge", encoder)
@@ -151,6 +172,32 @@ def test_folders_are_kept_apart_and_equal_names_do_not_collide(base: KnowledgeBa
     sources = {document.source for document in base.load().documents}
     assert {"returns.md", "branch/returns.md"} <= sources
     assert base.ingest([folder, other]).unchanged == 6
+
+
+def test_pages_of_two_sites_with_one_name_are_kept_apart(base: KnowledgeBase, tmp_path: Path) -> None:
+    """`http` and `https` of one address are two sites, and a page's name is its URL without that."""
+    sites = []
+    for scheme in ("http", "https"):
+        body = tmp_path / f"{scheme}.html"
+        body.write_text(page(f"Help over {scheme}"))
+        sites.append(Site(f"{scheme}://shop.example/", ((f"{scheme}://shop.example/help", body),)))
+    assert base.ingest([], sites=sites).added == 2
+    found = {document.source: document.url for document in base.load().documents}
+    assert sorted(found.values()) == ["http://shop.example/help", "https://shop.example/help"]
+    assert "shop.example/help" in found and len(found) == 2
+    assert base.ingest([], sites=sites).unchanged == 2
+
+
+def test_a_folder_inside_another_is_read_once(base: KnowledgeBase, folder: Path) -> None:
+    for paths in ([folder, folder / "zh"], [folder / "zh", folder], [folder, folder / "faq.csv", folder]):
+        base.ingest(paths)
+        assert len(base.load().documents) == 5, paths
+        assert base.load().document("zh/退货.md") is not None and base.load().document("faq.csv#q1") is not None
+    hidden = folder / ".wiki"
+    hidden.mkdir()
+    (hidden / "gifts.md").write_text("# Gifts\n\nWe wrap gifts.\n", "utf-8")
+    base.ingest([folder, hidden])
+    assert len(base.load().documents) == 6, "what a folder leaves out is read when it is named"
 
 
 def test_one_file_of_a_known_folder_is_updated_in_place(base: KnowledgeBase, folder: Path) -> None:

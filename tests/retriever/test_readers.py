@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import os
+import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ from retriever.readers.child import Child
 from retriever.readers.languages import language_of
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Outline, visible
-from retriever.readers.parsers import Kind, Parsed
-from retriever.readers.rows import read_csv
+from retriever.readers.parsers import Kind
+from retriever.readers.rows import Problem, read_csv
 from tests.conftest import ROOT
 
 
@@ -262,6 +263,32 @@ def test_each_bad_file_has_its_own_reason_and_the_good_one_is_read(tmp_path: Pat
     }
 
 
+def test_a_page_of_200_megabytes_is_a_reason_before_anything_reads_it(tmp_path: Path) -> None:
+    with (tmp_path / "huge.html").open("wb") as file:
+        file.truncate(200_000_000)
+    with Child() as child:
+        assert list(read_path(tmp_path, tmp_path, {}, child)) == [
+            ("huge.html", "200 MB is more than 10 MB; split it")
+        ]  # fmt: skip
+        assert child._process is None
+
+
+def test_names_with_dots_are_names_and_lead_nowhere(tmp_path: Path) -> None:
+    folder = tmp_path / "articles"
+    folder.mkdir()
+    (tmp_path / "secret.md").write_text("# Secret\n\nNot yours.\n")
+    (folder / "a..b.md").write_text("# A\n\nText.\n")
+    (folder / "..%2fsecret.md").write_text("# Hidden, as all that begins with a dot\n")
+    (folder / "faq.csv").write_text('id,question,answer\n../../secret.md,Open?,Yes.\n"..",Shut?,No.\n')
+    documents, reasons = read(folder)
+    assert (list(documents), reasons) == (["a..b.md", "faq.csv#../../secret.md", "faq.csv#.."], {})
+    assert all("Not yours" not in document.text for document in documents.values())
+    found = read_all(tmp_path / "articles" / ".." / "articles", tmp_path)
+    assert [one.documents[0].source for one in found if isinstance(one, FileRead)] == [
+        "articles/a..b.md", "articles/faq.csv#../../secret.md"
+    ]  # fmt: skip
+
+
 def test_declared_and_marked_encodings_are_read(tmp_path: Path) -> None:
     (tmp_path / "gb.html").write_bytes('<meta charset="gb18030"><p>三十天内可以退货</p>'.encode("gb18030"))
     (tmp_path / "sixteen.txt").write_bytes("Grüße aus dem Lager".encode("utf-16"))
@@ -290,12 +317,11 @@ class Writing(Child):
         super().__init__()
         self.left = times
 
-    def parse(self, path: Path, kind: Kind) -> Parsed:
-        found = super().parse(path, kind)
+    def parse(self, path: Path, kind: Kind, source: str) -> Iterator[Document | Problem]:
+        yield from super().parse(path, kind, source)
         if self.left:
             self.left -= 1
             path.write_text(f"# A\n\nEdition {self.left}.\n")
-        return found
 
 
 @pytest.mark.parametrize(("times", "expected"), [(0, "Edition 9."), (1, "Edition 0."), (2, "Edition 0."), (9, "")])
@@ -309,6 +335,54 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(times: int, expec
     assert isinstance(found, FileRead)
     assert found.documents[0].text == f"A\n\n{expected}"
     assert found.digest == hashlib.sha256((tmp_path / "a.md").read_bytes()).hexdigest()
+
+
+def test_rows_in_the_encodings_of_spreadsheets_are_read(tmp_path: Path) -> None:
+    rows = 'question\tanswer\r\nGrüße?\t"Ja,\r\nimmer"\r\n'
+    (tmp_path / "wide.tsv").write_bytes(rows.encode("utf-16"))
+    (tmp_path / "old.csv").write_bytes(b"question,answer\rOpen?,Yes.\rShut?,No.\r")
+    (tmp_path / "torn.csv").write_bytes(b"\xff\xfeq")
+    (tmp_path / "latin.csv").write_bytes("question,answer\nOffen?,Ja.\nKäse?,Ja.\n".encode("latin-1"))
+    (tmp_path / "binary.csv").write_bytes(b"question,answer\nOpen?,Y\0s.\n")
+    (tmp_path / "long.csv").write_text("question,answer\nOpen?," + "x" * 1_000_001 + "\n")
+    documents, reasons = read(tmp_path)
+    assert {source: one.text for source, one in documents.items()} == {
+        "wide.tsv#2": "Ja,\nimmer", "old.csv#2": "Yes.", "old.csv#3": "No."
+    }  # fmt: skip
+    assert {name: reason.split(";")[0] for name, reason in reasons.items()} == {
+        "torn.csv": "not the UTF-16 that its mark says",
+        "latin.csv": "line 3 is not UTF-8",
+        "binary.csv": "binary, not .csv",
+        "long.csv": "line 2 has more than 1,000,000 bytes",
+    }
+
+
+def test_every_format_is_parsed_in_the_child(tmp_path: Path) -> None:
+    """What reads a folder loads no parser: that is for the process with limits."""
+    (tmp_path / "a.html").write_text("<h1>A</h1><p>Text.</p>")
+    (tmp_path / "b.md").write_text("# B\n\nText.\n")
+    (tmp_path / "c.csv").write_text("question,answer\nOpen?,Yes.\n")
+    (tmp_path / "d.jsonl").write_text('{"id": "x", "answer": "Yes."}\n')
+    (tmp_path / "e.txt").write_text("Text.")
+
+    class Recording(Child):
+        kinds: Sequence[str] = ()
+
+        def parse(self, path: Path, kind: Kind, source: str) -> Iterator[Document | Problem]:
+            self.kinds = [*self.kinds, kind]
+            return super().parse(path, kind, source)
+
+    with Recording() as child:
+        found = list(read_path(tmp_path, tmp_path, {}, child))
+    assert [one.file[-1] for one in found if isinstance(one, FileRead)] == ["l", "d", "v", "l", "t"]
+    assert child.kinds == ["html", "markdown", "csv", "jsonl", "text"]
+
+
+def test_a_long_run_of_joiners_costs_no_more_than_its_length() -> None:
+    run = "\u200d" * 300_000
+    began = time.process_time()
+    assert visible(f"é{run}é") == f"é{run}é" and visible(f"é{run}a") == "éa" and visible(f"a{run}é") == "aé"
+    assert time.process_time() - began < 5, "was half an hour"
 
 
 def test_a_file_may_have_any_name(tmp_path: Path) -> None:
@@ -430,6 +504,10 @@ def test_hostile_office_files_end_in_a_reason_and_write_nothing(tmp_path: Path) 
         archive.writestr("word/document.xml", b"<a>" + b" " * 300_000_000 + b"</a>")
         archive.writestr("../../escaped.txt", "x")
     (tmp_path / "bomb.docx").write_bytes(bomb.getvalue())
+    # The same, and it says of itself that it unpacks to a hundred bytes.
+    lying = bomb.getvalue().replace((300_000_007).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    assert lying != bomb.getvalue()
+    (tmp_path / "lying.docx").write_bytes(lying)
     entities = io.BytesIO()
     with zipfile.ZipFile(entities, "w") as archive:
         archive.writestr("[Content_Types].xml", '<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>')
@@ -447,11 +525,59 @@ def test_hostile_office_files_end_in_a_reason_and_write_nothing(tmp_path: Path) 
     documents, reasons = read(tmp_path)
     assert documents == {}
     archives = {f"{name}.{kind}" for name in ("bomb", "entities", "text") for kind in ("docx", "pptx", "xlsx")}
-    assert set(reasons) == archives | {"text.pdf", "cut.pdf", "loop.pdf"}
+    assert set(reasons) == archives | {"lying.docx", "text.pdf", "cut.pdf", "loop.pdf"}
     assert all("\n" not in reason and "Traceback" not in reason for reason in reasons.values())
     for kind in ("docx", "pptx", "xlsx"):
         assert "unpacks to more than" in reasons[f"bomb.{kind}"] and "document type" in reasons[f"entities.{kind}"]
     assert not (tmp_path.parent / "escaped.txt").exists()
+
+
+def pdf(*objects: bytes, trailer: bytes = b"") -> bytes:
+    out, places = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj%sendobj\n" % (number, content)
+    table = b"0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"trailer<</Size %d/Root 1 0 R%s>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, trailer, len(out))
+    return out + b"xref\n0 %d\n%s%s" % (len(objects) + 1, table, end.replace(b"HERE", b"%d" % len(out)))
+
+
+def pdf_of(
+    inner: bytes = b"", pages: bytes = b"/Kids[3 0 R]/Count 1", content: bytes = b"", trailer: bytes = b""
+) -> bytes:
+    text = b"BT /F 12 Tf 9 9 Td (Refunds take a week.) Tj ET /X Do"
+    own = b"/Resources<</XObject<</X 6 0 R>>/Font<</F 5 0 R>>>>"
+    return pdf(
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages%s>>" % pages,
+        b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/MediaBox[0 0 99 99]%s>>" % own,
+        content or b"<</Length %d>>stream\n%s\nendstream " % (len(text), text),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]%s/Length %d>>stream\n%s\nendstream " % (own, len(inner), inner),
+        trailer=trailer,
+    )
+
+
+def test_a_pdf_that_goes_round_is_read_or_a_reason(tmp_path: Path) -> None:
+    """The table of objects, a drawing, the tree of pages, a page's content: each leads back to itself."""
+    loops = {
+        "straight": pdf_of(),
+        "table": pdf_of(trailer=b"/Prev HERE"),
+        "drawing": pdf_of(inner=b"/X Do /X Do BT /F 9 Tf (inner) Tj ET"),
+        "parent": pdf_of(pages=b"/Kids[3 0 R]/Count 1/Parent 2 0 R"),
+        "kids": pdf_of(pages=b"/Kids[3 0 R 2 0 R]/Count 2"),
+        "count": pdf_of(pages=b"/Kids[2 0 R]/Count 2000000000"),
+        "content": pdf_of(content=b"4 0 R "),
+        "length": pdf_of(content=b"<</Length 4 0 R>>stream\nBT ET\nendstream "),
+    }
+    for name, content in loops.items():
+        (tmp_path / f"{name}.pdf").write_bytes(content)
+    documents, reasons = read(tmp_path)
+    assert {source: document.text.split(".")[0] for source, document in documents.items()} == {
+        f"{name}.pdf": "Refunds take a week" for name in ("straight", "table", "drawing", "parent")
+    }
+    assert set(reasons) == {f"{name}.pdf" for name in ("kids", "count", "content", "length")}
+    assert all("\n" not in reason for reason in reasons.values())
 
 
 # -- languages, and everything at once --------------------------------------------------------------------------------
@@ -487,5 +613,6 @@ def test_one_file_named_itself_is_an_error_from_the_reader(tmp_path: Path) -> No
     (tmp_path / "a.csv").write_text("nothing\n")
     (found,) = read_all(tmp_path / "a.csv", tmp_path)
     assert isinstance(found, tuple)
-    with pytest.raises(RetrieverError):
-        list(read_csv("", "a.csv"))
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(RetrieverError, match="empty"):
+        list(read_csv(tmp_path / "a.csv", "a.csv"))

@@ -235,7 +235,7 @@ def test_every_file_is_synced_before_it_is_shown(tmp_path: Path, monkeypatch: py
 CHILD = """
 import sys
 from pathlib import Path
-from retriever import vector_index
+from retriever import embedded, vector_index
 from retriever.knowledge_base import KnowledgeBase
 from tests.retriever.hashing import HashingEncoder
 from tests.retriever.test_versions import write_edition
@@ -244,6 +244,7 @@ folder = Path(sys.argv[1])
 edition = int(sys.argv[2])
 base = KnowledgeBase(folder / "knowledge", HashingEncoder())
 vector_index.EXACT = 5
+embedded.PART = 2
 print("ready", flush=True)
 while True:
     edition += 1
