@@ -102,15 +102,15 @@ def measured(count: int) -> list[str]:
 def searches(folder: Path) -> list[str]:
     """p50 and p99 of a search, p50 of the same call of FAISS, their rate, what is found, and what it takes."""
     encoder = FrozenEncoder(weights_folder())
-    before = resident()
-    began = time.monotonic()
-    knowledge = KnowledgeBase(folder, encoder).load()
-    opened = time.monotonic() - began
     asked = [
         Query(row.text, tuple(Line(*line) for line in row.history))  # type: ignore[arg-type]
         for row in read_golden(ROOT / "data" / "evaluation.jsonl")
     ]
     read = [(query, encoder.encode_queries([query])) for query in asked]
+    before = resident()
+    began = time.monotonic()
+    knowledge = KnowledgeBase(folder, encoder).load()
+    opened = time.monotonic() - began
     for query, vectors in read[:20]:  # the first ones warm up
         knowledge.search(query, vectors)
     taken = milliseconds(lambda one: knowledge.search(*one), read)

@@ -241,7 +241,10 @@ export class Chat {
     const token = this.#kept.token ?? this.#kept.visitor;
     if (!token) return [];
     const { conversations } = await this.server.list(token);
-    return conversations.filter((each) => each.last_text);
+    // Of the conversation that is open we know better what was read: the server hears of it when the line ends.
+    return conversations
+      .filter((each) => each.last_text)
+      .map((each) => (each.conversation_id === this.#kept.id ? { ...each, unread: this.state.unread } : each));
   }
 
   /** Go on with an earlier conversation. */
