@@ -98,6 +98,11 @@ def _word(word: str) -> list[str]:
     return parts if len(parts) < 2 else [*parts, "".join(parts)]
 
 
+def stemmed(word: str) -> str:
+    """The stem of one ASCII word in small letters."""
+    return _stemmed([word])[0]
+
+
 def _stemmed(words: Sequence[str]) -> list[str]:
     # One call for the whole text: the words hold no white space, so they come back one for one.
     return list(_stemmer().analyze(" ".join(words))) if words else []

@@ -42,7 +42,7 @@ def spelling(tmp_path_factory: pytest.TempPathFactory) -> Spelling:
         ("what is your retun policcy?", "what is your return policy?"),
         ("Retrun the PARCLES, please", "return the parcels, please"),
         ("is brekfast included, and parkign?", "is breakfast included, and parking?"),
-        ("a resevration at the allenbbell", "a reservation at the allenbell"),
+        ("a resevration at the workhsop", "a reservation at the workshop"),
     ],
 )
 def test_a_slip_is_mended_as_the_passages_spell_it(spelling: Spelling, typed: str, meant: str) -> None:
@@ -52,7 +52,7 @@ def test_a_slip_is_mended_as_the_passages_spell_it(spelling: Spelling, typed: st
 @pytest.mark.parametrize(
     "typed",
     [
-        "the whole writing",  # one key from nothing here or words of their own
+        "the whole writing",  # words of their own
         "Returned orders were returning with a refunding card",
         "daus dasy tren",  # too short to tell
         "my order LM845530, parc3ls, retrun2",
@@ -61,6 +61,8 @@ def test_a_slip_is_mended_as_the_passages_spell_it(spelling: Spelling, typed: st
         "Größe Rückgabe",
         "zzzzz qqqqq",
         "harnesses",  # "hasnesses" would have the stem of "has"
+        "writings",  # a form of a word
+        "porking for recards",  # parking and records, were the keys not far apart
         "",
     ],
 )
