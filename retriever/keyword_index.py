@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +33,6 @@ _JOINT = re.compile(r"[-.'’/&]")
 _CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
 _LONGEST: Final = 64
 TERMS: Final = "terms.txt"
-_START: Final = 3
 
 # Words that say how a sentence is built and not what it is about (closed classes, no data set was looked at).
 _GRAMMAR_WORDS: Final = """
@@ -145,9 +143,6 @@ class KeywordIndex:
         self._schema = self._index.schema
         self._terms = [f" {line} " for line in lines]
         self.size = len(lines)
-        # A set is asked a hundred times faster than the index.
-        self._known = frozenset(chain.from_iterable(map(str.split, lines)))
-        self._starts = frozenset(term[:_START] for term in self._known)
 
     @classmethod
     def build(cls, folder: Path, texts: Sequence[str], known: Mapping[str, str] | None = None) -> KeywordIndex:
@@ -213,13 +208,12 @@ class KeywordIndex:
         most = 2.2 * sum(map(self.weight, dict.fromkeys(wanted))) or 1.0
         return dict(zip(rows.tolist(), (scores / most).tolist(), strict=True))
 
-    def forms(self, words: Iterable[str]) -> list[tuple[int, int, str]]:
+    def forms(self, words: Sequence[str]) -> list[tuple[int, int, str]]:
         """Of the `words`, in small ASCII letters, those that some row holds in one of their forms, each with how many
         rows do and how many letters its stem cuts off."""
-        # A stem begins as its words do: most of hundreds of strings need no stemming to be told apart.
-        likely = [word for word in words if word[:_START] in self._starts]
-        held = [(word, stem) for word, stem in zip(likely, _stemmed(likely), strict=True) if stem in self._known]
-        return [(self._searcher.doc_freq("terms", stem), len(word) - len(stem), word) for word, stem in held]
+        stems = _stemmed(words)
+        held = [self._searcher.doc_freq("terms", stem) for stem in stems]
+        return [(n, len(word) - len(stem), word) for n, word, stem in zip(held, words, stems, strict=True) if n]
 
     def holds(self, term: str) -> bool:
         return bool(self._searcher.doc_freq("terms", term))

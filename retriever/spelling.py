@@ -42,7 +42,7 @@ class Spelling:
         if self._is_word(small):
             return word
         # An ending makes a form of a stem out of anything: what has one must be a word that the encoder reads whole.
-        near = self._keywords.forms(dict.fromkeys(_meant(small)))
+        near = self._keywords.forms(list(dict.fromkeys(_meant(small))))
         words = [(self._knows(other), rows, other) for rows, ending, other in near if not ending or self._knows(other)]
         return max(words)[-1] if words else word
 
