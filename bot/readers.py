@@ -139,6 +139,9 @@ class KnowledgeSearcher:
     def version(self) -> str:
         return self._knowledge.version
 
+    def mended(self, text: str) -> str:
+        return self._knowledge.mended(text)
+
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         """With the vectors of the reading; without one the knowledge base encodes the question itself."""
         if reading is None or not isinstance(reading.vectors, tuple):
@@ -161,6 +164,9 @@ class TrainedQuestions:
         readings = self._model.read([(query.text, query.history) for query in queries])
         return readings.last, readings.window, readings.expected
 
+    def knows(self, word: str) -> bool:
+        return self._frozen.knows(word)
+
     def known(self, query: Query) -> float:
         """How sure the version is that somebody can answer, 0 to 1: a passage's own chance is given that one does."""
         return 1 - float(self._model.read([(query.text, query.history)]).out_of_scope[0])
@@ -176,6 +182,9 @@ class Absent:
 
     def read(self, questions: Sequence[Query]) -> list[Reading]:
         raise FrontdeskError(self._problem)
+
+    def mended(self, text: str) -> str:
+        return text
 
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         raise FrontdeskError(self._problem)

@@ -177,6 +177,10 @@ class FrozenEncoder:
             vectors[chosen] = self._forward([rows[i] for i in chosen])
         return vectors[: len(queries)], vectors[window_row]
 
+    def knows(self, word: str) -> bool:
+        """Whether a word in small letters is one piece, as the words of its language are that are at all common."""
+        return len(self._tokenizer.encode(word, add_special_tokens=False).ids) == 1
+
     def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Word pieces without the marks around them, uncut."""
         # A lone surrogate is a valid str but not valid UTF-8: the tokenizer would raise on it.

@@ -97,6 +97,11 @@ def _word(word: str) -> list[str]:
     return parts if len(parts) < 2 else [*parts, "".join(parts)]
 
 
+def stemmed(word: str) -> str:
+    """The stem of one ASCII word in small letters."""
+    return _stemmed([word])[0]
+
+
 def _stemmed(words: Sequence[str]) -> list[str]:
     # One call for the whole text: the words hold no white space, so they come back one for one.
     return list(_stemmer().analyze(" ".join(words))) if words else []
@@ -203,6 +208,13 @@ class KeywordIndex:
         scores, rows = self.search(wanted, k, seen)
         most = 2.2 * sum(map(self.weight, dict.fromkeys(wanted))) or 1.0
         return dict(zip(rows.tolist(), (scores / most).tolist(), strict=True))
+
+    def forms(self, words: Sequence[str]) -> list[tuple[int, int, str]]:
+        """Of the `words`, in small ASCII letters, those that some row holds in one of their forms, each with how many
+        rows do and how many letters its stem cuts off."""
+        stems = _stemmed(words)
+        held = [self._searcher.doc_freq("terms", stem) for stem in stems]
+        return [(n, len(word) - len(stem), word) for n, word, stem in zip(held, words, stems, strict=True) if n]
 
     def holds(self, term: str) -> bool:
         return bool(self._searcher.doc_freq("terms", term))

@@ -11,6 +11,7 @@ from typing import Protocol
 from retriever.answer_score import AnswerScore
 from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverError, Vectors
 from retriever.search import EVERYBODY, Indexes, Reranker, search
+from retriever.spelling import Spelling
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -28,6 +29,9 @@ class PassageEncoder(Protocol):
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors: ...
 
     def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, ...]: ...
+
+    def knows(self, word: str) -> bool:
+        """Whether it reads a word in small letters whole: such a word is no slip of another one."""
 
 
 class Knowledge:
@@ -54,6 +58,7 @@ class Knowledge:
         self._encoder = encoder
         self._score = score
         self._reranker = reranker
+        self._spelling = Spelling(indexes.keywords, encoder.knows)
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -72,6 +77,10 @@ class Knowledge:
         """The passages of one document, in its order."""
         return tuple(passage for passage in self.passages if passage.source == source)
 
+    def mended(self, text: str) -> str:
+        """`text` without slips of the keyboard, as far as these passages know what was meant."""
+        return self._spelling.mended(text)
+
     def search(
         self,
         query: Query,
@@ -81,11 +90,12 @@ class Knowledge:
         only: Filter = EVERYBODY,
         known: float | None = None,
     ) -> list[Hit]:
-        """The best `k` passages for `query` among those that `only` lets through, best first.
+        """The best `k` passages for `query`, slips mended, among those that `only` lets through, best first.
 
         `vectors` and `known` are those of `retriever.search`, in the space of `encoder`; None encodes the query here.
         Raises RetrieverError when they are of another size.
         """
+        query = Query(self.mended(query.text), query.history)
         if vectors is None:
             vectors = self._encoder.encode_queries([query])
         if any(v.shape != (1, self._encoder.dimension) for v in vectors):

@@ -187,6 +187,9 @@ class _Remembering:
             self._readings.update(zip(new, self._reader.read(new), strict=True))
         return [self._readings[question] for question in questions]
 
+    def mended(self, text: str) -> str:
+        return self._searcher.mended(text)
+
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         if (query, k) not in self._hits:
             self._hits[query, k] = self._searcher.search(query, reading, k)
@@ -244,7 +247,7 @@ def fitted_score(reader: Reader, knowledge: Knowledge, rows: Sequence[GoldenRow]
         if row.answerable and not row.articles:
             continue
         lines = (Line("customer" if speaker == "customer" else "bot", text) for speaker, text in row.history)
-        query = Query(row.text, tuple(lines))
+        query = Query(knowledge.mended(row.text), tuple(lines))
         (reading,) = reader.read([query])
         assert isinstance(reading.vectors, tuple)
         hits = knowledge.search(query, reading.vectors, FIRST)

@@ -109,13 +109,20 @@ class Assistant:
         if not _has_words(questions[0]):
             return [Reading((), 0.0)]
         try:
-            readings = self._reader.read(questions)
+            readings = self._reader.read(self._mended(questions))
             if len(readings) != len(questions):
                 raise ValueError(f"{len(questions)} questions were read as {len(readings)}")
         except Exception as error:
             trace.failed("reader", error)
             return [None] * len(questions)
         return readings
+
+    def _mended(self, questions: Sequence[Query]) -> Sequence[Query]:
+        """The questions as they are read. What fails here fails again in the search, and is told there."""
+        try:
+            return [Query(self._searcher.mended(question.text), question.history) for question in questions]
+        except Exception:
+            return questions
 
     def _search(self, asked: Sequence[_Asked], trace: _Trace) -> Sequence[tuple[Hit, ...]]:
         """Hits for every question, best first."""

@@ -58,6 +58,9 @@ class Searcher(Protocol):
     def version(self) -> str:
         """Names the exact index, for the record."""
 
+    def mended(self, text: str) -> str:
+        """`text` without slips of the keyboard, as far as the knowledge base knows what was meant."""
+
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         """The `k` best passages, best first. May raise anything: the turn is then answered without it."""
 

@@ -60,6 +60,9 @@ class Remembering:
             self._queries[query] = self._encoder.encode_queries([query])
         return self._queries[query]
 
+    def knows(self, word: str) -> bool:
+        return self._encoder.knows(word)
+
 
 def figures(ranks: Sequence[int | None]) -> str:
     """R@1 / MRR@5 / R@5."""

@@ -53,6 +53,9 @@ class Mixing:
     def encode_queries(self, queries: Sequence[Query]) -> tuple[Vectors, ...]:
         return self._real.encode_queries(queries)
 
+    def knows(self, word: str) -> bool:
+        return self._real.knows(word)
+
 
 def many_rows(sample: Sequence[Passage], count: int) -> Iterator[str]:
     """`count` rows of JSONL, each of two passages of `sample`, no two alike."""

@@ -145,6 +145,9 @@ class Shelf:
     version: str = "index-3"
     asked: tuple[object, ...] = ()
 
+    def mended(self, text: str) -> str:
+        return text.replace("qq", "q")
+
     def search(self, query: Query, vectors: object, k: int, known: float | None = None) -> list[Hit]:
         self.asked = (query, vectors, k, known)
         return [Hit(Passage("p", "s", "t", (), "x", 0, 1), 1.0, 0.5, Why(0.1, 0.2, 0.3))]
@@ -157,6 +160,7 @@ def test_a_search_uses_the_readings_vectors_and_does_without() -> None:
     hits = searcher.search(Query("q"), Reading((), 0.25, vectors), 5)
     assert isinstance(hits, tuple) and hits[0].passage.id == "p" and searcher.version == "index-3"
     assert shelf.asked == (Query("q"), vectors, 5, 0.75)
+    assert searcher.mended("qq") == "q" and Absent("no knowledge").mended("qq") == "qq"
     searcher.search(Query("q"), None, 5)
     assert shelf.asked == (Query("q"), None, 5, None)
 

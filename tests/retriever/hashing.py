@@ -37,3 +37,7 @@ class HashingEncoder:
         window = self.encode([" ".join([*(line.text for line in query.history), query.text]) for query in queries])
         self.encoded = before
         return last, window
+
+    def knows(self, word: str) -> bool:
+        """It has no words of its own."""
+        return False

@@ -237,7 +237,9 @@ def test_earlier_conversations_are_listed_and_go_on(open_widget: Open, stand: St
     page.get_by_role("heading", name="Earlier conversations").wait_for()
     open_one = page.get_by_role("button", name="the second matter")
     open_one.wait_for()
-    assert open_one.locator(".count-unread").count() == 0, "it was just read here, whatever the server knows of that yet"
+    assert open_one.locator(".count-unread").count() == 0, (
+        "it was just read here, whatever the server knows of that yet"
+    )
     page.get_by_role("button", name="the first matter").click()
     wait_until(lambda: said(page) == ["the first matter", "the first matter"])
     ask(page, "going on")

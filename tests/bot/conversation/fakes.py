@@ -64,6 +64,9 @@ class KeywordSearcher:
     def __init__(self, passages: Iterable[tuple[tuple[str, ...], Passage]]) -> None:
         self._passages = tuple(passages)
 
+    def mended(self, text: str) -> str:
+        return text
+
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         before = [line.text for line in query.history if line.speaker == "customer"][-1:]
         here, earlier = query.text.lower(), " ".join(before).lower()
@@ -86,6 +89,9 @@ class BrokenReader:
 
 class BrokenSearcher:
     version = "broken"
+
+    def mended(self, text: str) -> str:
+        raise OSError("planted: the index is gone")
 
     def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
         raise OSError("planted: the index is gone")

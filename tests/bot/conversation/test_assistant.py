@@ -28,6 +28,8 @@ from tests.bot.conversation.fakes import (
     NOW,
     BrokenReader,
     BrokenSearcher,
+    KeywordReader,
+    KeywordSearcher,
     assistant,
     message,
     playbook,
@@ -137,12 +139,31 @@ def test_a_failing_scorer_leaves_the_choice_to_words() -> None:
     assert say(scored, "How do I change a bulb?").reply.status == "grounded"
 
 
+def test_the_reader_reads_without_slips_and_the_record_keeps_what_was_typed() -> None:
+    class Mending(KeywordSearcher):
+        def mended(self, text: str) -> str:
+            return text.replace("blub", "bulb")
+
+    class Remembering(KeywordReader):
+        def read(self, questions: Sequence[Query]) -> list[Reading]:
+            self.asked = [question.text for question in questions]
+            return super().read(questions)
+
+    remembering = Remembering(())
+    turn = say(assistant(reader=remembering, searcher=Mending(())), "How do I change a blub?")
+    assert remembering.asked == ["How do I change a bulb?"]
+    assert turn.message.text == turn.parts[0].question == "How do I change a blub?"
+
+
 def test_a_message_without_words_asks_no_model() -> None:
     class Untouched:
         version = "untouched"
 
         def read(self, questions: Sequence[Query]) -> list[Reading]:
             raise AssertionError("read was called")
+
+        def mended(self, text: str) -> str:
+            raise AssertionError("mended was called")
 
         def search(self, query: Query, reading: Reading | None, k: int) -> tuple[Hit, ...]:
             raise AssertionError("search was called")
