@@ -15,6 +15,9 @@ from retriever.spelling import Spelling
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
+Report = Callable[[str, int, int], None]
+"""Called with the step an ingest is at, what of it is done, and of how much: 0 where nobody knows yet. A step that
+nobody can count is told twice, with nothing and with all of it done."""
 
 
 class PassageEncoder(Protocol):

@@ -1,15 +1,15 @@
 """The knowledge base: from files to a version that is searched, touching only what changed.
 
-Owns what an ingest adds, keeps and drops, and which version is loaded when one is damaged. Knows nothing about how a
-format is read, how a version gets on disk whole, or how passages are ranked: readers, versions and search do.
+Owns what an ingest adds, keeps and drops, and which version is loaded when one is damaged. Knows nothing about what a
+source holds, how a version gets on disk whole, or how passages are ranked: sources, versions and search do.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,12 +21,12 @@ from retriever.disk import disk_errors
 from retriever.embedded import embed, forget
 from retriever.gpu_index import on_gpu
 from retriever.keyword_index import KeywordIndex, term_lines
-from retriever.knowledge import Knowledge, PassageEncoder
+from retriever.knowledge import Knowledge, PassageEncoder, Report
 from retriever.passages import Document, Passage, RetrieverError, Section, Vectors
-from retriever.readers import FileRead, Site, Skipped, read_path, read_site
-from retriever.readers.child import Child
+from retriever.readers import Site, Skipped
 from retriever.search import Indexes, Reranker
 from retriever.smoothing import smoothed
+from retriever.sources import Stored, compare, of_files, read, settle, within
 from retriever.split import embedded_text, split
 from retriever.vector_index import VectorIndex, index_of, load_index
 from retriever.versions import KEPT, Version, VersionStore
@@ -35,13 +35,10 @@ CUT: Final = 1
 """Raised when `split.py` or `keyword_index.py` cut texts otherwise: nothing that was cut before is then taken over."""
 MANY: Final = 20_000
 """Passages of which indexes take long enough for a word."""
-Report = Callable[[str, int, int], None]
-"""Called with the step an ingest is at, what of it is done, and of how much: 0 where nobody knows yet. A step that
-nobody can count is told twice, with nothing and with all of it done."""
 KEYWORDS: Final = "keywords"
-EMBEDDINGS = "embeddings.npy"
-BAD_ROWS: Final = "skipped.jsonl"
+EMBEDDINGS: Final = "embeddings.npy"
 """What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
+BAD_ROWS: Final = "skipped.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +69,12 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
-    """A document and where it came from: `root` and `file` are absolute paths, or a site's start and a page's URL."""
-
-    root: str
-    file: str
-    digest: str
-    document: Document
-
-
-@dataclass(frozen=True, slots=True)
 class _Base:
     """What an ingest builds on, so that it touches only what changed. By the text that is embedded: its vector, and, if
     this program cuts texts as the one that made the version, its terms; by source: the document and its passages."""
 
     version: Version | None = None
-    stored: Sequence[_Stored] = ()
+    stored: Sequence[Stored] = ()
     vector_of: Mapping[str, Vectors] = field(default_factory=dict)
     index: VectorIndex | None = None
     terms_of: Mapping[str, str] = field(default_factory=dict)
@@ -145,27 +132,25 @@ class KnowledgeBase:
             base = self._base()
             old, vector_of = base.stored, base.vector_of
             for given, path in zip(paths, chosen, strict=True):
-                if not path.exists() and not any(_within(i.file, path) for i in old):
+                if not path.exists() and not any(within(i.file, path) for i in old):
                     raise RetrieverError(f"{given}: no such file or folder")
             starts = {site.start for site in sites}
-            kept = [i for i in old if i.root not in starts and not any(_within(i.file, path) for path in chosen)]
+            kept = [i for i in old if i.root not in starts and not any(within(i.file, path) for path in chosen)]
             before: dict[tuple[str, str], list[Document]] = {}
             for item in old:
                 before.setdefault((item.file, item.digest), []).append(item.document)
-            named = set(chosen)
-            there = [path for path in dict.fromkeys(chosen) if path.exists() and not _inside(path, named)]
-            fresh, skipped = _read(there, sites, kept, before, report)
+            fresh, skipped = read([path for path in chosen if path.exists()], sites, kept, before, report)
             # Files that did not change were not read again, and their bad rows are as bad as they were.
             bad = self._bad_rows(base)
-            skipped += _of_files(bad, [i for i in fresh if (i.file, i.digest) in before])
-            items = _settle(kept, fresh)
+            skipped += of_files(bad, [i for i in fresh if (i.file, i.digest) in before])
+            items = settle(kept, fresh)
             if not items:
                 reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
                 raise RetrieverError(
                     f"{', '.join(map(str, (*paths, *starts)))}: nothing readable in it{reasons}; give Markdown, HTML, "
                     "text, PDF, Office, CSV or JSONL files (the version in service is unchanged)"
                 )
-            counts = _compare(old, items)
+            counts = compare(old, items)
             if base.version is not None and items == list(old) and vector_of and base.version.cut == CUT:
                 return IngestReport(*counts, tuple(skipped), base.version.version, 0)
             passages = tuple(chain.from_iterable(_cut(item.document, base) for item in items))
@@ -174,7 +159,7 @@ class KnowledgeBase:
             vectors, made = embed(missing, self._encoder, self._store.folder, partial(report, "embedding"))
             vector_of = {**vector_of, **dict(zip(missing, vectors, strict=True))}
             with disk_errors(self._store.folder):
-                bad = [*skipped, *_of_files(bad, kept)]
+                bad = [*skipped, *of_files(bad, kept)]
                 version = self._write(items, passages, texts, vector_of, base, bad, report)
             forget(self._store.folder)
             return IngestReport(*counts, tuple(skipped), version, made)
@@ -263,7 +248,7 @@ class KnowledgeBase:
             raise RetrieverError(f"{path}: holds {found.shape} vectors; ingest again or roll back")
         return found
 
-    def _read(self, version: Version) -> tuple[list[_Stored], tuple[Passage, ...]]:
+    def _read(self, version: Version) -> tuple[list[Stored], tuple[Passage, ...]]:
         folder = self._store.path(version.version)
         try:
             stored = [_stored(json.loads(line)) for line in _lines(folder / "documents.jsonl")]
@@ -288,7 +273,7 @@ class KnowledgeBase:
 
     def _write(
         self,
-        items: Sequence[_Stored],
+        items: Sequence[Stored],
         passages: Sequence[Passage],
         texts: Sequence[str],
         vector_of: Mapping[str, Vectors],
@@ -298,7 +283,7 @@ class KnowledgeBase:
     ) -> str:
         step = partial(_step, report, len(texts))
         with self._store.staging() as folder:
-            _write_lines(folder / BAD_ROWS, _of_files(skipped, items))
+            _write_lines(folder / BAD_ROWS, of_files(skipped, items))
             _write_lines(folder / "documents.jsonl", items)
             _write_lines(folder / "passages.jsonl", passages)
             embeddings = np.stack([vector_of[text] for text in texts])
@@ -341,106 +326,9 @@ def _step(report: Report, passages: int, name: str) -> Iterator[None]:
     report(name, passages, passages)
 
 
-def _read(
-    paths: Sequence[Path],
-    sites: Sequence[Site],
-    kept: Sequence[_Stored],
-    before: Mapping[tuple[str, str], Sequence[Document]],
-    report: Report,
-) -> tuple[list[_Stored], list[Skipped]]:
-    """What is there now, and what of it cannot be read. Raises RetrieverError for a file that was named itself."""
-    fresh: list[_Stored] = []
-    skipped: list[Skipped] = []
-    files = 0
-
-    def take(root: str, found: FileRead | Skipped) -> None:
-        nonlocal files
-        if isinstance(found, FileRead):
-            fresh.extend(_Stored(root, found.file, found.digest, document) for document in found.documents)
-            files += 1
-            report("reading files", files, 0)
-        else:
-            skipped.append(found)
-
-    with Child() as child:
-        for path in paths:
-            root = _root(path, kept)
-            for found in read_path(path, root, before, child):
-                if path.is_file() and not isinstance(found, FileRead):
-                    raise RetrieverError(f"{found[0]}: {found[1]}")
-                take(str(root), found)
-        for site in sites:
-            for found in read_site(site, before, child):
-                take(site.start, found)
-    report("reading files", files, files)
-    return fresh, skipped
-
-
 def _cut(document: Document, base: _Base) -> Sequence[Passage]:
     before = base.passages_of.get(document.source)
     return before[1] if before is not None and before[0] == document else split(document)
-
-
-def _of_files(skipped: Iterable[Skipped], items: Iterable[_Stored]) -> list[Skipped]:
-    """The rows, `faq.csv:12` and the reason, of files of which other rows are among `items`."""
-    files = {item.document.source.partition("#")[0] for item in items}
-    return [row for row in skipped if row[0].rpartition(":")[0] in files]
-
-
-def _inside(path: Path, others: Collection[Path]) -> bool:
-    """Whether `path` is read with one of the others: a folder is read with all in it that is not hidden."""
-    for name, folder in zip(reversed(path.parts), path.parents, strict=False):
-        if name.startswith("."):
-            return False
-        if folder in others:
-            return True
-    return False
-
-
-def _within(file: str, path: Path) -> bool:
-    return file == str(path) or file.startswith(f"{path}/")
-
-
-def _root(path: Path, kept: Sequence[_Stored]) -> Path:
-    """What sources are relative to: a folder ingested before that holds `path`, else `path` or a file's folder."""
-    known = {item.root for item in kept if _within(str(path), Path(item.root))}
-    if known:
-        return Path(min(known, key=len))
-    return path if path.is_dir() else path.parent
-
-
-def _settle(kept: Sequence[_Stored], fresh: Sequence[_Stored]) -> list[_Stored]:
-    """All documents under unique sources, in order of source.
-
-    Where two folders hold the same relative path: an earlier folder that is no longer there gives way (it was moved),
-    else the newcomer is named with its folder in front.
-    """
-    taken = {item.document.source: item for item in kept}
-    moved = {taken[s].root for item in fresh if (s := item.document.source) in taken}
-    moved = {root for root in moved if "://" not in root and not Path(root).exists()}
-    taken = {source: item for source, item in taken.items() if item.root not in moved}
-    for item in fresh:
-        source = item.document.source
-        if source not in taken:
-            taken[source] = item
-            continue
-        for front in (Path(item.root).name, item.root.strip("/").replace("/", "-")):
-            if source in taken:
-                source = f"{front}/{item.document.source}"
-        number = 2
-        while source in taken:
-            source, number = f"{item.document.source} ({number})", number + 1
-        taken[source] = replace(item, document=replace(item.document, source=source))
-    return [taken[source] for source in sorted(taken)]
-
-
-def _compare(old: Sequence[_Stored], new: Sequence[_Stored]) -> tuple[int, int, int, int]:
-    """`(added, changed, removed, unchanged)` sources."""
-    before = {item.document.source: item.document for item in old}
-    after = {item.document.source: item.document for item in new}
-    both = before.keys() & after.keys()
-    same = sum(before[source] == after[source] for source in both)
-    return len(after) - len(both), len(both) - same, len(before) - len(both), same
 
 
 def _lines(path: Path) -> list[str]:
@@ -448,7 +336,7 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def _write_lines(path: Path, rows: Iterable[_Stored | Passage | Skipped]) -> None:
+def _write_lines(path: Path, rows: Iterable[Stored | Passage | Skipped]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=_by_name) + "\n")
@@ -459,10 +347,10 @@ def _by_name(value: Any) -> dict[str, object]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _stored(row: dict[str, Any]) -> _Stored:
+def _stored(row: dict[str, Any]) -> Stored:
     value = row["document"]
     value["sections"] = tuple(Section(tuple(s["heading"]), s["start"], s["end"]) for s in value["sections"])
-    return _Stored(row["root"], row["file"], row["digest"], Document(**value))
+    return Stored(row["root"], row["file"], row["digest"], Document(**value))
 
 
 def _passage(value: dict[str, Any]) -> Passage:
