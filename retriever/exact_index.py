@@ -34,7 +34,8 @@ class ExactIndex:
         checked = finite(vectors)
         self._index: Any = faiss.IndexFlatIP(checked.shape[1])
         self._index.add(checked)
-        self._stored = view(self._index)
+        self.stored = view(self._index)
+        """The vectors in the index's own memory, `[n, d]`: no second copy of them."""
 
     @classmethod
     def load(cls, folder: Path, *, rows: int, dimension: int) -> ExactIndex:
@@ -42,7 +43,7 @@ class ExactIndex:
 
         loaded = cls.__new__(cls)
         loaded._index = read(folder / FILE, faiss.IndexFlatIP, rows, dimension)
-        loaded._stored = view(loaded._index)
+        loaded.stored = view(loaded._index)
         return loaded
 
     def save(self, folder: Path) -> None:
@@ -59,7 +60,7 @@ class ExactIndex:
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Vectors, Rows]:
         """Exact: the answer equals sorting `queries @ vectors.T`. Ties come in no promised order."""
         if rows is not None and len(rows) <= GATHERED:
-            return among(queries, k, np.asarray(rows, np.int64), self._stored)
+            return among(queries, k, np.asarray(rows, np.int64), self.stored)
         if rows is not None:
             import faiss
 
@@ -72,7 +73,7 @@ class ExactIndex:
         return one_thread(self._index).search(np.ascontiguousarray(queries, np.float32), min(k, self.size))  # type: ignore[no-any-return]
 
     def vectors(self, rows: Sequence[int] | Rows) -> Vectors:
-        found: Vectors = self._stored[np.asarray(rows, dtype=np.int64)]
+        found: Vectors = self.stored[np.asarray(rows, dtype=np.int64)]
         return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.exact_index import FILE, Facts, Rows, among, bitmap, finite, one_thread, read, view, write
+from retriever.exact_index import ExactIndex, Facts, Rows, among, bitmap, finite, one_thread, read, write
 from retriever.passages import RetrieverError, Vectors
 
 CELLS: Final = "cells.faiss"
@@ -47,14 +47,14 @@ class IvfIndex:
 
     kind: Final = "ivf"
 
-    def __init__(self, flat: Any, cells: Any, row_of: Rows, probes: int, recall: float, measured: int) -> None:
-        self._flat = flat
+    def __init__(self, whole: ExactIndex, cells: Any, row_of: Rows, probes: int, recall: float, measured: int) -> None:
+        self._whole = whole
+        """The whole vectors, a slot a row."""
         self._cells = cells
         self._row_of = row_of
         self._live = row_of != _DEAD
         self._slot_of = np.empty(int(self._live.sum()), np.int64)
         self._slot_of[row_of[self._live]] = np.flatnonzero(self._live)
-        self._stored = view(flat)
         self._probes = probes
         self._recall = recall
         self._measured = measured
@@ -65,8 +65,8 @@ class IvfIndex:
         """Cells of `vectors` alone. One thread and a fixed seed: the same vectors give the same cells."""
         import faiss
 
-        checked = finite(vectors)
-        count, dimension = checked.shape
+        whole = ExactIndex(vectors)
+        count, dimension = whole.stored.shape
         number = _cells_for(count)
         cells: Any = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(dimension), dimension, number,
@@ -75,9 +75,9 @@ class IvfIndex:
         cells.cp.spherical = True
         cells.cp.min_points_per_centroid = 1  # a warning on standard error otherwise
         drawn = np.random.default_rng(0).permutation(count)[: TRAINED * number]
-        one_thread(cells).train(checked[np.sort(drawn)])
-        cells.add(checked)
-        return cls(_flat(checked), cells, np.arange(count), 0, 0.0, 0)._tuned()
+        one_thread(cells).train(whole.stored[np.sort(drawn)])
+        cells.add(whole.stored)
+        return cls(whole, cells, np.arange(count), 0, 0.0, 0)._tuned()
 
     @classmethod
     def grown(cls, vectors: Vectors, before: IvfIndex) -> IvfIndex:
@@ -85,11 +85,11 @@ class IvfIndex:
         import faiss
 
         checked = finite(vectors)
-        if checked.shape[1] != before._stored.shape[1]:
+        if checked.shape[1] != before._whole.stored.shape[1]:
             return cls.built(checked)
         free: dict[bytes, list[int]] = defaultdict(list)
         for slot in np.flatnonzero(before._live).tolist():
-            free[before._stored[slot].tobytes()].append(slot)
+            free[before._whole.stored[slot].tobytes()].append(slot)
         row_of = np.full(len(before._row_of), _DEAD, np.int64)
         new = []
         for row, vector in enumerate(checked):
@@ -103,8 +103,8 @@ class IvfIndex:
         # Not a clone: that of a mapped index shares its memory, and adding to it ends the process.
         cells: Any = faiss.deserialize_index(faiss.serialize_index(before._cells))
         one_thread(cells).add(checked[new])
-        flat = _flat(np.concatenate([before._stored, checked[new]]))
-        same = cls(flat, cells, row_of, before._probes, before._recall, before._measured)
+        whole = ExactIndex(np.concatenate([before._whole.stored, checked[new]]))
+        same = cls(whole, cells, row_of, before._probes, before._recall, before._measured)
         # Measuring takes longer than adding a few.
         return same if len(row_of) <= REMEASURED * before._measured else same._tuned()
 
@@ -120,12 +120,12 @@ class IvfIndex:
             raise RetrieverError(f"{folder}: not an index of this program ({error}); ingest again") from None
         if not sound:
             raise RetrieverError(f"{folder / SLOTS}: does not hold each of {rows} rows once; ingest again or roll back")
-        flat = read(folder / FILE, faiss.IndexFlatIP, len(row_of), dimension)
+        whole = ExactIndex.load(folder, rows=len(row_of), dimension=dimension)
         cells = read(folder / CELLS, faiss.IndexIVFScalarQuantizer, len(row_of), dimension)
-        return cls(flat, cells, row_of, probes, recall, measured)
+        return cls(whole, cells, row_of, probes, recall, measured)
 
     def save(self, folder: Path) -> None:
-        write(self._flat, folder / FILE)
+        self._whole.save(folder)
         write(self._cells, folder / CELLS)
         np.save(folder / SLOTS, self._row_of)
 
@@ -149,7 +149,7 @@ class IvfIndex:
             if (slots >= 0).all():
                 return products, self._row_of[slots]
         chosen = np.flatnonzero(self._live) if rows is None else self._slot_of[np.asarray(rows, np.int64)]
-        products, slots = among(queries, k, chosen, self._stored)
+        products, slots = among(queries, k, chosen, self._whole.stored)
         return products, self._row_of[slots]
 
     def _search(self, queries: Vectors, k: int, rows: Rows | None, probes: int) -> tuple[Vectors, Rows]:
@@ -170,14 +170,13 @@ class IvfIndex:
         settings = faiss.SearchParametersIVF(nprobe=min(probes, self._cells.nlist), sel=selector)  # type: ignore[call-arg]
         # In eight bits the last few of the nearest may swap places with the next.
         finalists = one_thread(self._cells).search(asked, k + k // 4 + 10, params=settings)[1]
-        products = np.einsum("nd,nkd->nk", asked, self._stored[finalists])
+        products = np.einsum("nd,nkd->nk", asked, self._whole.stored[finalists])
         products[finalists < 0] = -np.inf
         order = np.argsort(-products, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(products, order, 1), np.take_along_axis(finalists, order, 1)
 
     def vectors(self, rows: Sequence[int] | Rows) -> Vectors:
-        found: Vectors = self._stored[self._slot_of[np.asarray(rows, dtype=np.int64)]]
-        return found
+        return self._whole.vectors(self._slot_of[np.asarray(rows, dtype=np.int64)])
 
     def _tuned(self) -> IvfIndex:
         """With the fewest probes that find `RECALL` of the ten nearest of `SAMPLE` made-up questions."""
@@ -187,27 +186,19 @@ class IvfIndex:
         asked = (picked + noise).astype(np.float32)
         k = min(10, self.size)
         # What is as near as the last of the nearest is one of them: of copies any will do.
-        exact = _nearest(asked, self._stored, self._live, k)
-        least = np.einsum("nd,nkd->nk", asked, self._stored[exact]).min(axis=1, keepdims=True) - SAME
+        exact = _nearest(asked, self._whole.stored, self._live, k)
+        least = np.einsum("nd,nkd->nk", asked, self._whole.stored[exact]).min(axis=1, keepdims=True) - SAME
         for probes in PROBES:
             products, slots = self._search(asked, k, None, probes)
             recall = float(((products >= least) & (slots >= 0)).mean())
             if recall >= RECALL:
                 break
-        return IvfIndex(self._flat, self._cells, self._row_of, probes, round(recall, 4), len(self._row_of))
+        return IvfIndex(self._whole, self._cells, self._row_of, probes, round(recall, 4), len(self._row_of))
 
 
 def _cells_for(rows: int) -> int:
     """Four times the square root: looking for the cell costs about what looking into it does."""
     return max(1, min(rows, int(4 * rows**0.5)))
-
-
-def _flat(vectors: Vectors) -> Any:
-    import faiss
-
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    flat.add(np.ascontiguousarray(vectors))
-    return flat
 
 
 def _nearest(asked: Vectors, stored: Vectors, live: NDArray[np.bool_], k: int) -> Rows:
