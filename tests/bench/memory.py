@@ -18,8 +18,8 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+from retriever.encoders import weights_folder
 from tests.bench.page import machine, put
-from tests.bench.understanding import weights
 from tests.conftest import SHARED
 
 STEPS_OF = 20_000
@@ -49,7 +49,7 @@ def train_once(path: Path) -> None:
     drawn = sample(each_example(path))
     read, after_reading = time.perf_counter() - start, _peak_mb()
     config = TrainConfig(token_budget=STEPS_OF, most_tokens=STEPS_OF, threads=1)
-    fit_versions(drawn.examples, Encoder(weights()), config)
+    fit_versions(drawn.examples, Encoder(weights_folder()), config)
     cells = (f"{read:.0f}", f"{after_reading:.0f}", f"{len(drawn.examples):,}", f"{_peak_mb():.0f}")
     print(" | ".join((*cells, f"{time.perf_counter() - start:.0f}")), flush=True)
 

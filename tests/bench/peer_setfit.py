@@ -66,8 +66,9 @@ def main() -> None:
     if chosen.inside:
         train_inside(Path(chosen.inside[0]), chosen.inside[1], chosen.minutes)
         return
+    from retriever.encoders import weights_folder
     from tests.bench.page import machine, put
-    from tests.bench.understanding import rows_of, weights
+    from tests.bench.understanding import rows_of
 
     python = environment()
     lines = ["| SetFit, BANKING77 | seed | accuracy | steps | seconds | cap, minutes |", "|---|---|---|---|---|---|"]
@@ -77,7 +78,15 @@ def main() -> None:
                 for part, rows in zip(("train", "test"), rows_of(f"banking77-{shots}", seed), strict=True):
                     lines = (json.dumps({"text": e.text, "label": e.intent}) for e in rows)
                     (Path(folder) / f"{part}.jsonl").write_text("\n".join(lines), "utf-8")
-                command = [python, __file__, "--inside", folder, str(weights()), "--minutes", str(chosen.minutes)]
+                command = [
+                    python,
+                    __file__,
+                    "--inside",
+                    folder,
+                    str(weights_folder()),
+                    "--minutes",
+                    str(chosen.minutes),
+                ]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
             cells = (

@@ -17,9 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +28,7 @@ from retriever.knowledge_base import KnowledgeBase
 from retriever.passages import Line, Passage, Query, Vectors
 from retriever.vector_index import load_index
 from tests.bench.page import machine, put
-from tests.bench.vectors import CLIENTS, SIZES, mixtures, raw_call, recall
+from tests.bench.vectors import CLIENTS, SIZES, mixtures, percentiles, queries_a_second, raw_call, recall
 from tests.conftest import ROOT
 
 ROWS_A_FILE = 20_000
@@ -62,15 +60,6 @@ def many_rows(sample: Sequence[Passage], count: int) -> Iterator[str]:
     for number in range(count):
         one, other = sample[number % len(sample)], sample[(number * 7919 + 13) % len(sample)]
         yield json.dumps({"id": f"row-{number}", "text": f"{one.text[:300]} {other.text[:200]} ({number})"}) + "\n"
-
-
-def milliseconds(work: Callable[[Any], object], asked: Sequence[Any]) -> list[float]:
-    taken = []
-    for one in asked:
-        began = time.perf_counter()
-        work(one)
-        taken.append(1000 * (time.perf_counter() - began))
-    return taken
 
 
 def measured(count: int) -> list[str]:
@@ -116,11 +105,8 @@ def searches(folder: Path) -> list[str]:
     opened = time.monotonic() - began
     for query, vectors in read[:20]:  # the first ones warm up
         knowledge.search(query, vectors)
-    taken = milliseconds(lambda one: knowledge.search(*one), read)
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        began = time.monotonic()
-        list(clients.map(lambda one: knowledge.search(*one), read))
-        rate = len(read) / (time.monotonic() - began)
+    p50, p99 = percentiles(lambda one: knowledge.search(*one), read)
+    rate = queries_a_second(lambda one: knowledge.search(*one), read)
     memory = resident() - before
     version = KnowledgeBase(folder, encoder).versions()[0]
     index = load_index(
@@ -129,8 +115,7 @@ def searches(folder: Path) -> list[str]:
     last = np.concatenate([vectors[0] for _, vectors in read])
     truth = ExactIndex(knowledge.vectors).search(last[:200], 10)[1]
     found = recall(index.search(last[:200], 100)[1], truth)
-    cells = [f"{np.quantile(taken, share):.1f}" for share in (0.5, 0.99)]
-    cells += [f"{raw_call(index, last):.2f}", f"{rate:.0f}", f"{found:.4f}", f"{opened:.1f}"]
+    cells = [f"{p50:.1f}", f"{p99:.1f}", f"{raw_call(index, last):.2f}", f"{rate:.0f}", f"{found:.4f}", f"{opened:.1f}"]
     return [*cells, f"{memory / 1e6:,.0f} ({memory / knowledge.vectors.nbytes:.2f})"]
 
 

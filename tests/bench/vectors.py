@@ -11,9 +11,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,20 +55,21 @@ def questions_about(vectors: Vectors) -> Vectors:
     return unit
 
 
-def percentiles(search: Callable[[Vectors], object], asked: Vectors) -> tuple[float, float]:
+def percentiles(search: Callable[[Any], object], asked: Sequence[Any] | Vectors) -> tuple[float, float]:
     """p50 and p99 in milliseconds, one question at a time."""
     taken = []
     for one in asked:
         began = time.perf_counter()
-        search(one[None])
+        search(one)
         taken.append(1000 * (time.perf_counter() - began))
     return statistics.median(taken), float(np.quantile(taken, 0.99))
 
 
-def queries_a_second(index: VectorIndex, asked: Vectors) -> float:
+def queries_a_second(search: Callable[[Any], object], asked: Sequence[Any] | Vectors) -> float:
+    """Of `CLIENTS` at once."""
     with ThreadPoolExecutor(CLIENTS) as clients:
         began = time.perf_counter()
-        list(clients.map(lambda one: index.search(one[None], DEPTH), asked))
+        list(clients.map(search, asked))
         return len(asked) / (time.perf_counter() - began)
 
 
@@ -82,7 +84,7 @@ def measured(base: Vectors, size: int) -> tuple[list[str], tuple[float, float]]:
     asked = questions_about(vectors)
     exact = ExactIndex(vectors)
     truth = exact.search(asked, 10)[1]
-    flat = percentiles(lambda one: exact.search(one, DEPTH), asked[:100])
+    flat = percentiles(lambda one: exact.search(one, DEPTH), asked[:100, None])
     began = time.perf_counter()
     chosen = index_of(vectors)
     built = time.perf_counter() - began
@@ -92,9 +94,9 @@ def measured(base: Vectors, size: int) -> tuple[list[str], tuple[float, float]]:
         began = time.perf_counter()
         chosen = load_index(Path(folder), chosen.facts, rows=size, dimension=vectors.shape[1])
         opened = 1000 * (time.perf_counter() - began)
-        p50, p99 = percentiles(lambda one: chosen.search(one, DEPTH), asked)
+        p50, p99 = percentiles(lambda one: chosen.search(one, DEPTH), asked[:, None])
         raw = raw_call(chosen, asked)
-        qps = queries_a_second(chosen, asked)
+        qps = queries_a_second(lambda one: chosen.search(one, DEPTH), asked[:, None])
         changed = vectors.copy()
         changed[:5] = mixtures(base, 5, seed=9)
         began = time.perf_counter()
@@ -117,9 +119,9 @@ def raw_call(index: VectorIndex, asked: Vectors) -> float:
 
     if isinstance(index, IvfIndex):
         settings = faiss.SearchParametersIVF(nprobe=int(index.facts["probes"]))  # type: ignore[call-arg]
-        return percentiles(lambda one: index._cells.search(one, DEPTH, params=settings), asked)[0]
+        return percentiles(lambda one: index._cells.search(one, DEPTH, params=settings), asked[:, None])[0]
     assert isinstance(index, ExactIndex)
-    return percentiles(lambda one: index._index.search(one, DEPTH), asked)[0]
+    return percentiles(lambda one: index._index.search(one, DEPTH), asked[:, None])[0]
 
 
 def others(base: Vectors, size: int = 100_000) -> list[str]:
@@ -164,7 +166,7 @@ def others(base: Vectors, size: int = 100_000) -> list[str]:
             reached = recall(search(asked), truth)
             if reached >= 0.98:
                 break
-        p50, _ = percentiles(search, asked)
+        p50, _ = percentiles(search, asked[:, None])
         size_of = len(faiss.serialize_index(index)) / size
         lines.append(f"| {name}, {width} | {p50:.2f} | {reached:.4f} | {built:.1f} | {size_of:,.0f} |")
         print(lines[-1], flush=True)
