@@ -58,7 +58,7 @@ def _main(memory: int) -> None:
 def _answer(kind: str, arguments: list[Any], body: bytes, memory: int) -> Iterator[dict[str, object]]:
     """Parts, and an end: empty, or why there is no more; `spent` when this process should serve nobody after it."""
     try:
-        parts = SITES[kind](body, *arguments) if kind in SITES else map(_plain, _read(kind, *arguments))
+        parts = _of_site(kind, body, *arguments) if kind in SITES else map(_plain, _read(kind, *arguments))
         yield from ({"part": part} for part in parts)
         yield {}
     except RetrieverError as error:
@@ -259,38 +259,20 @@ def _shown(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------- sites
 
 
-def _links(body: bytes, url: str, headers: dict[str, str]) -> Iterator[object]:
-    from retriever.links import said_by
+def _of_site(kind: str, body: bytes, *arguments: Any) -> Iterator[object]:
+    from retriever import links  # which an ingest of files need not load
 
-    said = said_by(body, url, headers)
-    yield said.links, said.canonical, said.kept
-
-
-def _locations(body: bytes, url: str) -> Iterator[object]:
-    from retriever.links import locations
-
-    yield locations(body, url)
-
-
-def _manners(robots: bytes) -> Iterator[object]:
-    from retriever.links import manners
-
-    yield manners(robots)
-
-
-def _allowed(robots: bytes, urls: list[str]) -> Iterator[object]:
-    from retriever.links import allowed
-
-    yield allowed(robots, urls)
+    asked: dict[str, Callable[..., object]] = {
+        "links": links.said_by, "locations": links.locations, "manners": links.manners, "allowed": links.allowed,
+    }  # fmt: skip
+    yield asked[kind](body, *arguments)
 
 
 PARSERS: Final[dict[str, Callable[[Path], Parsed]]] = {
     "markdown": _markdown, "html": _html, "text": _text, "pdf": _pdf, "docx": _docx, "pptx": _pptx, "xlsx": _xlsx,
 }  # fmt: skip
-SITES: Final[dict[str, Callable[..., Iterator[object]]]] = {
-    "links": _links, "locations": _locations, "manners": _manners, "allowed": _allowed
-}  # fmt: skip
-"""What a site says of itself: functions of `links`, which ingest of files need not load."""
+SITES: Final = frozenset(("links", "locations", "manners", "allowed"))
+"""What is asked about what a site says of itself."""
 
 if __name__ == "__main__":
     _main(int(sys.argv[1]))
