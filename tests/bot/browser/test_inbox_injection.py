@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import insert
 
@@ -14,14 +13,11 @@ from bot.conversation.messages import Message, readable
 from bot.storage.canned import all_canned, drop_canned, keep_canned
 from bot.storage.conversations import start_conversation
 from bot.storage.tables import FileRow
-from tests.bot.browser.conftest import Open, Watch
+from tests.bot.browser.conftest import Open
 from tests.bot.browser.console import at_console
-from tests.bot.browser.test_injection import SAMPLE, TRAP, Hostile, batches, payloads, run_raw
+from tests.bot.browser.test_injection import SAMPLE, TRAP, Hostile, batches, payloads
 from tests.bot.channels.office import Office, open_office, serving
 from tests.bot.storage.sample import ANNA, hire
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 __all__ = ["payloads"]  # the fixture of the chat page's test: the same sample, and all of it in the campaign
 
@@ -97,15 +93,3 @@ def told(office: Office, batch: Sequence[str]) -> str:
     ]
     office.database.write(lambda connection: connection.execute(insert(FileRow), rows))
     return conversation
-
-
-def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:
-    """The control: a sample that ran nowhere would prove nothing about the inbox."""
-    context = browser.new_context()
-    Watch(context)
-    context.route("**/*", lambda route: route.abort())
-    page = context.new_page()
-    tried = payloads[::10]
-    ran = sum(run_raw(page, text) for text in tried)
-    context.close()
-    assert ran > len(tried) // 3

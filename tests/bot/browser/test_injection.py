@@ -142,16 +142,20 @@ def test_attacks_in_an_article_are_shown_as_text(
 
 
 def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:
-    """The control: a sample that ran nowhere would prove nothing about our pages."""
+    """The control: a sample that ran nowhere would prove nothing about our pages, the widget or the inbox."""
     context = browser.new_context()
     watch = Watch(context)
     context.route("**/*", lambda route: route.abort())
+    ran = 0
+    for batch in batches(payloads):
+        page = context.new_page()  # some attacks leave a page that cannot go on for long
+        assert not run_raw(page, "harmless")
+        ran += sum(run_raw(page, text) for text in batch)
+        page.close()
     page = context.new_page()
-    assert not run_raw(page, "harmless")
-    ran = sum(run_raw(page, text) for text in payloads)
     run_raw(page, "<img src=https://evil.example/pixel>")
     context.close()
-    assert ran > len(payloads) // 3
+    assert ran > max(len(payloads) // 3, 2_500 * (len(payloads) > SAMPLE))
     assert "https://evil.example/pixel" in watch.foreign
 
 

@@ -15,13 +15,13 @@ from bot.conversation.messages import Citation, Message, Turn, readable
 from bot.storage.handover import Agent
 from bot.storage.tables import FileRow
 from tests.bot.browser.between import SHOP
-from tests.bot.browser.conftest import Open, Watch
+from tests.bot.browser.conftest import Open
 from tests.bot.browser.stands import Stand, open_panel, open_stand
-from tests.bot.browser.test_injection import SAMPLE, TRAP, batches, payloads, run_raw, to_type
+from tests.bot.browser.test_injection import SAMPLE, TRAP, batches, payloads, to_type
 from tests.bot.channels.office import turn_to, wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 __all__ = ["payloads"]  # the fixture of the chat page's test: the same sample, and all of it in the campaign
 
@@ -172,18 +172,3 @@ def test_attacks_in_what_the_site_says_of_itself_are_text(
             assert page.locator(".starters .card").text_content() == text
     finally:
         stand.site.says.clear()
-
-
-def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:
-    """The control: a sample that ran nowhere would prove nothing about the widget."""
-    context = browser.new_context()
-    watch = Watch(context)
-    context.route("**/*", lambda route: route.abort())
-    page = context.new_page()
-    assert not run_raw(page, "harmless")
-    everything = len(payloads) > SAMPLE
-    ran = sum(run_raw(page, text) for text in (payloads if everything else payloads[::10]))
-    run_raw(page, "<img src=https://evil.example/pixel>")
-    context.close()
-    assert ran >= (2_500 if everything else len(payloads) // 10 // 4)
-    assert "https://evil.example/pixel" in watch.foreign

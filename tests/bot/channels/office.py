@@ -10,7 +10,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import httpx
@@ -183,7 +183,7 @@ STOREFRONT = Storefront(
 )
 
 
-PLENTY = Allowance(*[1e9] * 12, streams_per_visitor=100, streams=10_000)
+PLENTY = Allowance(**{each.name: 10_000 if each.type == "int" else 1e9 for each in fields(Allowance)})  # type: ignore[arg-type]
 """For tests that are not about limits: one address is everybody here."""
 
 
