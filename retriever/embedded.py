@@ -25,7 +25,8 @@ still meet."""
 
 _NAME: Final = ".embedded-"
 """Hidden, as all that is unfinished: backups leave it out."""
-_KEY: Final = 16
+KEY: Final = 16
+"""Bytes of what stands for a text."""
 _PROOF: Final = 32
 
 
@@ -39,7 +40,7 @@ def embed(
     vectors = np.empty((len(texts), encoder.dimension), np.float32)
     if not texts:
         return vectors, 0
-    missing = {_key(text): row for row, text in enumerate(texts)}
+    missing = {key(text): row for row, text in enumerate(texts)}
     path = folder / f"{_NAME}{_space(encoder)}"
     with disk_errors(path), path.open("a+b") as file:
         _take_over(file, missing, vectors)
@@ -49,7 +50,7 @@ def embed(
         made = encoder.encode([texts[row] for row in part], _further(progress, start, len(rows)))
         vectors[part] = made
         with disk_errors(path), path.open("ab") as file:
-            _append(file, [_key(texts[row]) for row in part], made)
+            _append(file, [key(texts[row]) for row in part], made)
     return vectors, len(rows)
 
 
@@ -69,8 +70,9 @@ def _space(encoder: PassageEncoder) -> str:
     return hashlib.sha256(f"{encoder.name} {encoder.dimension}".encode()).hexdigest()[:16]
 
 
-def _key(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_KEY]
+def key(text: str) -> bytes:
+    """What stands for a text: of two texts never the same."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
 
 
 def _take_over(file: BinaryIO, missing: dict[bytes, int], vectors: Vectors) -> None:
@@ -92,11 +94,11 @@ def _read(file: BinaryIO, dimension: int) -> tuple[list[bytes], Vectors] | None:
     count = int.from_bytes(head, "little")
     if not 0 < count <= PART:
         return None
-    body, proof = file.read(count * (_KEY + 4 * dimension)), file.read(_PROOF)
+    body, proof = file.read(count * (KEY + 4 * dimension)), file.read(_PROOF)
     if hashlib.sha256(head + body).digest() != proof:
         return None
-    keys = [body[start : start + _KEY] for start in range(0, count * _KEY, _KEY)]
-    return keys, np.frombuffer(body, "<f4", offset=count * _KEY).reshape(count, dimension)
+    keys = [body[start : start + KEY] for start in range(0, count * KEY, KEY)]
+    return keys, np.frombuffer(body, "<f4", offset=count * KEY).reshape(count, dimension)
 
 
 def _append(file: BinaryIO, keys: Sequence[bytes], made: Vectors) -> None:

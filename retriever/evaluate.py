@@ -178,7 +178,8 @@ def evaluate_documents(
         rate = len(passages) / (time.perf_counter() - began)
         searched = smoothed(vectors, [passage.entity for passage in passages])
         indexes = Indexes.of(passages, index_of(searched), keywords, catalogue=searched is not vectors)
-        loaded = Knowledge("evaluation", documents, indexes, encoder, score=score, reranker=reranker)
+        ordered = sorted(documents, key=lambda document: document.source)
+        loaded = Knowledge("evaluation", ordered, indexes, encoder, score=score, reranker=reranker)
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)
         for question in questions:
@@ -270,7 +271,7 @@ def _documents(path: Path) -> tuple[list[Document], list[Skipped]]:
     with Child() as child:
         for found in read_path(path.resolve(), root, {}, child):
             if isinstance(found, FileRead):
-                documents += found.documents
+                documents += (each for each in found.documents if isinstance(each, Document))
             else:
                 skipped.append(found)
     if not documents:

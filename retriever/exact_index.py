@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.blocks import Blocks
 from retriever.passages import RetrieverError, Vectors
 
 Rows = NDArray[np.int64]
@@ -77,7 +78,7 @@ class ExactIndex:
         return found
 
 
-def among(queries: Vectors, k: int, rows: Rows, stored: Vectors) -> tuple[Vectors, Rows]:
+def among(queries: Vectors, k: int, rows: Rows, stored: Vectors | Blocks) -> tuple[Vectors, Rows]:
     """The best `k` of `rows`, every one compared; `stored[row]` is the vector of a row."""
     cosines = np.asarray(queries, np.float32) @ stored[rows].T
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]

@@ -5,7 +5,6 @@ Owns the cells, the table from their slots to rows, and how both grow. Knows not
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.exact_index import ExactIndex, Facts, Rows, among, bitmap, finite, one_thread, read, write
+from retriever.blocks import Blocks
+from retriever.exact_index import Facts, Rows, among, bitmap, finite, one_thread, read, write
 from retriever.passages import RetrieverError, Vectors
 
 CELLS: Final = "cells.faiss"
@@ -37,6 +37,8 @@ LIVE: Final = 0.8
 """The index is built anew when less than this share of its slots is live."""
 FEW: Final = 20_000
 """Up to this many chosen rows are all compared: they may lie in many cells, a few in each."""
+BLOCK: Final = 10_000
+"""Vectors compared at a time."""
 
 _DEAD: Final = -1
 
@@ -47,7 +49,7 @@ class IvfIndex:
 
     kind: Final = "ivf"
 
-    def __init__(self, whole: ExactIndex, cells: Any, row_of: Rows, probes: int, recall: float, measured: int) -> None:
+    def __init__(self, whole: Blocks, cells: Any, row_of: Rows, probes: int, recall: float, measured: int) -> None:
         self._whole = whole
         """The whole vectors, a slot a row."""
         self._cells = cells
@@ -65,8 +67,8 @@ class IvfIndex:
         """Cells of `vectors` alone. One thread and a fixed seed: the same vectors give the same cells."""
         import faiss
 
-        whole = ExactIndex(vectors)
-        count, dimension = whole.stored.shape
+        checked = finite(vectors)
+        count, dimension = checked.shape
         number = _cells_for(count)
         cells: Any = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(dimension), dimension, number,
@@ -75,36 +77,37 @@ class IvfIndex:
         cells.cp.spherical = True
         cells.cp.min_points_per_centroid = 1  # a warning on standard error otherwise
         drawn = np.random.default_rng(0).permutation(count)[: TRAINED * number]
-        one_thread(cells).train(whole.stored[np.sort(drawn)])
-        cells.add(whole.stored)
-        return cls(whole, cells, np.arange(count), 0, 0.0, 0)._tuned()
+        one_thread(cells).train(checked[np.sort(drawn)])
+        cells.add(checked)
+        return cls(Blocks([checked]), cells, np.arange(count), 0, 0.0, 0)._tuned()
 
     @classmethod
-    def grown(cls, vectors: Vectors, before: IvfIndex) -> IvfIndex:
-        """An index of `vectors` that keeps the slots of those which `before` holds and adds the others to its cells."""
+    def grown(cls, vectors: Vectors, before: IvfIndex, was: Rows) -> IvfIndex:
+        """An index of `vectors` that keeps the slots of those which `before` holds and adds the others to its cells.
+
+        `was` is the row that each had in `before`, -1 for none; it is kept if its vector is still the same.
+        """
         import faiss
 
         checked = finite(vectors)
-        if checked.shape[1] != before._whole.stored.shape[1]:
+        if checked.shape[1] != before._whole.dimension:
             return cls.built(checked)
-        free: dict[bytes, list[int]] = defaultdict(list)
-        for slot in np.flatnonzero(before._live).tolist():
-            free[before._whole.stored[slot].tobytes()].append(slot)
+        known = np.flatnonzero(was >= 0)
+        slots = before._slot_of[was[known]]
+        still = np.concatenate([
+            (checked[known[part]] == before._whole[slots[part]]).all(axis=1)
+            for part in np.array_split(np.arange(len(known)), 1 + len(known) // BLOCK)
+        ])  # fmt: skip
         row_of = np.full(len(before._row_of), _DEAD, np.int64)
-        new = []
-        for row, vector in enumerate(checked):
-            if slots := free.get(vector.tobytes()):
-                row_of[slots.pop()] = row
-            else:
-                new.append(row)
-        row_of = np.concatenate([row_of, np.array(new, np.int64)])
+        row_of[slots[still]] = known[still]
+        new = np.setdiff1d(np.arange(len(checked)), known[still])
+        row_of = np.concatenate([row_of, new])
         if len(checked) < LIVE * len(row_of) or _cells_for(len(checked)) > OUTGROWN * before._cells.nlist:
             return cls.built(checked)
         # Not a clone: that of a mapped index shares its memory, and adding to it ends the process.
         cells: Any = faiss.deserialize_index(faiss.serialize_index(before._cells))
         one_thread(cells).add(checked[new])
-        whole = ExactIndex(np.concatenate([before._whole.stored, checked[new]]))
-        same = cls(whole, cells, row_of, before._probes, before._recall, before._measured)
+        same = cls(before._whole.then(checked[new]), cells, row_of, before._probes, before._recall, before._measured)
         # Measuring takes longer than adding a few.
         return same if len(row_of) <= REMEASURED * before._measured else same._tuned()
 
@@ -120,7 +123,7 @@ class IvfIndex:
             raise RetrieverError(f"{folder}: not an index of this program ({error}); ingest again") from None
         if not sound:
             raise RetrieverError(f"{folder / SLOTS}: does not hold each of {rows} rows once; ingest again or roll back")
-        whole = ExactIndex.load(folder, rows=len(row_of), dimension=dimension)
+        whole = Blocks.load(folder, len(row_of), dimension)
         cells = read(folder / CELLS, faiss.IndexIVFScalarQuantizer, len(row_of), dimension)
         return cls(whole, cells, row_of, probes, recall, measured)
 
@@ -149,7 +152,7 @@ class IvfIndex:
             if (slots >= 0).all():
                 return products, self._row_of[slots]
         chosen = np.flatnonzero(self._live) if rows is None else self._slot_of[np.asarray(rows, np.int64)]
-        products, slots = among(queries, k, chosen, self._whole.stored)
+        products, slots = among(queries, k, chosen, self._whole)
         return products, self._row_of[slots]
 
     def _search(self, queries: Vectors, k: int, rows: Rows | None, probes: int) -> tuple[Vectors, Rows]:
@@ -170,13 +173,13 @@ class IvfIndex:
         settings = faiss.SearchParametersIVF(nprobe=min(probes, self._cells.nlist), sel=selector)  # type: ignore[call-arg]
         # In eight bits the last few of the nearest may swap places with the next.
         finalists = one_thread(self._cells).search(asked, k + k // 4 + 10, params=settings)[1]
-        products = np.einsum("nd,nkd->nk", asked, self._whole.stored[finalists])
+        products = np.einsum("nd,nkd->nk", asked, self._whole[np.maximum(finalists, 0)])
         products[finalists < 0] = -np.inf
         order = np.argsort(-products, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(products, order, 1), np.take_along_axis(finalists, order, 1)
 
     def vectors(self, rows: Sequence[int] | Rows) -> Vectors:
-        return self._whole.vectors(self._slot_of[np.asarray(rows, dtype=np.int64)])
+        return self._whole[self._slot_of[np.asarray(rows, dtype=np.int64)]]
 
     def _tuned(self) -> IvfIndex:
         """With the fewest probes that find `RECALL` of the ten nearest of `SAMPLE` made-up questions."""
@@ -186,8 +189,8 @@ class IvfIndex:
         asked = (picked + noise).astype(np.float32)
         k = min(10, self.size)
         # What is as near as the last of the nearest is one of them: of copies any will do.
-        exact = _nearest(asked, self._whole.stored, self._live, k)
-        least = np.einsum("nd,nkd->nk", asked, self._whole.stored[exact]).min(axis=1, keepdims=True) - SAME
+        exact = _nearest(asked, self._whole, self._live, k)
+        least = np.einsum("nd,nkd->nk", asked, self._whole[exact]).min(axis=1, keepdims=True) - SAME
         for probes in PROBES:
             products, slots = self._search(asked, k, None, probes)
             recall = float(((products >= least) & (slots >= 0)).mean())
@@ -201,15 +204,17 @@ def _cells_for(rows: int) -> int:
     return max(1, min(rows, int(4 * rows**0.5)))
 
 
-def _nearest(asked: Vectors, stored: Vectors, live: NDArray[np.bool_], k: int) -> Rows:
+def _nearest(asked: Vectors, stored: Blocks, live: NDArray[np.bool_], k: int) -> Rows:
     """The slots of the `k` nearest live vectors of each row of `asked`, every one compared."""
     best = np.empty((len(asked), 0), np.int64)
     products = np.empty((len(asked), 0), np.float32)
     # In blocks: at a million rows the whole table of products would be most of a gigabyte.
-    for start in range(0, len(stored), 50_000):
-        block = np.where(live[start : start + 50_000], asked @ stored[start : start + 50_000].T, -np.inf)
-        products = np.hstack([products, block])
-        best = np.hstack([best, np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)])
+    seen = 0
+    for block in stored:
+        slots = np.arange(seen, seen + len(block))
+        seen += len(block)
+        products = np.hstack([products, np.where(live[slots], asked @ block.T, -np.inf)])
+        best = np.hstack([best, np.broadcast_to(slots, (len(asked), len(slots)))])
         order = np.argpartition(-products, min(k, products.shape[1]) - 1, axis=1)[:, :k]
         products, best = np.take_along_axis(products, order, 1), np.take_along_axis(best, order, 1)
     return best

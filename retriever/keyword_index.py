@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import unicodedata
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.lines import Lines, Order, grows, link, write_lines
 from retriever.passages import RetrieverError
 
 Rows = NDArray[np.int64]
@@ -32,7 +35,13 @@ _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _JOINT = re.compile(r"[-.'’/&]")
 _CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
 _LONGEST: Final = 64
-TERMS: Final = "terms.txt"
+TERMS: Final = "terms"
+"""Of each row, in order: what the index is written anew from."""
+STAMPS: Final = "stamps"
+"""Of each row, once: what says which terms it holds."""
+SLOTS: Final = "slots.npy"
+_STAMP: Final = np.uint32
+_GONE: Final = -1
 
 # Words that say how a sentence is built and not what it is about (closed classes, no data set was looked at).
 _GRAMMAR_WORDS: Final = """
@@ -119,15 +128,6 @@ def _grammar() -> frozenset[str]:
     return frozenset(_stemmed(sorted(_GRAMMAR))) | _GRAMMAR
 
 
-def term_lines(folder: Path) -> list[str]:
-    """The terms of each row of the index in `folder`, joined by spaces. Raises RetrieverError when there are none."""
-    try:
-        # Lines end in "\n" alone: a term may hold any other character that Unicode calls a line break.
-        return (folder / TERMS).read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, ValueError) as error:
-        raise RetrieverError(f"{folder}: not a keyword index ({error}); ingest again or roll back") from None
-
-
 class KeywordIndex:
     """A folder of keywords, opened for reading. Threads may share it."""
 
@@ -136,46 +136,58 @@ class KeywordIndex:
         import tantivy
 
         try:
-            lines = term_lines(folder)
+            self._lines = Lines(folder, TERMS)
+            self._stamps = Lines(folder, STAMPS)
+            self._row_of = np.load(folder / SLOTS, allow_pickle=False)
             self._index = tantivy.Index.open(str(folder))
             self._searcher = self._index.searcher()
         except (OSError, ValueError) as error:
             raise RetrieverError(f"{folder}: not a keyword index ({error}); ingest again or roll back") from None
         self._schema = self._index.schema
-        self._terms = [f" {line} " for line in lines]
-        self.size = len(lines)
+        self._folder = folder
+        self.size = len(self._lines)
+        if self._row_of.dtype != np.int64 or int((self._row_of >= 0).sum()) != self.size:
+            raise RetrieverError(f"{folder / SLOTS}: does not hold {self.size} rows; ingest again or roll back")
 
     @classmethod
-    def build(cls, folder: Path, texts: Sequence[str], known: Mapping[str, str] | None = None) -> KeywordIndex:
-        """Index `texts`, row by row, into the new `folder`; OSError when the disk refuses.
+    def build(cls, folder: Path, texts: Sequence[str]) -> KeywordIndex:
+        """Index `texts`, row by row, into the new `folder`; OSError when the disk refuses."""
+        return cls.grown(folder, texts, np.arange(len(texts)))
 
-        `known` holds the term line of texts that were cut before.
+    @classmethod
+    def grown(
+        cls, folder: Path, texts: Sequence[str], order: Order, before: KeywordIndex | None = None
+    ) -> KeywordIndex:
+        """Index the rows of `before` and then `texts`, in `order`, into the new `folder`.
+
+        Of many rows only what is new is indexed. As in every search engine what is gone still counts in a word's
+        weight, until its part of the index is written anew.
         """
-        import tantivy
-
         folder.mkdir(parents=True)
-        known = known or {}
-        rows = [known[text] if text in known else " ".join(terms(text)) for text in texts]
-        (folder / TERMS).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-        schema = (
-            tantivy.SchemaBuilder()
-            .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
-            .add_unsigned_field("row", fast=True)
-            .build()
-        )
-        try:
-            # One thread and one commit: the same texts give one segment and the same ranking every time.
-            writer = tantivy.Index(schema, path=str(folder)).writer(heap_size=64_000_000, num_threads=1)
-            for number, row in enumerate(rows):
-                document = tantivy.Document()
-                document.add_text("terms", row)
-                document.add_unsigned("row", number)
-                writer.add_document(document)
-            writer.commit()
-            writer.wait_merging_threads()
-        except ValueError as error:  # tantivy's only exception, also for a full disk
-            raise OSError(f"keyword index not written ({str(error)[:120]})") from None
+        added = [" ".join(terms(text)).encode() for text in texts]
+        write_lines(folder, TERMS, order, added, None if before is None else before._lines)
+        write_lines(folder, STAMPS, order, map(_stamps, added), None if before is None else before._stamps)
+        if before is not None and grows(len(order), before.size / max(1, len(before._row_of)), 0):
+            end = len(before._row_of)
+            slot_of = np.argsort(before._row_of)[end - before.size :]  # what is gone sorts before row 0
+            slots = np.concatenate([slot_of, end + np.arange(len(added))])[order]
+            row_of = np.full(end + len(added), _GONE, np.int64)
+            row_of[slots] = np.arange(len(order))
+            before._copy(folder)
+            _write(folder, enumerate(added, end), np.setdiff1d(slot_of, slots).tolist())
+        else:
+            row_of = np.arange(len(order))
+            _write(folder, enumerate(Lines(folder, TERMS)), [])
+        np.save(folder / SLOTS, row_of)
         return cls(folder)
+
+    def _copy(self, folder: Path) -> None:
+        """The same index in another folder. Its segments never change; what says which there are is replaced."""
+        for file in self._folder.iterdir():
+            if file.suffix in (".json", ".lock"):
+                shutil.copyfile(file, folder / file.name)
+            elif file.name != SLOTS and file.name.partition(".")[0] not in (TERMS, STAMPS):
+                link(file, folder / file.name)
 
     def search(self, wanted: Sequence[str], k: int, seen: Mask | None = None) -> tuple[Scores, Rows]:
         """`(BM25 scores, rows)` of the best `k` rows with any of the terms `wanted`, best first (k1 1.2, b .75); only
@@ -194,7 +206,8 @@ class KeywordIndex:
         depth = min(k, self.size)
         while True:
             hits = self._searcher.search(query, depth, count=False).hits
-            rows = np.array(self._searcher.fast_field_values("row", [address for _, address in hits]), np.int64)
+            slots = np.array(self._searcher.fast_field_values("slot", [address for _, address in hits]), np.int64)
+            rows = self._row_of[slots]
             scores = np.array([score for score, _ in hits], np.float32)
             if seen is None:
                 return scores, rows
@@ -221,7 +234,8 @@ class KeywordIndex:
 
     def held(self, wanted: Sequence[str], row: int) -> tuple[str, ...]:
         """Those of the terms `wanted` that the row holds."""
-        return tuple(term for term in wanted if f" {term} " in self._terms[row])
+        stamps = np.frombuffer(self._stamps[row], _STAMP).tolist() if wanted else ()
+        return tuple(term for term in wanted if _stamp(term) in stamps)
 
     def weight(self, term: str) -> float:
         """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`."""
@@ -232,10 +246,49 @@ class KeywordIndex:
         """For each row the share, 0 to 1, of the summed `weights` whose terms the row holds."""
         if not weights:
             return np.zeros(len(rows), np.float32)
-        whole = sum(weights.values()) or 1.0
-        texts = [self._terms[row] for row in rows.tolist()]
-        held = np.zeros(len(texts))
-        for term, weight in weights.items():
-            spaced = f" {term} "
-            held += weight * np.array([spaced in text for text in texts], bool)
-        return (held / whole).astype(np.float32)
+        asked = np.array([_stamp(term) for term in weights], _STAMP)
+        weight, order = np.array(list(weights.values())), np.argsort(asked)
+        lines = self._stamps.take(rows)
+        stamps = np.frombuffer(b"".join(lines), _STAMP)
+        row = np.repeat(np.arange(len(lines)), [len(line) // _STAMP().itemsize for line in lines])
+        place = order[np.searchsorted(asked, stamps, sorter=order).clip(max=len(asked) - 1)]
+        held = asked[place] == stamps
+        found = np.bincount(row[held], weight[place[held]], len(lines))
+        return (found / (weight.sum() or 1.0)).astype(np.float32)
+
+
+def _stamp(term: str) -> int:
+    """What stands for a term where only equality counts. Two terms of one question and one row have the same by chance
+    once in a hundred million times."""
+    return zlib.crc32(term.encode())
+
+
+def _stamps(line: bytes) -> bytes:
+    return np.array([zlib.crc32(term) for term in set(line.split())], _STAMP).tobytes()
+
+
+def _write(folder: Path, added: Iterable[tuple[int, bytes]], gone: Sequence[int]) -> None:
+    """Add lines under their slots to the index in `folder`, a new one where none is, and take the slots `gone` out."""
+    import tantivy
+
+    schema = (
+        tantivy.SchemaBuilder()
+        .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
+        .add_unsigned_field("slot", fast=True, indexed=True)
+        .build()
+    )
+    try:
+        # One thread and one commit: the same texts give one segment and the same ranking every time.
+        writer = tantivy.Index(schema, path=str(folder)).writer(heap_size=64_000_000, num_threads=1)
+        if gone:
+            # By query: as a term an unsigned number is taken for a signed one, and nothing is deleted.
+            writer.delete_documents_by_query(tantivy.Query.term_set_query(schema, "slot", gone))
+        for slot, line in added:
+            document = tantivy.Document()
+            document.add_text("terms", line.decode())
+            document.add_unsigned("slot", slot)
+            writer.add_document(document)
+        writer.commit()
+        writer.wait_merging_threads()
+    except ValueError as error:  # tantivy's only exception, also for a full disk
+        raise OSError(f"keyword index not written ({str(error)[:120]})") from None

@@ -5,8 +5,11 @@ Owns that vectors and index are of one space. Knows nothing about files or versi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+import numpy as np
 
 from retriever.answer_score import AnswerScore
 from retriever.passages import Document, Filter, Hit, Passage, Query, RetrieverError, Vectors
@@ -43,7 +46,7 @@ class Knowledge:
     def __init__(
         self,
         version: str,
-        documents: Iterable[Document],
+        documents: Sequence[Document],
         indexes: Indexes,
         encoder: PassageEncoder,
         *,
@@ -53,19 +56,16 @@ class Knowledge:
     ) -> None:
         self.version = version
         self.encoder = encoder.name
+        self.documents = documents
+        """In order of source. Of a version on disk they and the passages are read when they are asked for."""
         self.passages = indexes.passages
         self.warning = warning
         """Why an older version than the current one was loaded; empty when all is well."""
-        self._documents = {document.source: document for document in documents}
         self._indexes = indexes
         self._encoder = encoder
         self._score = score
         self._reranker = reranker
         self._spelling = Spelling(indexes.keywords, encoder.knows)
-
-    @property
-    def documents(self) -> tuple[Document, ...]:
-        return tuple(self._documents.values())
 
     @property
     def vectors(self) -> Vectors:
@@ -74,11 +74,17 @@ class Knowledge:
 
     def document(self, source: str) -> Document | None:
         """The whole text of `source`, for its page; None when this version has no such source."""
-        return self._documents.get(source)
+        row = bisect_left(self.documents, source, key=lambda document: document.source)
+        found = self.documents[row] if row < len(self.documents) else None
+        return found if found is not None and found.source == source else None
 
     def passages_of(self, source: str) -> tuple[Passage, ...]:
         """The passages of one document, in its order."""
-        return tuple(passage for passage in self.passages if passage.source == source)
+        sources = self._indexes.marks.source
+        if source not in sources.names:
+            return ()
+        rows = np.flatnonzero(sources.numbers == sources.names.index(source))
+        return tuple(self.passages[row] for row in rows.tolist())
 
     def mended(self, text: str) -> str:
         """`text` without slips of the keyboard, as far as these passages know what was meant."""

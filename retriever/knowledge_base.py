@@ -7,27 +7,28 @@ source holds, how a version gets on disk whole, or how passages are ranked: sour
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from retriever.contents import Contents, Plan
 from retriever.disk import disk_errors
-from retriever.embedded import embed, forget
+from retriever.embedded import embed, forget, key
 from retriever.gpu_index import on_gpu
-from retriever.keyword_index import KeywordIndex, term_lines
+from retriever.keyword_index import KeywordIndex
 from retriever.knowledge import Knowledge, PassageEncoder, Report
-from retriever.passages import Document, Passage, RetrieverError, Section, Vectors
-from retriever.readers import Site, Skipped
+from retriever.lines import Order, in_order
+from retriever.passages import Document, RetrieverError, Vectors
+from retriever.readers import Known, Site, Skipped
 from retriever.search import Indexes, Reranker
 from retriever.smoothing import smoothed
-from retriever.sources import Stored, compare, of_files, read, settle, within
-from retriever.split import embedded_text, split
+from retriever.sources import Item, compare, of_files, read, recognised, settle, within
+from retriever.split import embedded_text
 from retriever.vector_index import VectorIndex, index_of, load_index
 from retriever.versions import KEPT, Version, VersionStore
 
@@ -38,7 +39,7 @@ MANY: Final = 20_000
 KEYWORDS: Final = "keywords"
 EMBEDDINGS: Final = "embeddings.npy"
 """What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
-BAD_ROWS: Final = "skipped.jsonl"
+BAD_ROWS: Final = "skipped.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,31 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """What an ingest builds on, so that it touches only what changed. By the text that is embedded: its vector, and, if
-    this program cuts texts as the one that made the version, its terms; by source: the document and its passages."""
+    """What an ingest builds on, so that it touches only what changed: the newest sound version."""
 
     version: Version | None = None
-    stored: Sequence[Stored] = ()
-    vector_of: Mapping[str, Vectors] = field(default_factory=dict)
+    contents: Contents | None = None
+    items: Sequence[Item] = ()
+    ends: Order = field(default_factory=lambda: np.empty(0, np.int64))
+    embeddings: Vectors | None = None
+    """None when another encoder made them."""
     index: VectorIndex | None = None
-    terms_of: Mapping[str, str] = field(default_factory=dict)
-    passages_of: Mapping[str, tuple[Document, list[Passage]]] = field(default_factory=dict)
+    keywords: KeywordIndex | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its passages are what this program would make of its documents."""
+        return self.embeddings is not None and self.version is not None and self.version.cut == CUT
+
+    def read(self, known: Known) -> Document:
+        assert self.contents is not None
+        return self.contents.documents[known.row]
+
+    def embedded(self) -> dict[bytes, int]:
+        """By the key of a text that is embedded, a passage with it."""
+        if self.contents is None or self.embeddings is None:
+            return {}
+        return {one.tobytes(): row for row, one in enumerate(self.contents.keys())}
 
 
 class KnowledgeBase:
@@ -101,11 +118,11 @@ class KnowledgeBase:
         for name in self._store.candidates():
             try:
                 version = self._check(name)
-                stored, passages = self._read(version)
+                contents = self._contents(version)
                 return Knowledge(
                     name,
-                    (item.document for item in stored),
-                    self._open(version, passages),
+                    contents.documents,
+                    self._open(version, contents),
                     self._encoder,
                     warning=f"{problems[0]}; serving version {name} instead" if problems else "",
                     reranker=self._reranker,
@@ -130,20 +147,22 @@ class KnowledgeBase:
         chosen = [Path(path).expanduser().resolve() for path in paths]
         with self._store.locked():
             base = self._base()
-            old, vector_of = base.stored, base.vector_of
+            old = base.items
             for given, path in zip(paths, chosen, strict=True):
                 if not path.exists() and not any(within(i.file, path) for i in old):
                     raise RetrieverError(f"{given}: no such file or folder")
             starts = {site.start for site in sites}
-            kept = [i for i in old if i.root not in starts and not any(within(i.file, path) for path in chosen)]
-            before: dict[tuple[str, str], list[Document]] = {}
+            anew = {file for file in {i.file for i in old} if any(within(file, path) for path in chosen)}
+            kept = [i for i in old if i.root not in starts and i.file not in anew]
+            before: dict[tuple[str, str], list[Known]] = {}
             for item in old:
-                before.setdefault((item.file, item.digest), []).append(item.document)
+                if isinstance(item.document, Known):
+                    before.setdefault((item.file, item.digest), []).append(item.document)
             fresh, skipped = read([path for path in chosen if path.exists()], sites, kept, before, report)
             # Files that did not change were not read again, and their bad rows are as bad as they were.
             bad = self._bad_rows(base)
             skipped += of_files(bad, [i for i in fresh if (i.file, i.digest) in before])
-            items = settle(kept, fresh)
+            items = recognised(settle(kept, fresh, base.read), old, base.read)
             if not items:
                 reasons = "".join(f"; {source}: {reason}" for source, reason in skipped[:3])
                 raise RetrieverError(
@@ -151,18 +170,28 @@ class KnowledgeBase:
                     "text, PDF, Office, CSV or JSONL files (the version in service is unchanged)"
                 )
             counts = compare(old, items)
-            if base.version is not None and items == list(old) and vector_of and base.version.cut == CUT:
+            if base.keeps and base.version is not None and items == old:
                 return IngestReport(*counts, tuple(skipped), base.version.version, 0)
-            passages = tuple(chain.from_iterable(_cut(item.document, base) for item in items))
-            texts = [embedded_text(passage) for passage in passages]
-            missing = list(dict.fromkeys(text for text in texts if text not in vector_of))
-            vectors, made = embed(missing, self._encoder, self._store.folder, partial(report, "embedding"))
-            vector_of = {**vector_of, **dict(zip(missing, vectors, strict=True))}
+            plan = Plan.of(items, base.contents, base.ends, keep=base.keeps)
+            texts = [embedded_text(passage) for passage in plan.added]
+            vectors, made = self._embed(texts, base, report)
             with disk_errors(self._store.folder):
-                bad = [*skipped, *of_files(bad, kept)]
-                version = self._write(items, passages, texts, vector_of, base, bad, report)
+                bad = of_files([*skipped, *of_files(bad, kept)], items)
+                version = self._write(plan, texts, vectors, base, bad, report)
             forget(self._store.folder)
             return IngestReport(*counts, tuple(skipped), version, made)
+
+    def _embed(self, texts: Sequence[str], base: _Base, report: Report) -> tuple[Vectors, int]:
+        """The vectors of `texts`, and how many were made now: others were in the version before, or outlived a kill."""
+        known = base.embedded() if texts else {}
+        rows = [known.get(key(text), -1) for text in texts]
+        missing = list(dict.fromkeys(text for text, row in zip(texts, rows, strict=True) if row < 0))
+        fresh, made = embed(missing, self._encoder, self._store.folder, partial(report, "embedding"))
+        vector_of = dict(zip(missing, fresh, strict=True))
+        vectors = np.empty((len(texts), self._encoder.dimension), np.float32)
+        for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
+            vectors[i] = vector_of[text] if row < 0 or base.embeddings is None else base.embeddings[row]
+        return vectors, made
 
     def versions(self) -> list[Version]:
         """What is on disk, newest first."""
@@ -181,8 +210,8 @@ class KnowledgeBase:
 
     def differences(self, old: str, new: str) -> list[Difference]:
         """What differs between two versions on disk, by source. Raises RetrieverError when one is gone or damaged."""
-        stored = (self._read(self._store.check(name))[0] for name in (old, new))
-        before, after = ({item.document.source: item.document for item in items} for items in stored)
+        contents = (self._contents(self._store.check(name)) for name in (old, new))
+        before, after = ({document.source: document for document in one.documents} for one in contents)
         found = []
         for source in sorted(before.keys() | after.keys()):
             one, other = before.get(source), after.get(source)
@@ -205,35 +234,27 @@ class KnowledgeBase:
         return version
 
     def _base(self) -> _Base:
-        """What to build on: the newest sound version."""
+        """What to build on."""
         for name in self._store.candidates():
             try:
                 version = self._store.check(name)
-                stored, passages = self._read(version)
+                contents = self._contents(version)
+                base = _Base(version, contents, *contents.items())
                 if version.encoder != self._encoder.name:
-                    return _Base(version, stored)
+                    return base
                 index = self._open_vectors(version)
-                embeddings, texts = self._embeddings(version, index), [embedded_text(p) for p in passages]
-                vector_of = {text: embeddings[i] for i, text in enumerate(texts)}
-                if version.cut != CUT:
-                    return _Base(version, stored, vector_of, index)
-                lines = term_lines(self._store.path(name) / KEYWORDS)
-                # As many as there are texts, or none: what does not fit together is cut anew.
-                terms = dict(zip(texts, lines, strict=True)) if len(lines) == len(texts) else {}
-                passages_of = {item.document.source: (item.document, list[Passage]()) for item in stored}
-                for passage in passages:
-                    passages_of[passage.source][1].append(passage)
-                return _Base(version, stored, vector_of, index, terms, passages_of)
+                keywords = KeywordIndex(self._store.path(name) / KEYWORDS)
+                return replace(base, embeddings=self._embeddings(version, index), index=index, keywords=keywords)
             except RetrieverError:
                 continue
         return _Base()
 
     def _bad_rows(self, base: _Base) -> list[Skipped]:
         """What could not be read of the files of a version: place (`faq.csv:12`) and reason."""
-        path = self._store.path(base.version.version) / BAD_ROWS if base.version is not None else None
-        if path is None or not path.exists():  # made before these were kept
+        if base.version is None:
             return []
-        return [(place, reason) for place, reason in map(json.loads, _lines(path))]
+        rows = json.loads((self._store.path(base.version.version) / BAD_ROWS).read_bytes())
+        return [(place, reason) for place, reason in rows]
 
     def _embeddings(self, version: Version, index: VectorIndex) -> Vectors:
         """What the encoder made of each passage; search may see a smoothed form of it."""
@@ -248,63 +269,50 @@ class KnowledgeBase:
             raise RetrieverError(f"{path}: holds {found.shape} vectors; ingest again or roll back")
         return found
 
-    def _read(self, version: Version) -> tuple[list[Stored], tuple[Passage, ...]]:
-        folder = self._store.path(version.version)
-        try:
-            stored = [_stored(json.loads(line)) for line in _lines(folder / "documents.jsonl")]
-            passages = tuple(_passage(json.loads(line)) for line in _lines(folder / "passages.jsonl"))
-        except (ValueError, TypeError, KeyError) as error:
-            raise RetrieverError(f"{folder}: not readable by this program ({error}); ingest again") from None
-        if (len(stored), len(passages)) != (version.documents, version.passages):
-            raise RetrieverError(f"{folder}: holds another number of passages than it says; ingest again or roll back")
-        return stored, passages
+    def _contents(self, version: Version) -> Contents:
+        return Contents(self._store.path(version.version), version.documents, version.passages)
 
-    def _open(self, version: Version, passages: tuple[Passage, ...]) -> Indexes:
+    def _open(self, version: Version, contents: Contents) -> Indexes:
         keywords = KeywordIndex(self._store.path(version.version) / KEYWORDS)
-        if keywords.size != len(passages):
+        if keywords.size != len(contents.passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
         # Only a catalogue keeps its embeddings beside what is searched.
         catalogue = (self._store.path(version.version) / EMBEDDINGS).exists()
-        return Indexes.of(passages, on_gpu(self._open_vectors(version)), keywords, catalogue=catalogue)
+        vectors = on_gpu(self._open_vectors(version))
+        return Indexes.of(contents.passages, vectors, keywords, marks=contents.marks, catalogue=catalogue)
 
     def _open_vectors(self, version: Version) -> VectorIndex:
         folder = self._store.path(version.version)
         return load_index(folder, version.index, rows=version.passages, dimension=version.dimension)
 
     def _write(
-        self,
-        items: Sequence[Stored],
-        passages: Sequence[Passage],
-        texts: Sequence[str],
-        vector_of: Mapping[str, Vectors],
-        base: _Base,
-        skipped: Sequence[Skipped],
-        report: Report,
+        self, plan: Plan, texts: Sequence[str], added: Vectors, base: _Base, bad: Sequence[Skipped], report: Report
     ) -> str:
-        step = partial(_step, report, len(texts))
+        """`texts` and their vectors `added` are those of the passages that the plan adds."""
+        kept = base.embeddings if plan.keep and base.embeddings is not None else added[:0]
+        embeddings = in_order(kept, added, plan.order)
+        step = partial(_step, report, len(plan.order))
         with self._store.staging() as folder:
-            _write_lines(folder / BAD_ROWS, of_files(skipped, items))
-            _write_lines(folder / "documents.jsonl", items)
-            _write_lines(folder / "passages.jsonl", passages)
-            embeddings = np.stack([vector_of[text] for text in texts])
-            vectors = smoothed(embeddings, [passage.entity for passage in passages])
+            (folder / BAD_ROWS).write_text(json.dumps(bad, ensure_ascii=False), encoding="utf-8")
+            plan.write(folder)
+            vectors = smoothed(embeddings, plan.marks.entity.values())
             if vectors is not embeddings:
                 np.save(folder / EMBEDDINGS, embeddings)
             with step("building the vector index"):
-                index = index_of(vectors, base.index)
+                index = index_of(vectors, base.index, plan.was)
                 index.save(folder)
             with step("building the keyword index"):
-                KeywordIndex.build(folder / KEYWORDS, texts, base.terms_of)
+                KeywordIndex.grown(folder / KEYWORDS, texts, plan.order, base.keywords if plan.keep else None)
             facts = {
                 "encoder": self._encoder.name,
                 "dimension": self._encoder.dimension,
-                "documents": len(items),
-                "passages": len(passages),
+                "documents": len(plan.items),
+                "passages": len(plan.order),
                 "index": dict(index.facts),
                 "cut": CUT,
             }
             with step("checking what was written"):
-                return self._store.publish(folder, facts)
+                return self._store.publish(folder, facts, base.version.version if base.version is not None else None)
 
 
 def current_version(folder: Path) -> str | None:
@@ -324,35 +332,3 @@ def _step(report: Report, passages: int, name: str) -> Iterator[None]:
     report(name, 0, passages)
     yield
     report(name, passages, passages)
-
-
-def _cut(document: Document, base: _Base) -> Sequence[Passage]:
-    before = base.passages_of.get(document.source)
-    return before[1] if before is not None and before[0] == document else split(document)
-
-
-def _lines(path: Path) -> list[str]:
-    # Not splitlines: a text may hold other characters that Unicode calls line breaks.
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
-
-
-def _write_lines(path: Path, rows: Iterable[Stored | Passage | Skipped]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, default=_by_name) + "\n")
-
-
-def _by_name(value: Any) -> dict[str, object]:
-    # Eight times as fast as dataclasses.asdict, which copies every string.
-    return {name: getattr(value, name) for name in value.__slots__}
-
-
-def _stored(row: dict[str, Any]) -> Stored:
-    value = row["document"]
-    value["sections"] = tuple(Section(tuple(s["heading"]), s["start"], s["end"]) for s in value["sections"])
-    return Stored(row["root"], row["file"], row["digest"], Document(**value))
-
-
-def _passage(value: dict[str, Any]) -> Passage:
-    value["heading"] = tuple(value["heading"])
-    return Passage(**value)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retriever.answer_score import FIRST, AnswerScore, Features, built_in, signals
 from retriever.filters import Filters, Seen
 from retriever.keyword_index import KeywordIndex, Rows, terms, unspaced_share, weighty
+from retriever.marks import Marks
 from retriever.passages import Filter, Hit, Passage, Query, Vectors, Why
 from retriever.subjects import Subjects
 from retriever.vector_index import VectorIndex
@@ -92,7 +93,9 @@ class Reranker(Protocol):
 class Indexes:
     """One loaded version: row `i` of each part is `passages[i]`."""
 
-    passages: tuple[Passage, ...]
+    passages: Sequence[Passage]
+    """Of a loaded version they lie on disk: one is read when it is asked for."""
+    marks: Marks
     vectors: VectorIndex
     keywords: KeywordIndex
     subjects: Subjects
@@ -102,9 +105,16 @@ class Indexes:
 
     @classmethod
     def of(
-        cls, passages: tuple[Passage, ...], vectors: VectorIndex, keywords: KeywordIndex, *, catalogue: bool = False
+        cls,
+        passages: Sequence[Passage],
+        vectors: VectorIndex,
+        keywords: KeywordIndex,
+        *,
+        marks: Marks | None = None,
+        catalogue: bool = False,
     ) -> Indexes:
-        return cls(passages, vectors, keywords, Subjects(passages), Filters(passages), catalogue)
+        marks = marks or Marks.of(passages)
+        return cls(passages, marks, vectors, keywords, Subjects(marks), Filters(marks), catalogue)
 
 
 def search(
@@ -161,7 +171,7 @@ def search(
     moved = np.argsort(place)[order] - np.arange(len(rows))
     numbers = [term for term in dict.fromkeys(asked) if any(c.isdigit() for c in term)]
     best = _hits(indexes, rows[order], found[order], points.T[order], moved, numbers, max(k, FIRST))
-    shares = _shares(best, indexes.passages, rows, total)
+    shares = _shares(best, indexes.marks.source.numbers[rows], total)
     if score is not None and known is not None and vectors is not None:
         anything = float(score.any_answers(signals(query, best, known)))
         best = [Hit(hit.passage, hit.score, 0.0, replace(hit.why, anything=anything)) for hit in best]
@@ -173,14 +183,14 @@ def search(
     return [Hit(hit.passage, hit.score, chance, hit.why) for hit, chance in told]
 
 
-def _shares(hits: Sequence[Hit], passages: Sequence[Passage], rows: Rows, total: NDArray[np.floating]) -> Features:
+def _shares(hits: Sequence[Hit], sources: NDArray[np.int32], total: NDArray[np.floating]) -> Features:
     """The chance that each hit answers if any passage does: a softmax over the best passage of each source. Behind the
-    best of its own source a passage has as much of that source's share as its score allows."""
-    leading: dict[str, float] = {}
-    for row, value in zip(rows.tolist(), total.tolist(), strict=True):
-        source = passages[row].source
-        leading[source] = max(leading.get(source, value), value)
-    whole = np.exp((np.array(list(leading.values())) - hits[0].score) / SHARPNESS).sum()
+    best of its own source a passage has as much of that source's share as its score allows. `sources` and `total` are
+    those of all candidates."""
+    names, number = np.unique(sources, return_inverse=True)
+    leading = np.full(len(names), -np.inf)
+    np.maximum.at(leading, number, total)
+    whole = np.exp((leading - hits[0].score) / SHARPNESS).sum()
     chances: Features = np.exp((np.array([hit.score for hit in hits]) - hits[0].score) / SHARPNESS) / whole
     return chances
 
@@ -238,17 +248,17 @@ def _hits(
 
     The margin is against the best passage of another source, wherever it ranks.
     """
-    passages, best = indexes.passages, float(found[0, 0])
-    leader = passages[rows[0]].source
-    rival = next((float(found[i, 0]) for i, row in enumerate(rows) if passages[row].source != leader), None)
+    sources, best = indexes.marks.source.numbers[rows], float(found[0, 0])
+    others = np.flatnonzero(sources != sources[0])
+    rival = float(found[others[0], 0]) if len(others) else None
     hits = []
-    first = (column[:k].tolist() for column in (rows, found, points, moved))
-    for row, told, gained, places in zip(*first, strict=True):
+    first = (column[:k].tolist() for column in (rows, sources, found, points, moved))
+    for row, source, told, gained, places in zip(*first, strict=True):
         total, meaning, words, fit, precedent, judged, window, earlier = told
-        against = rival if passages[row].source == leader else best
+        against = rival if source == sources[0] else best
         margin = 0.0 if against is None else total - against
         held = indexes.keywords.held(numbers, row)
         gains = sorted(((name, one) for name, one in zip(POINTS, gained, strict=True) if one), key=lambda one: -one[1])
         why = Why(meaning, words, fit, margin, precedent, judged, window, earlier, held, places, tuple(gains))
-        hits.append(Hit(passages[row], total, 0.0, why))
+        hits.append(Hit(indexes.passages[row], total, 0.0, why))
     return hits

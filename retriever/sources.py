@@ -6,45 +6,49 @@ passages or about versions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from retriever.knowledge import Report
 from retriever.passages import Document, RetrieverError
-from retriever.readers import FileRead, Site, Skipped, read_path, read_site
+from retriever.readers import FileRead, Known, Site, Skipped, read_path, read_site
 from retriever.readers.child import Child
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Item(NamedTuple):
     """A document and where it came from: `root` and `file` are absolute paths, or a site's start and a page's URL."""
 
     root: str
     file: str
     digest: str
-    document: Document
+    document: Document | Known
+
+    @property
+    def source(self) -> str:
+        return self.document.source
 
 
 def read(
     paths: Sequence[Path],
     sites: Sequence[Site],
-    kept: Sequence[Stored],
-    before: Mapping[tuple[str, str], Sequence[Document]],
+    kept: Sequence[Item],
+    before: Mapping[tuple[str, str], Sequence[Known]],
     report: Report,
-) -> tuple[list[Stored], list[Skipped]]:
+) -> tuple[list[Item], list[Skipped]]:
     """What is there now, and what of it cannot be read; a path inside another is read with that.
 
     Raises RetrieverError for a file that was named itself.
     """
-    fresh: list[Stored] = []
+    fresh: list[Item] = []
     skipped: list[Skipped] = []
     files = 0
 
     def take(root: str, found: FileRead | Skipped) -> None:
         nonlocal files
         if isinstance(found, FileRead):
-            fresh.extend(Stored(root, found.file, found.digest, document) for document in found.documents)
+            fresh.extend(Item(root, found.file, found.digest, document) for document in found.documents)
             files += 1
             report("reading files", files, 0)
         else:
@@ -65,9 +69,11 @@ def read(
     return fresh, skipped
 
 
-def of_files(skipped: Iterable[Skipped], items: Iterable[Stored]) -> list[Skipped]:
+def of_files(skipped: Sequence[Skipped], items: Iterable[Item]) -> list[Skipped]:
     """The rows, `faq.csv:12` and the reason, of files of which other rows are among `items`."""
-    files = {item.document.source.partition("#")[0] for item in items}
+    if not skipped:  # of a hundred thousand items even this takes its time
+        return []
+    files = {item.source.partition("#")[0] for item in items}
     return [row for row in skipped if row[0].rpartition(":")[0] in files]
 
 
@@ -86,7 +92,7 @@ def within(file: str, path: Path) -> bool:
     return file == str(path) or file.startswith(f"{path}/")
 
 
-def _root(path: Path, kept: Sequence[Stored]) -> Path:
+def _root(path: Path, kept: Sequence[Item]) -> Path:
     """What sources are relative to: a folder ingested before that holds `path`, else `path` or a file's folder."""
     known = {item.root for item in kept if within(str(path), Path(item.root))}
     if known:
@@ -94,35 +100,48 @@ def _root(path: Path, kept: Sequence[Stored]) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def settle(kept: Sequence[Stored], fresh: Sequence[Stored]) -> list[Stored]:
-    """All documents under unique sources, in order of source.
+def settle(kept: Sequence[Item], fresh: Sequence[Item], read: Callable[[Known], Document]) -> list[Item]:
+    """All documents under unique sources, in order of source; `read` gives one of the version before.
 
     Where two folders hold the same relative path: an earlier folder that is no longer there gives way (it was moved),
     else the newcomer is named with its folder in front.
     """
-    taken = {item.document.source: item for item in kept}
-    moved = {taken[s].root for item in fresh if (s := item.document.source) in taken}
+    taken = {item.source: item for item in kept}
+    moved = {taken[s].root for item in fresh if (s := item.source) in taken}
     moved = {root for root in moved if "://" not in root and not Path(root).exists()}
     taken = {source: item for source, item in taken.items() if item.root not in moved}
     for item in fresh:
-        source = item.document.source
+        source = item.source
         if source not in taken:
             taken[source] = item
             continue
         for front in (Path(item.root).name, item.root.strip("/").replace("/", "-")):
             if source in taken:
-                source = f"{front}/{item.document.source}"
+                source = f"{front}/{item.source}"
         number = 2
         while source in taken:
-            source, number = f"{item.document.source} ({number})", number + 1
-        taken[source] = replace(item, document=replace(item.document, source=source))
+            source, number = f"{item.source} ({number})", number + 1
+        whole = item.document if isinstance(item.document, Document) else read(item.document)
+        taken[source] = item._replace(document=replace(whole, source=source))
     return [taken[source] for source in sorted(taken)]
 
 
-def compare(old: Sequence[Stored], new: Sequence[Stored]) -> tuple[int, int, int, int]:
-    """`(added, changed, removed, unchanged)` sources."""
-    before = {item.document.source: item.document for item in old}
-    after = {item.document.source: item.document for item in new}
-    both = before.keys() & after.keys()
-    same = sum(before[source] == after[source] for source in both)
-    return len(after) - len(both), len(both) - same, len(before) - len(both), same
+def recognised(items: Sequence[Item], old: Sequence[Item], read: Callable[[Known], Document]) -> list[Item]:
+    """`items`, with what is word for word in the `old` ones as `Known`."""
+    before = {item.source: item.document for item in old}
+
+    def known(item: Item) -> Item:
+        was = before.get(item.source)
+        if isinstance(item.document, Document) and isinstance(was, Known) and read(was) == item.document:
+            return item._replace(document=was)
+        return item
+
+    return [known(item) for item in items]
+
+
+def compare(old: Sequence[Item], new: Sequence[Item]) -> tuple[int, int, int, int]:
+    """`(added, changed, removed, unchanged)` sources; of the `new` ones those that are the same are `Known`."""
+    before = {item.source for item in old}
+    both = sum(item.source in before for item in new)
+    same = sum(isinstance(item.document, Known) for item in new)
+    return len(new) - both, both - same, len(old) - both, same

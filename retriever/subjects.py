@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.keyword_index import terms
-from retriever.passages import Passage
+from retriever.marks import Column, Marks
 
 MENTIONED: Final = 0.6
 """A line names a subject when it holds this share of the name's weight: `Ember 1` names `Ember 1 stove (ST-101)`."""
@@ -52,15 +52,12 @@ class Subject:
 class Subjects:
     """The names of a knowledge base. Built once for a version; read-only, so threads may share it."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, marks: Marks) -> None:
         # A passage's subject is the entity it is filed under; without one, the title of its document.
         # A question-and-answer pair without an entity has no subject: its title is its question.
-        self._entities = _Names(p.entity for p in passages if p.entity)
-        self._titles = _Names(p.title for p in passages if not p.entity and not p.question)
-        self._domains = _Names(p.domain for p in passages if p.domain)
-        self._entity = self._entities.numbers(p.entity for p in passages)
-        self._title = self._titles.numbers("" if p.entity or p.question else p.title for p in passages)
-        self._domain = self._domains.numbers(p.domain for p in passages)
+        self._entities, self._entity = _of(marks.entity)
+        self._titles, self._title = _of(marks.title)
+        self._domains, self._domain = _of(marks.domain)
 
     def read(self, newest_first: Sequence[Sequence[str]]) -> Subject:
         """The subjects that the lines of a conversation name, each given as its terms."""
@@ -88,6 +85,12 @@ class Subjects:
         )
 
 
+def _of(marked: Column) -> tuple[_Names, NDArray[np.int64]]:
+    """The names of a column, and the number of each row's; -1 without a name."""
+    names = _Names(name for name in marked.names if name)
+    return names, names.numbers(marked.names)[marked.numbers]
+
+
 def _fit(named: _Named, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
     if not named:
         return np.full(len(numbers), NEUTRAL, np.float32)
@@ -99,7 +102,7 @@ class _Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._number = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        forms = [(i, frozenset(terms(form))) for name, i in self._number.items() for form in _forms(name)]
+        forms = [(i, _words(form)) for name, i in self._number.items() for form in _forms(name)]
         forms = [(i, words) for i, words in forms if words]
         held = Counter(word for _, word in {(i, word) for i, words in forms for word in words})
         total = len(self._number)
@@ -179,6 +182,12 @@ class _Names:
             if word[:cut] in self._weight and word[cut:] in self._weight:
                 return word[:cut], word[cut:]
         return (next((self._spelling[cut] for cut in _deletions(word) if cut in self._spelling), word),)
+
+
+@lru_cache(maxsize=100_000)
+def _words(form: str) -> frozenset[str]:
+    # The next version names nearly the same, and a service loads it within its one process.
+    return frozenset(terms(form))
 
 
 def _deletions(word: str) -> Iterable[str]:

@@ -38,14 +38,16 @@ class VectorIndex(Protocol):
         """Write the index's files into `folder`; OSError when the disk refuses."""
 
 
-def index_of(vectors: Vectors, before: VectorIndex | None = None) -> VectorIndex:
+def index_of(vectors: Vectors, before: VectorIndex | None = None, was: Rows | None = None) -> VectorIndex:
     """An index of `vectors` `[n, d]`: exact while that is fast, else by cells, which grow out of those `before`.
 
-    Raises RetrieverError when they are not a finite table.
+    `was` is the row that each had in `before`, -1 for none. Raises RetrieverError when they are not a finite table.
     """
     if len(vectors) <= EXACT:
         return ExactIndex(vectors)
-    return IvfIndex.grown(vectors, before) if isinstance(before, IvfIndex) else IvfIndex.built(vectors)
+    if isinstance(before, IvfIndex) and was is not None:
+        return IvfIndex.grown(vectors, before, was)
+    return IvfIndex.built(vectors)
 
 
 def load_index(folder: Path, facts: Facts, *, rows: int, dimension: int) -> VectorIndex:

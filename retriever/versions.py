@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from retriever import disk
 from retriever.passages import RetrieverError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when older versions can no longer be read; they are then refused and the articles must be ingested again."""
 KEPT: Final = 5
 
@@ -125,15 +125,21 @@ class VersionStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, staging: Path, facts: Mapping[str, object]) -> str:
+    def publish(self, staging: Path, facts: Mapping[str, object], base: str | None = None) -> str:
         """Make the files in `staging` the current version and return its name. Hold the lock.
 
         Order: every file and folder is synced, the manifest is written last, one rename shows the whole, then one
-        rename of the pointer makes it live.
+        rename of the pointer makes it live. What is the same file as in `base`, a version that was checked under this
+        lock, keeps its checksum.
         """
         for lock in staging.rglob(".tantivy-*.lock"):
             lock.unlink()
-        files = {path.relative_to(staging).as_posix(): _sha256(path) for path in _content(staging)}
+        before: Any = {} if base is None else _read_manifest(self.path(base)).get("files")
+        files = {}
+        for path in _content(staging):
+            file = path.relative_to(staging).as_posix()
+            linked = file in before and os.path.samefile(path, self.path(str(base)) / file)
+            files[file] = before[file] if linked else _sha256(path)
         for path in [*staging.rglob("*"), staging]:
             disk.sync(path)
         created = datetime.now(UTC).isoformat(timespec="seconds")

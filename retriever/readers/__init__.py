@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from retriever.passages import Document, RetrieverError
 from retriever.readers.child import Child
@@ -39,21 +39,28 @@ class Site:
     pages: tuple[tuple[str, Path], ...]
 
 
+class Known(NamedTuple):
+    """A document that is in the version before, in that row of it: it is not read again."""
+
+    source: str
+    row: int
+
+
 @dataclass(frozen=True, slots=True)
 class FileRead:
     """One file or page that was read: its absolute path or its URL. `digest` is the SHA-256 of its bytes."""
 
     file: str
     digest: str
-    documents: tuple[Document, ...]
+    documents: tuple[Document | Known, ...]
 
 
 def read_path(
-    path: Path, root: Path, known: Mapping[tuple[str, str], Sequence[Document]], child: Child
+    path: Path, root: Path, known: Mapping[tuple[str, str], Sequence[Known]], child: Child
 ) -> Iterator[FileRead | Skipped]:
     """Every readable file at or under `path`, in order of name; sources are relative to `root`.
 
-    `known` maps `(absolute file, digest)` to the documents read from those bytes before: they are not parsed again.
+    `known` maps `(absolute file, digest)` to the documents read from those bytes before: they are not read again.
     """
     for file in _walk(path):
         if isinstance(file, tuple):
@@ -63,14 +70,15 @@ def read_path(
 
 
 def read_site(
-    site: Site, known: Mapping[tuple[str, str], Sequence[Document]], child: Child
+    site: Site, known: Mapping[tuple[str, str], Sequence[Known]], child: Child
 ) -> Iterator[FileRead | Skipped]:
     """As `read_path`, of the pages of a site. A page's source is its URL without `https://`, where it is also cited."""
     for url, body in site.pages:
         source = url.partition("://")[2].rstrip("/")
         for found in _read(body, body.parent, url, source, known, child):
             if isinstance(found, FileRead):
-                yield replace(found, documents=tuple(replace(d, url=url) for d in found.documents))
+                cited = (d if isinstance(d, Known) else replace(d, url=url) for d in found.documents)
+                yield replace(found, documents=tuple(cited))
             else:
                 yield found
 
@@ -80,7 +88,7 @@ def _read(
     path: Path,
     name: str,
     source: str,
-    known: Mapping[tuple[str, str], Sequence[Document]],
+    known: Mapping[tuple[str, str], Sequence[Known]],
     child: Child,
 ) -> Iterator[FileRead | Skipped]:
     """One file, known by `name`, or why it is not read."""

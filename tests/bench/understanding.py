@@ -49,7 +49,7 @@ def rows_of(name: str, seed: int) -> tuple[Sequence[Example], Sequence[Example]]
     if name == "star":
         with tempfile.TemporaryDirectory() as folder:
             import_transcripts(SHARED / "star" / "transcripts.jsonl", "jsonl", Path(folder))
-            parts = split(prepare(read_imported(Path(folder))).examples, 0.1, seed=2026)
+            parts = split(prepare(tuple(read_imported(Path(folder)))).examples, 0.1, seed=2026)
         return parts.train, [e for e in parts.held_out if e.intent is not None]
     folder_of_set = SHARED / name
     train, test = (read_examples(folder_of_set / f"{part}.jsonl").examples for part in ("train", "test"))

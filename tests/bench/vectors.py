@@ -100,7 +100,7 @@ def measured(base: Vectors, size: int) -> tuple[list[str], tuple[float, float]]:
         changed = vectors.copy()
         changed[:5] = mixtures(base, 5, seed=9)
         began = time.perf_counter()
-        index_of(changed, chosen)
+        index_of(changed, chosen, np.arange(size))
         five = time.perf_counter() - began
     kind = "IVF" if size > EXACT else "exact"
     facts = chosen.facts

@@ -68,7 +68,7 @@ def test_what_is_left_answers(company: Company, missing: tuple[str, ...]) -> Non
 
 def test_a_damaged_model_and_a_damaged_index_are_as_good_as_none(company: Company) -> None:
     next((company.home / "models" / "versions").glob("*/head.safetensors")).write_bytes(b"rubbish")
-    next((company.home / "knowledge" / "versions").glob("*/passages.jsonl")).write_text("{}\n")
+    next((company.home / "knowledge" / "versions").glob("*/passages.00.lines")).write_text("{}\n")
     with company.serving() as http:
         assert ready(http) == (200, {"status": "ready", "degraded": True})
         assert degraded(http) == {"knowledge", "model"}

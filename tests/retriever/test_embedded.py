@@ -180,7 +180,7 @@ def test_a_killed_ingest_goes_on_and_ends_as_one_that_was_not(articles: Path, tm
 
 def same(base: KnowledgeBase, plain: KnowledgeBase) -> None:
     one, other = base.load(), plain.load()
-    assert one.passages == other.passages and one.documents == other.documents
+    assert list(one.passages) == list(other.passages) and list(one.documents) == list(other.documents)
     assert np.array_equal(one.vectors, other.vectors)
     asked = Query("article about shelf 3")
     assert one.search(asked, None, 20) == other.search(asked, None, 20)

@@ -10,6 +10,7 @@ import pytest
 from retriever.exact_index import ExactIndex
 from retriever.filters import Filters
 from retriever.keyword_index import KeywordIndex
+from retriever.marks import Marks
 from retriever.passages import Filter, Passage, Query
 from retriever.search import Indexes, search
 from retriever.split import embedded_text
@@ -84,8 +85,8 @@ def test_a_filtered_search_equals_a_search_where_only_that_exists(tmp_path: Path
 
 
 def test_filters_that_let_everything_through_cost_nothing() -> None:
-    filters = Filters([passage(0, "a"), passage(1, "b")])
+    filters = Filters(Marks.of([passage(0, "a"), passage(1, "b")]))
     assert filters.seen(Filter()) is None
     seen = filters.seen(Filter(languages=frozenset({"zh"})))
     assert seen is not None and not seen.mask.any() and len(seen.rows) == 0
-    assert Filters([]).seen(Filter()) is None
+    assert Filters(Marks.of([])).seen(Filter()) is None

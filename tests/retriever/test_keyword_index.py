@@ -116,7 +116,7 @@ def test_strength_is_a_share_of_the_most_there_can_be(tmp_path: Path) -> None:
 
 
 def test_opening_what_is_no_index_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RetrieverError, match="not a keyword index"):
+    with pytest.raises(RetrieverError, match="terms: not readable"):
         KeywordIndex(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retriever.keyword_index import terms
+from retriever.marks import Marks
 from retriever.passages import Passage
 from retriever.subjects import NEUTRAL, OLDER, Subjects
 
@@ -14,22 +15,26 @@ def passage(entity: str = "", title: str = "", domain: str = "", question: str =
 
 
 HOTELS = Subjects(
-    [
-        passage("ALLENBELL", domain="hotel"),
-        passage("BRIDGE GUEST HOUSE", domain="hotel"),
-        passage("ACORN GUEST HOUSE", domain="hotel"),
-        passage("THE LUCKY STAR", domain="restaurant"),
-        passage("", domain="train"),
-    ]
+    Marks.of(
+        [
+            passage("ALLENBELL", domain="hotel"),
+            passage("BRIDGE GUEST HOUSE", domain="hotel"),
+            passage("ACORN GUEST HOUSE", domain="hotel"),
+            passage("THE LUCKY STAR", domain="restaurant"),
+            passage("", domain="train"),
+        ]
+    )
 )
 TENTS = Subjects(
-    [
-        passage(title="Drift 2 tent (TN-120)", question=""),
-        passage(title="Basin 4 tent (TN-240)", question=""),
-        passage(title="Ember 1 stove (ST-101)", question=""),
-        passage(title="Ember Duo stove (ST-202)", question=""),
-        passage(title="退货政策", question=""),
-    ]
+    Marks.of(
+        [
+            passage(title="Drift 2 tent (TN-120)", question=""),
+            passage(title="Basin 4 tent (TN-240)", question=""),
+            passage(title="Ember 1 stove (ST-101)", question=""),
+            passage(title="Ember Duo stove (ST-202)", question=""),
+            passage(title="退货政策", question=""),
+        ]
+    )
 )
 
 
@@ -78,7 +83,7 @@ def test_products_are_named_by_the_proper_part_or_code_of_their_title() -> None:
 
 def test_a_question_is_no_subject() -> None:
     """The title of a question-and-answer pair is its question; naming it is not the conversation's subject."""
-    pairs = Subjects([passage(title="Are dogs allowed in stores?")] * 5)
+    pairs = Subjects(Marks.of([passage(title="Are dogs allowed in stores?")] * 5))
     assert fits(pairs, "are dogs allowed in stores?")[1] == [NEUTRAL] * 5
 
 

@@ -24,7 +24,13 @@ def _unit(rows: int, dimension: int = 32, seed: int = 0) -> Vectors:
 def _grown(vectors: Vectors) -> VectorIndex:
     """Cells that once held other rows: some are gone, the rest stand elsewhere, and the new ones were added."""
     older = np.vstack([_unit(len(vectors) // 10, vectors.shape[1], seed=99), vectors[: len(vectors) * 4 // 5]])
-    return IvfIndex.grown(vectors, IvfIndex.built(older))
+    return IvfIndex.grown(vectors, IvfIndex.built(older), _was(vectors, older))
+
+
+def _was(vectors: Vectors, older: Vectors) -> Rows:
+    """The row that each of `vectors` has among the older ones, -1 for none."""
+    rows = {vector.tobytes(): row for row, vector in enumerate(older)}
+    return np.array([rows.get(vector.tobytes(), -1) for vector in vectors], np.int64)
 
 
 KINDS = {"exact": ExactIndex, "ivf": IvfIndex.built, "grown ivf": _grown}
@@ -123,10 +129,11 @@ def test_an_index_of_another_shape_or_kind_is_refused(make: Callable[[Vectors], 
     index.save(tmp_path)
     with pytest.raises(RetrieverError, match=r"20 x 32 instead of|does not hold each of 21 rows"):
         load_index(tmp_path, index.facts, rows=21, dimension=32)
-    faiss.write_index(faiss.IndexFlatL2(32), str(tmp_path / "vectors.faiss"))
+    file = next(tmp_path.glob("*.faiss"))
+    faiss.write_index(faiss.IndexFlatL2(32), str(file))
     with pytest.raises(RetrieverError, match="IndexFlatL2"):
         load_index(tmp_path, index.facts, rows=20, dimension=32)
-    (tmp_path / "vectors.faiss").write_bytes(b"not an index")
+    file.write_bytes(b"not an index")
     with pytest.raises(RetrieverError, match="not a FAISS index"):
         load_index(tmp_path, index.facts, rows=20, dimension=32)
 
@@ -159,12 +166,12 @@ def test_cells_grow_by_what_is_new_and_is_built_anew_when_too_much_is_gone() -> 
     first = IvfIndex.built(stored)
     changed = stored.copy()
     changed[7] = _unit(1, seed=8)[0]
-    grown = IvfIndex.grown(np.vstack([changed, _unit(2, seed=9)]), first)
+    grown = IvfIndex.grown(np.vstack([changed, _unit(2, seed=9)]), first, np.array([*range(500), -1, -1]))
     assert (grown.size, len(grown._row_of)) == (502, 503), "one slot is dead, three are new"
     assert not (grown.search(stored[7:8], 5)[0] > 0.999).any(), "what is gone is not found"
     assert grown.search(changed[7:8], 1)[1][0, 0] == 7
     assert (first.search(stored[7:8], 1)[1] == 7).all(), "the version before it serves on, untouched"
-    smaller = IvfIndex.grown(stored[:350], first)
+    smaller = IvfIndex.grown(stored[:350], first, np.arange(350))
     assert len(smaller._row_of) == 350, "a third was dead weight"
 
 
@@ -172,12 +179,12 @@ def test_loaded_cells_grow_too(tmp_path: Path) -> None:
     stored = _unit(200)
     built = IvfIndex.built(stored)
     built.save(tmp_path)
-    content = (tmp_path / "vectors.faiss").read_bytes()
+    content = (tmp_path / "vectors.00.npy").read_bytes()
     loaded = load_index(tmp_path, built.facts, rows=200, dimension=32)
     assert isinstance(loaded, IvfIndex)
-    grown = IvfIndex.grown(np.vstack([stored, _unit(1, seed=6)]), loaded)
+    grown = IvfIndex.grown(np.vstack([stored, _unit(1, seed=6)]), loaded, np.array([*range(200), -1]))
     assert grown.search(_unit(1, seed=6), 1)[1][0, 0] == 200
-    assert (tmp_path / "vectors.faiss").read_bytes() == content, "the file of a version never changes"
+    assert (tmp_path / "vectors.00.npy").read_bytes() == content, "the file of a version never changes"
 
 
 def test_an_index_is_measured_again_when_it_has_grown() -> None:
@@ -185,13 +192,14 @@ def test_an_index_is_measured_again_when_it_has_grown() -> None:
     stored = _unit(1000)
     index = IvfIndex.built(stored)
     for extra in range(1, 13):
-        index = IvfIndex.grown(np.vstack([stored, _unit(extra, seed=7)]), index)
+        more = np.vstack([stored, _unit(extra, seed=7)])
+        index = IvfIndex.grown(more, index, np.array([*range(len(more) - 1), -1]))
         assert index.facts["measured"] == (1000 if extra <= 10 else 1011)
 
 
 def test_equal_texts_keep_a_slot_each() -> None:
     twice = np.vstack([_unit(50), _unit(50)])
-    grown = IvfIndex.grown(np.vstack([twice, twice[:1]]), IvfIndex.built(twice))
+    grown = IvfIndex.grown(np.vstack([twice, twice[:1]]), IvfIndex.built(twice), np.array([*range(100), -1]))
     assert len(grown._row_of) == grown.size == 101
     assert set(grown.search(twice[:1], 3)[1][0].tolist()) == {0, 50, 100}
 

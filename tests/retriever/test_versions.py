@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from retriever import vector_index
+from retriever import lines, vector_index
 from retriever.knowledge_base import KnowledgeBase
 from retriever.passages import Query, RetrieverError
 from retriever.versions import Version, VersionStore
@@ -29,8 +29,12 @@ THINGS = ("kettle", "lantern", "blanket", "compass", "hammock", "thermos")
 
 def write_edition(folder: Path, edition: int) -> None:
     """Two entities that say the like of six things, a catalogue: with cells (`SMALL`), a version then has every kind
-    of file there is."""
+    of file there is. Beside it stands what never changes, and is taken over from version to version."""
     folder.mkdir(exist_ok=True)
+    if not (folder / "steady.csv").exists():
+        things = [THINGS[n // 2 % 6] for n in range(STEADY)]
+        rows = [f"{n},{thing},This is steady {n // 2} of {thing}.,{'ab'[n % 2]}\n" for n, thing in enumerate(things)]
+        (folder / "steady.csv").write_text("".join(["id,question,answer,entity\n", *rows]), "utf-8")
     rows = [f"{n},{THINGS[n // 2]},This is edition {edition} of {THINGS[n // 2]}.,{'ab'[n % 2]}\n" for n in range(12)]
     (folder / "articles.csv").write_text("".join(["id,question,answer,entity\n", *rows]), "utf-8")
 
@@ -38,20 +42,23 @@ def write_edition(folder: Path, edition: int) -> None:
 def editions(base: KnowledgeBase) -> set[str]:
     """The editions that the loaded version speaks of; more than one would be a mixture."""
     knowledge = base.load()
-    assert len(knowledge.passages) == 12
-    found = knowledge.search(Query("edition of article"), None, 12)
-    assert len(found) == 12
-    return {hit.passage.text.split()[3] for hit in found} | {p.text.split()[3] for p in knowledge.passages}
+    assert len(knowledge.passages) == 12 + STEADY
+    found = [hit.passage for hit in knowledge.search(Query("edition of article"), None, 12 + STEADY)]
+    changing = [[p for p in some if p.source.startswith("articles.csv")] for some in (found, knowledge.passages)]
+    assert [len(some) for some in changing] == [12, 12]
+    return {passage.text.split()[3] for some in changing for passage in some}
 
 
+STEADY = 60
 SMALL = 5
-"""Rows from which these tests lay cells."""
+"""Rows from which these tests lay cells, and take files over."""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def cells_of_few_rows() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(vector_index, "EXACT", SMALL)
+        patched.setattr(lines, "MANY", SMALL)
         yield
 
 
@@ -105,8 +112,9 @@ def test_the_sound_version_is_accepted(copy: Path) -> None:
 def test_every_damage_is_detected_and_the_version_before_serves(copy: Path) -> None:
     base, tried = KnowledgeBase(copy, HashingEncoder()), 0
     files = live_files(copy)
-    kinds = {"documents.jsonl", "passages.jsonl", "embeddings.npy", "slots.npy", "vectors.faiss", "manifest.json"}
-    assert kinds | {"terms.txt"} <= {f.name for f in files}
+    kinds = {"documents.00.lines", "passages.00.lines", "passages.npy", "marks.json", "sources.json", "keys.npy"}
+    kinds |= {"terms.00.lines", "embeddings.npy", "slots.npy", "cells.faiss", "vectors.00.npy", "manifest.json"}
+    assert kinds <= {f.name for f in files}
     for seed in range(max(1, MUTATIONS // (5 * len(files)))):
         for path in files:
             for damage in mutations(path, seed):
@@ -127,7 +135,7 @@ def test_without_the_checksums_damage_would_be_served(copy: Path) -> None:
         def check(self, name: str) -> Version:
             return next(version for version in self.list() if version.version == name)
 
-    path = next(file for file in live_files(copy) if file.name == "vectors.faiss")
+    path = next(file for file in live_files(copy) if file.name == "cells.faiss")
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + b"\x7f" + whole[-2:])
     base = KnowledgeBase(copy, HashingEncoder())
@@ -139,7 +147,7 @@ def test_without_the_checksums_damage_would_be_served(copy: Path) -> None:
 def test_files_of_two_versions_cannot_be_mixed(copy: Path) -> None:
     old, new = (copy / "versions" / name for name in VersionStore(copy).names())
     base = KnowledgeBase(copy, HashingEncoder())
-    for name in ("vectors.faiss", "passages.jsonl", "manifest.json"):
+    for name in ("cells.faiss", "passages.npy", "manifest.json"):
         kept = (new / name).read_bytes()
         shutil.copy(old / name, new / name)
         assert name in base.load().warning
@@ -151,8 +159,8 @@ def test_files_of_two_versions_cannot_be_mixed(copy: Path) -> None:
 def test_a_damaged_version_alone_is_an_error_with_its_cure(copy: Path) -> None:
     old, new = VersionStore(copy).names()
     shutil.rmtree(copy / "versions" / old)
-    (copy / "versions" / new / "vectors.faiss").write_bytes(b"")
-    with pytest.raises(RetrieverError, match=r"vectors\.faiss: damaged.*ingest again"):
+    (copy / "versions" / new / "cells.faiss").write_bytes(b"")
+    with pytest.raises(RetrieverError, match=r"cells\.faiss: damaged.*ingest again"):
         KnowledgeBase(copy, HashingEncoder()).load()
 
 
@@ -179,7 +187,7 @@ def test_rollback_passes_over_what_cannot_serve(copy: Path, tmp_path: Path) -> N
     write_edition(tmp_path / "more", 3)
     newest = base.ingest([tmp_path / "more"]).version
     between = VersionStore(copy).names()[1]
-    (copy / "versions" / between / "passages.jsonl").write_bytes(b"")
+    (copy / "versions" / between / "passages.npy").write_bytes(b"")
     assert base.rollback() == oldest
     assert base.rollback(newest) == newest == base.load().version
     with pytest.raises(RetrieverError, match="damaged"):
@@ -191,7 +199,7 @@ def test_rollback_passes_over_what_cannot_serve(copy: Path, tmp_path: Path) -> N
 
 def test_rollback_refuses_a_damaged_version(copy: Path) -> None:
     old, new = VersionStore(copy).names()
-    (copy / "versions" / old / "passages.jsonl").write_bytes(b"")
+    (copy / "versions" / old / "passages.npy").write_bytes(b"")
     with pytest.raises(RetrieverError, match="damaged"):
         KnowledgeBase(copy, HashingEncoder()).rollback()
     assert VersionStore(copy).current() == new
@@ -235,7 +243,7 @@ def test_every_file_is_synced_before_it_is_shown(tmp_path: Path, monkeypatch: py
 CHILD = """
 import sys
 from pathlib import Path
-from retriever import embedded, vector_index
+from retriever import embedded, lines, vector_index
 from retriever.knowledge_base import KnowledgeBase
 from tests.retriever.hashing import HashingEncoder
 from tests.retriever.test_versions import write_edition
@@ -243,7 +251,7 @@ import faiss, tantivy
 folder = Path(sys.argv[1])
 edition = int(sys.argv[2])
 base = KnowledgeBase(folder / "knowledge", HashingEncoder())
-vector_index.EXACT = 5
+vector_index.EXACT = lines.MANY = 5
 embedded.PART = 2
 print("ready", flush=True)
 while True:

@@ -143,20 +143,18 @@ def test_attacks_in_an_article_are_shown_as_text(
 
 def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payloads: Sequence[str]) -> None:
     """The control: a sample that ran nowhere would prove nothing about our pages, the widget or the inbox."""
-    context = browser.new_context()
-    watch = Watch(context)
-    context.route("**/*", lambda route: route.abort())
     ran = 0
     for batch in batches(payloads):
-        page = context.new_page()  # some attacks leave a page that cannot go on for long
+        context = browser.new_context()  # some attacks leave windows and pages that cannot go on for long
+        watch = Watch(context)
+        context.route("**/*", lambda route: route.abort())
+        page = context.new_page()
         assert not run_raw(page, "harmless")
+        run_raw(page, "<img src=https://evil.example/pixel>")
+        assert "https://evil.example/pixel" in watch.foreign
         ran += sum(run_raw(page, text) for text in batch)
-        page.close()
-    page = context.new_page()
-    run_raw(page, "<img src=https://evil.example/pixel>")
-    context.close()
+        context.close()
     assert ran > max(len(payloads) // 3, 2_500 * (len(payloads) > SAMPLE))
-    assert "https://evil.example/pixel" in watch.foreign
 
 
 def run_raw(page: Page, text: str) -> bool:

@@ -86,7 +86,7 @@ def test_a_damaged_version_leaves_the_one_before_in_service(company: Path, front
     (company / "articles" / "warranty.md").write_text("# Warranty\n\nThe warranty lasts three years.\n")
     frontdesk("ingest")
     newest = max((home / "knowledge" / "versions").iterdir())
-    (newest / "passages.jsonl").write_text("{}\n")
+    (newest / "passages.00.lines").write_text("{}\n")
     assert live.refreshed() is not None
     assert "two years" in live.passages_of("warranty.md")[0].text
     assert any("damaged" in said for said in live.shortcomings())

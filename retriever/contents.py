@@ -1,0 +1,164 @@
+"""What a version holds: its documents, where they came from, and their passages. Opened without being read.
+
+Owns these files and how the next version takes over what did not change. Knows nothing about vectors, indexes or how
+a version gets on disk whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.embedded import KEY, key
+from retriever.lines import Lines, Order, Parsed, in_order, write_lines
+from retriever.marks import Marks
+from retriever.passages import Document, Passage, RetrieverError, Section
+from retriever.readers import Known
+from retriever.sources import Item
+from retriever.split import embedded_text, split
+
+DOCUMENTS: Final = "documents"
+PASSAGES: Final = "passages"
+SOURCES: Final = "sources.json"
+KEYS: Final = "keys.npy"
+
+
+class Contents:
+    """The documents of one version, in order of source, and its passages, in that order."""
+
+    def __init__(self, folder: Path, documents: int, passages: int) -> None:
+        """Open what `Plan.write` wrote. Raises RetrieverError when `folder` does not hold so many."""
+        self._folder = folder
+        self.documents = Parsed(Lines(folder, DOCUMENTS), _document)
+        self.passages = Parsed(Lines(folder, PASSAGES), _passage)
+        if (len(self.documents), len(self.passages)) != (documents, passages):
+            raise RetrieverError(f"{folder}: holds another number of passages than it says; ingest again or roll back")
+        self.marks = Marks.load(folder, passages)
+
+    def items(self) -> tuple[list[Item], Order]:
+        """Where each document came from, and where its passages end. Only an ingest asks."""
+        try:
+            held = json.loads((self._folder / SOURCES).read_bytes())
+            roots, names, digests = zip(*held["files"], strict=True)
+            rows = enumerate(held["documents"])
+            items = [Item(roots[n], names[n], digests[n], Known(source, row)) for row, (source, n, _) in rows]
+            ends = np.array([end for _, _, end in held["documents"]], np.int64)
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise RetrieverError(f"{self._folder / SOURCES}: not readable ({error}); ingest again") from None
+        return items, ends
+
+    def keys(self) -> NDArray[np.uint8]:
+        """Of the text of each passage that is embedded, `[n, KEY]`."""
+        try:
+            keys: NDArray[np.uint8] = np.load(self._folder / KEYS, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise RetrieverError(f"{self._folder / KEYS}: not readable ({error}); ingest again") from None
+        return keys
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the next version is to hold: what of the one before, and what is new."""
+
+    items: Sequence[Item]
+    before: Contents | None
+    keep: bool
+    """Whether passages are taken over, and not only documents."""
+    added: Sequence[Passage]
+    order: Order
+    """Of the passages: those before, if they are taken over, and then those that are new."""
+    marks: Marks
+    ends: Sequence[int]
+    """Where the passages of each document end."""
+
+    @classmethod
+    def of(cls, items: Sequence[Item], before: Contents | None, ends: Order, *, keep: bool) -> Plan:
+        """`ends` are those of the version `before`. Without a version before there is nothing to keep."""
+        keep = keep and before is not None
+        old = len(before.passages) if before is not None and keep else 0
+        starts = np.concatenate([[0], ends]).tolist()
+        added: list[Passage] = []
+        rows: list[int] = []
+        last = []
+        for item in items:
+            if keep and isinstance(item.document, Known):
+                rows += range(*starts[item.document.row : item.document.row + 2])
+            else:
+                new = split(whole(item, before))
+                rows += range(old + len(added), old + len(added) + len(new))
+                added += new
+            last.append(len(rows))
+        order, marks = np.array(rows, np.int64), Marks.of(added)
+        if before is not None and keep:
+            marks = before.marks.then(marks, order)
+        return cls(items, before, keep, added, order, marks, last)
+
+    @property
+    def kept(self) -> Contents | None:
+        """The version before, if its passages are taken over."""
+        return self.before if self.keep else None
+
+    @property
+    def was(self) -> Order:
+        """The row that each passage had before; -1 for none."""
+        return np.where(self.order < (0 if self.kept is None else len(self.kept.passages)), self.order, -1)
+
+    def write(self, folder: Path) -> None:
+        """Into the new `folder`; OSError when the disk refuses."""
+        kept = self.kept
+        documents = None if self.before is None else self.before.documents.lines
+        passages = None if kept is None else kept.passages.lines
+        new = [item.document for item in self.items if isinstance(item.document, Document)]
+        place = count(0 if documents is None else len(documents))
+        rows = [item.document.row if isinstance(item.document, Known) else next(place) for item in self.items]
+        write_lines(folder, DOCUMENTS, np.array(rows), map(_line, new), documents)
+        write_lines(folder, PASSAGES, self.order, map(_line, self.added), passages)
+        self.marks.save(folder)
+        keys = np.frombuffer(b"".join(key(embedded_text(p)) for p in self.added), np.uint8).reshape(-1, KEY)
+        np.save(folder / KEYS, keys if kept is None else in_order(kept.keys(), keys, self.order))
+        files: dict[tuple[str, str, str], int] = {}
+        numbers = [files.setdefault((item.root, item.file, item.digest), len(files)) for item in self.items]
+        held = [(item.source, n, end) for item, n, end in zip(self.items, numbers, self.ends, strict=True)]
+        text = json.dumps({"files": list(files), "documents": held}, ensure_ascii=False)
+        (folder / SOURCES).write_text(text, encoding="utf-8")
+
+
+def whole(item: Item, before: Contents | None) -> Document:
+    """The document of `item`, which may be one of the version `before`."""
+    if isinstance(item.document, Document):
+        return item.document
+    assert before is not None
+    return before.documents[item.document.row]
+
+
+def _line(value: Document | Passage) -> bytes:
+    return json.dumps(value, ensure_ascii=False, default=_by_name).encode("utf-8", "surrogatepass")
+
+
+def _by_name(value: Any) -> dict[str, object]:
+    # Eight times as fast as dataclasses.asdict, which copies every string.
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _document(line: bytes) -> Document:
+    value = _read(line)
+    value["sections"] = tuple(Section(tuple(s["heading"]), s["start"], s["end"]) for s in value["sections"])
+    return Document(**value)
+
+
+def _passage(line: bytes) -> Passage:
+    value = _read(line)
+    value["heading"] = tuple(value["heading"])
+    return Passage(**value)
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(line)
+    return value

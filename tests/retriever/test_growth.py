@@ -1,0 +1,204 @@
+"""A version that takes over what did not change holds what one made from nothing holds, and leaves its files alone."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retriever import blocks, lines, vector_index
+from retriever.blocks import Blocks
+from retriever.keyword_index import KeywordIndex, terms
+from retriever.knowledge import Knowledge
+from retriever.knowledge_base import KnowledgeBase
+from retriever.lines import Lines, in_order, write_lines
+from retriever.marks import Column, Marks
+from retriever.passages import Query, RetrieverError
+from retriever.split import embedded_text
+from tests.retriever.hashing import HashingEncoder
+
+WORDS = [
+    *("tent", "stove", "lamp", "rope", "kettle", "boots", "refund", "voucher", "parcel", "garden", "window"),
+    *("帐篷", "退货", "运费"),
+]
+
+
+@pytest.fixture(autouse=True)
+def growing_from_the_first_row() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lines, "MANY", 0)
+        patched.setattr(vector_index, "EXACT", 3)
+        yield
+
+
+def edit(folder: Path, chance: random.Random) -> None:
+    """One to three articles come, change, move or go; at times only the time of a file changes."""
+    for _ in range(chance.randint(1, 3)):
+        names = sorted(folder.glob("*.md"))
+        text = " ".join(chance.choices(WORDS, k=8))
+        match chance.choice(("new", "new", "change", "move", "go", "touch")):
+            case "change" if names:
+                chance.choice(names).write_text(f"# {text[:9]}\n\n{text}.\n\n## More\n\n{text[::-1]}.\n", "utf-8")
+            case "move" if names:
+                chance.choice(names).rename(folder / f"{chance.random():.6f}.md")
+            case "go" if len(names) > 4:
+                chance.choice(names).unlink()
+            case "touch" if names:
+                os.utime(chance.choice(names))
+            case _:
+                (folder / f"{chance.random():.6f}.md").write_text(f"# {text[:12]}\n\n{text}.\n", "utf-8")
+
+
+def holds_the_same(grown: Knowledge, plain: Knowledge) -> None:
+    assert list(grown.documents) == list(plain.documents)
+    assert list(grown.passages) == list(plain.passages)
+    assert np.array_equal(grown.vectors, plain.vectors)
+    assert str(grown._indexes.marks) == str(plain._indexes.marks) == str(Marks.of(list(plain.passages)))
+    keywords = grown._indexes.keywords
+    for word in WORDS:
+        wanted = terms(word)
+        rows = keywords.search(wanted, 1000)[1]
+        held = [row for row, p in enumerate(plain.passages) if set(wanted) & set(terms(embedded_text(p)))]
+        assert sorted(rows.tolist()) == held, word
+        for row in held:
+            assert keywords.held(wanted, row) == plain._indexes.keywords.held(wanted, row) != ()
+    for document in plain.documents:
+        assert grown.document(document.source) == document
+        assert grown.passages_of(document.source) == plain.passages_of(document.source) != ()
+        one, other = (each.search(Query(document.text[:40]), None, 3)[0] for each in (grown, plain))
+        assert one.passage.text == other.passage.text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_grown_versions_hold_what_those_from_nothing_hold(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    folder = tmp_path / "articles"
+    folder.mkdir()
+    for n in range(20):
+        (folder / f"steady{n}.md").write_text(f"# Steady {n}\n\n{' '.join(chance.choices(WORDS, k=12))}.\n", "utf-8")
+    base = KnowledgeBase(tmp_path / "grown", HashingEncoder())
+    linked = 0
+    for step in range(8):
+        edit(folder, chance)
+        base.ingest([folder])
+        plain = KnowledgeBase(tmp_path / f"plain{step}", HashingEncoder())
+        plain.ingest([folder])
+        holds_the_same(base.load(), plain.load())
+        linked += any(file.stat().st_nlink > 1 for file in (tmp_path / "grown" / "versions").rglob("*.lines"))
+    assert linked > 2, "hardly anything was taken over: this proves nothing"
+    assert {problem for _, problem in base.check()} == {""}, "the versions before are as they were"
+
+
+def test_a_version_reads_on_when_those_it_grew_from_are_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "articles"
+    folder.mkdir()
+    for n in range(10):
+        (folder / f"{n}.md").write_text(f"# Shelf {n}\n\nThere is a {WORDS[n]} on it.\n", "utf-8")
+    base = KnowledgeBase(tmp_path / "knowledge", HashingEncoder(), kept=1)
+    base.ingest([folder])
+    first = base.load()
+    for n in range(4):
+        (folder / f"new{n}.md").write_text(f"# New {n}\n\nThis is a globe {n}.\n", "utf-8")
+        base.ingest([folder])
+    assert len(base.versions()) == 2
+    assert "tent" in base.load().search(Query("tent"), None, 1)[0].passage.text
+    assert len(list(first.passages)) == 10 and "boots" in first.search(Query("boots"), None, 1)[0].passage.text
+
+
+# -- its parts --------------------------------------------------------------------------------------------------------
+
+
+def test_lines_grow_by_what_is_new_until_too_much_is_gone(tmp_path: Path) -> None:
+    folders = [tmp_path / str(n) for n in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    first = [f"line {n} é".encode() for n in range(10)]
+    write_lines(folders[0], "x", np.arange(10), first)
+    write_lines(folders[1], "x", np.array([3, 10, 0, *range(4, 10)]), [b""], Lines(folders[0], "x"))
+    grown = Lines(folders[1], "x")
+    assert list(grown) == [first[3], b"", first[0], *first[4:]] == [grown[row] for row in range(9)]
+    assert grown.take(np.array([1, 0])) == [b"", first[3]] and list(grown[-2:]) == first[-2:]
+    assert [file.stat().st_nlink for file in grown.files] == [2, 1]
+    write_lines(folders[2], "x", np.arange(3), [], grown)
+    write_lines(folders[3], "x", np.array([2, 3]), [b"more"], Lines(folders[2], "x"))
+    last = Lines(folders[3], "x")
+    assert list(last) == [first[0], b"more"] and len(last.files) == 1, "what nobody needs is left behind"
+    assert list(Lines(folders[0], "x")) == first
+
+
+def test_lines_that_do_not_fit_their_table_are_refused(tmp_path: Path) -> None:
+    write_lines(tmp_path, "x", np.arange(2), [b"one", b"two"])
+    (tmp_path / "x.00.lines").write_bytes(b"one\n")
+    with pytest.raises(RetrieverError, match="ingest again or roll back"):
+        Lines(tmp_path, "x")
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(RetrieverError, match=r"x\.npy"):
+        Lines(tmp_path, "x")
+
+
+def test_where_the_disk_knows_no_second_names_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not on this disk")
+
+    write_lines(tmp_path, "x", np.arange(2), [b"one", b"two"])
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "next").mkdir()
+    write_lines(tmp_path / "next", "x", np.array([2, 0, 1]), [b"zero"], Lines(tmp_path, "x"))
+    assert list(Lines(tmp_path / "next", "x")) == [b"zero", b"one", b"two"]
+    assert (tmp_path / "x.00.lines").stat().st_nlink == 1
+
+
+def test_columns_forget_names_that_no_row_has(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    rows = [chance.choice("abcdefgh") for _ in range(30)]
+    column = Column.of(rows)
+    for _ in range(20):
+        added = [chance.choice("efghijkl") for _ in range(3)]
+        order = np.array(chance.sample(range(len(rows) + 3), 25))
+        column = column.then(Column.of(added), order)
+        rows = [[*rows, *added][row] for row in order]
+        plain = Column.of(rows)
+        assert column.values() == rows and column.names == plain.names
+        assert column.numbers.tolist() == plain.numbers.tolist()
+    assert Column.of([]).then(Column.of([]), np.arange(0)).values() == []
+
+
+def test_tables_of_vectors_grow_by_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MOST_PARTS", 3)
+    random_ = np.random.default_rng(0)
+    whole = random_.normal(size=(20, 4)).astype(np.float32)
+    table = Blocks([whole[:8]])
+    for step, end in enumerate((8, 11, 11, 14, 20)):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        table = table.then(whole[len(table) : end])
+        table.save(folder)
+        table = Blocks.load(folder, end, 4)
+        assert np.array_equal(np.concatenate(list(table)), whole[:end])
+        rows = random_.integers(0, end, (5, 3))
+        assert np.array_equal(table[rows], whole[rows])
+    assert [len(list((tmp_path / str(step)).iterdir())) for step in range(5)] == [1, 2, 2, 3, 1]
+    with pytest.raises(RetrieverError, match="does not hold 21 x 4"):
+        Blocks.load(tmp_path / "4", 21, 4)
+    assert np.array_equal(in_order(whole[:3], whole[3:5], np.array([4, 0, 2])), whole[[4, 0, 2]])
+
+
+def test_keywords_that_grew_weigh_words_nearly_as_new_ones(tmp_path: Path) -> None:
+    texts = [" ".join(random.Random(n).choices(WORDS, k=6)) for n in range(200)]
+    before = KeywordIndex.build(tmp_path / "before", texts)
+    order = np.array([*range(5, 200), *range(200, 210)])
+    added = [f"globe number{n} tent" for n in range(10)]
+    grown = KeywordIndex.grown(tmp_path / "grown", added, order, before)
+    plain = KeywordIndex.build(tmp_path / "plain", [*texts[5:], *added])
+    assert grown.size == plain.size == 205
+    for word in (*WORDS, "globe", "number7"):
+        for term in terms(word):
+            assert grown.weight(term) == pytest.approx(plain.weight(term), abs=0.1)
+    scores, rows = grown.search(terms("globe number7"), 3)
+    assert rows[0] == 202 and scores[0] == pytest.approx(plain.search(terms("globe number7"), 3)[0][0], rel=0.1)
+    assert (grown.search(terms(" ".join(WORDS)), 300)[1] >= 0).all(), "what is gone is not found"
+    assert before.size == 200 and before.search(terms("globe"), 3)[1].size == 0, "the version before is as it was"
