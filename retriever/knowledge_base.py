@@ -187,6 +187,8 @@ class KnowledgeBase:
         rows = [known.get(key(text), -1) for text in texts]
         missing = list(dict.fromkeys(text for text, row in zip(texts, rows, strict=True) if row < 0))
         fresh, made = embed(missing, self._encoder, self._store.folder, partial(report, "embedding"))
+        if len(missing) == len(texts):
+            return fresh, made
         vector_of = dict(zip(missing, fresh, strict=True))
         vectors = np.empty((len(texts), self._encoder.dimension), np.float32)
         for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
@@ -289,8 +291,9 @@ class KnowledgeBase:
         self, plan: Plan, texts: Sequence[str], added: Vectors, base: _Base, bad: Sequence[Skipped], report: Report
     ) -> str:
         """`texts` and their vectors `added` are those of the passages that the plan adds."""
-        kept = base.embeddings if plan.keep and base.embeddings is not None else added[:0]
-        embeddings = in_order(kept, added, plan.order)
+        embeddings = added  # a million of them fill a gigabyte and a half: no copy without need
+        if plan.keep and base.embeddings is not None:
+            embeddings = in_order(base.embeddings, added, plan.order)
         step = partial(_step, report, len(plan.order))
         with self._store.staging() as folder:
             (folder / BAD_ROWS).write_text(json.dumps(bad, ensure_ascii=False), encoding="utf-8")
