@@ -27,6 +27,7 @@ from tests.bot.channels.office import Office
 from tests.bot.storage.sample import hire
 
 CONVERSATIONS = "/api/v1/conversations"
+RECORD = re.compile(CONVERSATIONS + r"/[A-Za-z0-9_-]+")
 RENEWED = re.compile(CONVERSATIONS + r"/([A-Za-z0-9_-]+)/token")
 SHOP = "shop"
 ADA = Agent("ada", "Ada")
@@ -46,6 +47,10 @@ class Site:
     """Conversation -> token, in the order they were opened."""
     held_back: str = ""
     """What a proxy holds back of event streams: "all", or with "later" all but the beginning."""
+    late: bool = False
+    """Whether a record that was read stays on its way."""
+    on_its_way: int = 0
+    """Records that are."""
 
     @property
     def database(self) -> Database:
@@ -96,6 +101,8 @@ class Between:
             await self._follow(scope, receive, send)
         elif method == "POST" and (path == CONVERSATIONS or RENEWED.fullmatch(path)):
             await self._open(scope, receive, send)
+        elif method == "GET" and RECORD.fullmatch(path) and self.site.late:
+            await self._dawdle(scope, receive, send)
         elif path.startswith("/api/v1/sites/") and self.site.says:
             await self._describe(scope, receive, send)
         else:
@@ -116,6 +123,15 @@ class Between:
             if renewed is None:
                 self.site.opened.append(json.loads(b"".join(asked) or b"{}"))
             self.site.tokens[renewed[1] if renewed else given["conversation_id"]] = given["token"]
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _dawdle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start, body = await self._whole(scope, receive)
+        self.site.on_its_way += 1
+        while self.site.late:
+            await asyncio.sleep(0.01)
+        self.site.on_its_way -= 1
         await send(start)
         await send({"type": "http.response.body", "body": body})
 

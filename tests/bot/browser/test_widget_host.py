@@ -213,15 +213,32 @@ def test_it_works_where_storage_is_forbidden(open_widget: Open, stand: Stand) ->
     assert stand.asked() == ["first", "second"], "one conversation, as long as the page lasts"
 
 
-def test_a_customer_is_not_shown_what_another_one_said(open_widget: Open, stand: Stand) -> None:
-    def token(subject: str) -> str:
-        import jwt
+def token_of(stand: Stand, subject: str) -> str:
+    """As the shop's own service signs it."""
+    import jwt
 
-        ends = datetime.now(UTC) + timedelta(hours=1)
-        return jwt.encode({"sub": subject, "aud": SHOP, "exp": ends}, stand.site.secret, algorithm="HS256")
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    return jwt.encode({"sub": subject, "aud": SHOP, "exp": ends}, stand.site.secret, algorithm="HS256")
 
+
+def test_what_is_said_while_the_record_is_read_does_not_vanish(open_widget: Open, stand: Stand) -> None:
     page = open_widget(closed=True)
-    ada, bob = token("ada"), token("bob")
+    stand.site.late = True
+    try:
+        page.evaluate("token => Frontdesk('identify', token)", token_of(stand, "cleo"))
+        open_panel(page)
+        wait_until(lambda: stand.site.on_its_way == 1)
+        ask(page, "quick")
+    finally:
+        stand.site.late = False
+    wait_until(lambda: stand.site.on_its_way == 0)
+    ask(page, "and again")
+    assert said(page) == ["quick", "quick", "and again", "and again"]
+
+
+def test_a_customer_is_not_shown_what_another_one_said(open_widget: Open, stand: Stand) -> None:
+    page = open_widget(closed=True)
+    ada, bob = token_of(stand, "ada"), token_of(stand, "bob")
     page.evaluate("token => Frontdesk('identify', token)", ada)
     open_panel(page)
     ask(page, "the matter of Ada")

@@ -87,6 +87,8 @@ export class Chat {
   #asleep = 0;
   #opening: Promise<void> | null = null;
   #expecting = 0;
+  /** Rises with whatever is said or done: a record that was read before is not the last word any more. */
+  #heard = 0;
   /** Rises when another customer comes. */
   #era = 0;
   /** The tokens that were used last, to follow and to send: only with the one that counts is the conversation gone. */
@@ -387,6 +389,7 @@ export class Chat {
   }
 
   #sent(message: Unsent): void {
+    this.#heard += 1;
     this.#mark(message.id, { sending: undefined });
     this.#set({ strip: "", status: this.state.status === "resolved" ? "open" : this.state.status });
     this.#remember();
@@ -486,6 +489,7 @@ export class Chat {
 
   #hear({ name, data }: Heard): void {
     if (typeof data !== "object" || data === null) return;
+    if (name !== "token") this.#heard += 1;
     if (name === "token") {
       const { message_id: id, text, restart } = data as { message_id: string; text: string; restart?: boolean };
       if (!this.state.pending.includes(id)) return;
@@ -557,6 +561,7 @@ export class Chat {
 
   #status(status: Status, agent: string): void {
     if (status === this.state.status && agent === this.state.agent) return;
+    this.#heard += 1;
     this.#set({ status, agent, pending: status === "person" ? [] : this.state.pending });
     this.#remember();
     this.ears.status(status, agent);
@@ -566,8 +571,11 @@ export class Chat {
   async #reload(): Promise<void> {
     const { id, token, seen } = this.#kept;
     this.#followed = token;
+    const heard = this.#heard;
     const said: Conversation = await this.server.read(id!, token!);
     if (id !== this.#kept.id) return;
+    // what was said meanwhile need not be in it, and must not vanish
+    if (heard !== this.#heard) return this.#reload();
     const stored = said.messages.filter((line) => line.text || line.file);
     const known = new Set(stored.map((line) => line.id));
     const unsent = this.state.lines.filter((line) => line.sending && !known.has(line.id));
@@ -607,6 +615,7 @@ export class Chat {
   // -- the state ------------------------------------------------------------------------------------------------------
 
   #add(line: Line): void {
+    this.#heard += 1;
     this.#set({ lines: [...this.state.lines, line] });
   }
 
