@@ -24,7 +24,7 @@ from retriever.marks import Marks
 from retriever.passages import Document, Passage, RetrieverError, Section
 from retriever.readers import Known
 from retriever.sources import Item
-from retriever.split import embedded_text, split
+from retriever.split import split
 
 DOCUMENTS: Final = "documents"
 PASSAGES: Final = "passages"
@@ -113,8 +113,8 @@ class Plan:
         """The row that each passage had before; -1 for none."""
         return np.where(self.order < (0 if self.kept is None else len(self.kept.passages)), self.order, -1)
 
-    def write(self, folder: Path) -> None:
-        """Into the new `folder`; OSError when the disk refuses."""
+    def write(self, folder: Path, texts: Sequence[str]) -> None:
+        """Into the new `folder`; OSError when the disk refuses. `texts` are what is embedded of the added passages."""
         kept = self.kept
         documents = None if self.before is None else self.before.documents.lines
         passages = None if kept is None else kept.passages.lines
@@ -124,7 +124,7 @@ class Plan:
         write_lines(folder, DOCUMENTS, np.array(rows), map(_line, new), documents)
         write_lines(folder, PASSAGES, self.order, map(_line, self.added), passages)
         self.marks.save(folder)
-        keys = np.frombuffer(b"".join(key(embedded_text(p)) for p in self.added), np.uint8).reshape(-1, KEY)
+        keys = np.frombuffer(b"".join(map(key, texts)), np.uint8).reshape(-1, KEY)
         np.save(folder / KEYS, keys if kept is None else in_order(kept.keys(), keys, self.order))
         files: dict[tuple[str, str, str], int] = {}
         numbers = [files.setdefault((item.root, item.file, item.digest), len(files)) for item in self.items]

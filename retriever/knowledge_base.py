@@ -297,7 +297,7 @@ class KnowledgeBase:
         step = partial(_step, report, len(plan.order))
         with self._store.staging() as folder:
             (folder / BAD_ROWS).write_text(json.dumps(bad, ensure_ascii=False), encoding="utf-8")
-            plan.write(folder)
+            plan.write(folder, texts)
             vectors = smoothed(embeddings, plan.marks.entity.values())
             if vectors is not embeddings:
                 np.save(folder / EMBEDDINGS, embeddings)

@@ -79,8 +79,8 @@ class Lines(Sequence[bytes]):
 def write_lines(folder: Path, name: str, order: Order, added: Iterable[bytes], before: Lines | None = None) -> None:
     """Write rows into `folder`: those of `before` and then `added`, in `order`; OSError when the disk refuses.
 
-    Of many rows only what was added is written: the rest are the same files under a second
-    name, and whoever removes one folder leaves the other whole.
+    Of many rows only what was added is written: the rest are the same files under a second name, and whoever removes
+    one folder leaves the other whole.
     """
     new = list(added)
     if before is None or not grows(len(order), before.live, len(before.files)):
