@@ -86,32 +86,24 @@ class Plan:
         """`ends` are those of the version `before`. Without a version before there is nothing to keep."""
         keep = keep and before is not None
         old = len(before.passages) if before is not None and keep else 0
-        starts = np.concatenate([[0], ends]).tolist()
+        row = np.array([item.document.row if keep and isinstance(item.document, Known) else -1 for item in items])
+        known, starts, stops = row >= 0, np.zeros_like(row), np.zeros_like(row)
+        starts[known], stops[known] = np.concatenate([[0], ends])[row[known]], ends[row[known]]
         added: list[Passage] = []
-        rows: list[int] = []
-        last = []
-        for item in items:
-            if keep and isinstance(item.document, Known):
-                rows += range(*starts[item.document.row : item.document.row + 2])
-            else:
-                new = split(whole(item, before))
-                rows += range(old + len(added), old + len(added) + len(new))
-                added += new
-            last.append(len(rows))
-        order, marks = np.array(rows, np.int64), Marks.of(added)
+        for place in np.flatnonzero(~known).tolist():
+            starts[place] = old + len(added)
+            added += split(whole(items[place], before))
+            stops[place] = old + len(added)
+        last = np.cumsum(stops - starts)
+        order, marks = np.arange(last[-1]) + np.repeat(stops - last, stops - starts), Marks.of(added)
         if before is not None and keep:
             marks = before.marks.then(marks, order)
-        return cls(items, before, keep, added, order, marks, last)
+        return cls(items, before, keep, added, order, marks, last.tolist())
 
     @property
     def kept(self) -> Contents | None:
         """The version before, if its passages are taken over."""
         return self.before if self.keep else None
-
-    @property
-    def was(self) -> Order:
-        """The row that each passage had before; -1 for none."""
-        return np.where(self.order < (0 if self.kept is None else len(self.kept.passages)), self.order, -1)
 
     def write(self, folder: Path, texts: Sequence[str]) -> None:
         """Into the new `folder`; OSError when the disk refuses. `texts` are what is embedded of the added passages."""

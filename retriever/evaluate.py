@@ -20,6 +20,7 @@ from retriever.answer_score import AnswerScore
 from retriever.figures import DEPTH, Figures, Places, auroc, rejected_at_5
 from retriever.keyword_index import KeywordIndex
 from retriever.knowledge import Knowledge, PassageEncoder
+from retriever.marks import Column
 from retriever.passages import Document, Hit, Query, RetrieverError
 from retriever.questions import Question, names_of, read_questions
 from retriever.readers import FileRead, Skipped, read_path
@@ -176,7 +177,7 @@ def evaluate_documents(
     with tempfile.TemporaryDirectory() as folder:
         keywords = KeywordIndex.build(Path(folder) / "keywords", texts)
         rate = len(passages) / (time.perf_counter() - began)
-        searched = smoothed(vectors, [passage.entity for passage in passages])
+        searched = smoothed(vectors, Column.of(passage.entity for passage in passages))
         indexes = Indexes.of(passages, index_of(searched), keywords, catalogue=searched is not vectors)
         ordered = sorted(documents, key=lambda document: document.source)
         loaded = Knowledge("evaluation", ordered, indexes, encoder, score=score, reranker=reranker)

@@ -1,6 +1,6 @@
 """Nearest passages among very many: FAISS's inverted file over cells of vectors, set to a measured recall.
 
-Owns the cells, the table from their slots to rows, and how both grow. Knows nothing about passages or encoders.
+Owns the cells and how they grow. Knows nothing about passages or encoders.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from retriever.blocks import Blocks
 from retriever.exact_index import Facts, Rows, among, bitmap, finite, one_thread, read, write
+from retriever.lines import LIVE, Order
 from retriever.passages import RetrieverError, Vectors
 
 CELLS: Final = "cells.faiss"
-SLOTS: Final = "slots.npy"
+VECTORS: Final = "vectors"
 RECALL: Final = 0.98
 PROBES: Final = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Cells that a search looks into, tried in this order until `RECALL` is reached on the company's own vectors."""
@@ -33,30 +34,21 @@ BETWEEN, BLUR = 3, 1.0
 between cells too; a passage with noise lies deep in one, and promises too much (docs/decisions.md)."""
 REMEASURED: Final = 1.01
 """Growth since the recall was measured from which it is measured again."""
-LIVE: Final = 0.8
-"""The index is built anew when less than this share of its slots is live."""
 FEW: Final = 20_000
 """Up to this many chosen rows are all compared: they may lie in many cells, a few in each."""
-BLOCK: Final = 10_000
-"""Vectors compared at a time."""
-
-_DEAD: Final = -1
 
 
 class IvfIndex:
     """`IndexIVFScalarQuantizer`, eight bits, finds the finalists; their whole vectors, mapped from the disk, are
-    compared exactly. 1.27 times the bytes of the vectors. A slot holds one row, or none any more."""
+    compared exactly. 1.27 times the bytes of the vectors. FAISS knows a row by its slot in the whole vectors."""
 
     kind: Final = "ivf"
 
-    def __init__(self, whole: Blocks, cells: Any, row_of: Rows, probes: int, recall: float, measured: int) -> None:
+    def __init__(self, whole: Blocks, cells: Any, probes: int, recall: float, measured: int) -> None:
         self._whole = whole
-        """The whole vectors, a slot a row."""
         self._cells = cells
-        self._row_of = row_of
-        self._live = row_of != _DEAD
-        self._slot_of = np.empty(int(self._live.sum()), np.int64)
-        self._slot_of[row_of[self._live]] = np.flatnonzero(self._live)
+        self._row_of = whole.rows
+        self._live = self._row_of >= 0
         self._probes = probes
         self._recall = recall
         self._measured = measured
@@ -79,62 +71,44 @@ class IvfIndex:
         drawn = np.random.default_rng(0).permutation(count)[: TRAINED * number]
         one_thread(cells).train(checked[np.sort(drawn)])
         cells.add(checked)
-        return cls(Blocks([checked]), cells, np.arange(count), 0, 0.0, 0)._tuned()
+        return cls(Blocks([checked]), cells, 0, 0.0, 0)._tuned()
 
     @classmethod
-    def grown(cls, vectors: Vectors, before: IvfIndex, was: Rows) -> IvfIndex:
-        """An index of `vectors` that keeps the slots of those which `before` holds and adds the others to its cells.
-
-        `was` is the row that each had in `before`, -1 for none; it is kept if its vector is still the same.
-        """
+    def grown(cls, added: Vectors, order: Order, before: IvfIndex) -> IvfIndex:
+        """An index of the rows of `before` and then of `added`, in `order`: those of `added` go to the cells that there
+        are, unless too many slots are empty, or there should be many more cells by now."""
         import faiss
 
-        checked = finite(vectors)
-        if checked.shape[1] != before._whole.dimension:
-            return cls.built(checked)
-        known = np.flatnonzero(was >= 0)
-        slots = before._slot_of[was[known]]
-        still = np.concatenate([
-            (checked[known[part]] == before._whole[slots[part]]).all(axis=1)
-            for part in np.array_split(np.arange(len(known)), 1 + len(known) // BLOCK)
-        ])  # fmt: skip
-        row_of = np.full(len(before._row_of), _DEAD, np.int64)
-        row_of[slots[still]] = known[still]
-        new = np.setdiff1d(np.arange(len(checked)), known[still])
-        row_of = np.concatenate([row_of, new])
-        if len(checked) < LIVE * len(row_of) or _cells_for(len(checked)) > OUTGROWN * before._cells.nlist:
-            return cls.built(checked)
+        checked = finite(added)
+        whole = before._whole.then(checked, order)
+        if whole.live < LIVE or _cells_for(len(whole)) > OUTGROWN * before._cells.nlist:
+            return cls.built(whole[np.arange(len(whole))])
         # Not a clone: that of a mapped index shares its memory, and adding to it ends the process.
         cells: Any = faiss.deserialize_index(faiss.serialize_index(before._cells))
-        one_thread(cells).add(checked[new])
-        same = cls(before._whole.then(checked[new]), cells, row_of, before._probes, before._recall, before._measured)
+        one_thread(cells).add(checked)
+        same = cls(whole, cells, before._probes, before._recall, before._measured)
         # Measuring takes longer than adding a few.
-        return same if len(row_of) <= REMEASURED * before._measured else same._tuned()
+        return same if whole.held <= REMEASURED * before._measured else same._tuned()
 
     @classmethod
     def load(cls, folder: Path, facts: Facts, *, rows: int, dimension: int) -> IvfIndex:
         import faiss
 
         try:
-            row_of = np.load(folder / SLOTS, allow_pickle=False)
             probes, recall, measured = int(facts["probes"]), float(facts["recall"]), int(facts["measured"])
-            sound = row_of.dtype == np.int64 and np.array_equal(np.sort(row_of[row_of != _DEAD]), np.arange(rows))
-        except (OSError, ValueError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise RetrieverError(f"{folder}: not an index of this program ({error}); ingest again") from None
-        if not sound:
-            raise RetrieverError(f"{folder / SLOTS}: does not hold each of {rows} rows once; ingest again or roll back")
-        whole = Blocks.load(folder, len(row_of), dimension)
-        cells = read(folder / CELLS, faiss.IndexIVFScalarQuantizer, len(row_of), dimension)
-        return cls(whole, cells, row_of, probes, recall, measured)
+        whole = Blocks.load(folder, VECTORS, rows, dimension)
+        cells = read(folder / CELLS, faiss.IndexIVFScalarQuantizer, whole.held, dimension)
+        return cls(whole, cells, probes, recall, measured)
 
     def save(self, folder: Path) -> None:
-        self._whole.save(folder)
+        self._whole.save(folder, VECTORS)
         write(self._cells, folder / CELLS)
-        np.save(folder / SLOTS, self._row_of)
 
     @property
     def size(self) -> int:
-        return len(self._slot_of)
+        return len(self._whole)
 
     @property
     def facts(self) -> Facts:
@@ -151,9 +125,7 @@ class IvfIndex:
             products, slots = self._search(queries, most, rows, self._probes)
             if (slots >= 0).all():
                 return products, self._row_of[slots]
-        chosen = np.flatnonzero(self._live) if rows is None else self._slot_of[np.asarray(rows, np.int64)]
-        products, slots = among(queries, k, chosen, self._whole)
-        return products, self._row_of[slots]
+        return among(queries, k, np.arange(self.size) if rows is None else np.asarray(rows, np.int64), self._whole)
 
     def _search(self, queries: Vectors, k: int, rows: Rows | None, probes: int) -> tuple[Vectors, Rows]:
         """As `search`, with slots for rows, -1 where no more were met."""
@@ -164,7 +136,7 @@ class IvfIndex:
             chosen = self._live
             if rows is not None:
                 chosen = np.zeros(len(self._live), bool)
-                chosen[self._slot_of[rows]] = True
+                chosen[self._whole.slots[rows]] = True
                 # Of a part of the rows only that part of what is visited counts.
                 probes = int(probes * self.size / len(rows))
             bits = bitmap(chosen)
@@ -173,13 +145,13 @@ class IvfIndex:
         settings = faiss.SearchParametersIVF(nprobe=min(probes, self._cells.nlist), sel=selector)  # type: ignore[call-arg]
         # In eight bits the last few of the nearest may swap places with the next.
         finalists = one_thread(self._cells).search(asked, k + k // 4 + 10, params=settings)[1]
-        products = np.einsum("nd,nkd->nk", asked, self._whole[np.maximum(finalists, 0)])
+        products = np.einsum("nd,nkd->nk", asked, self._whole.at(np.maximum(finalists, 0)))
         products[finalists < 0] = -np.inf
         order = np.argsort(-products, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(products, order, 1), np.take_along_axis(finalists, order, 1)
 
     def vectors(self, rows: Sequence[int] | Rows) -> Vectors:
-        return self._whole[self._slot_of[np.asarray(rows, dtype=np.int64)]]
+        return self._whole[np.asarray(rows, dtype=np.int64)]
 
     def _tuned(self) -> IvfIndex:
         """With the fewest probes that find `RECALL` of the ten nearest of `SAMPLE` made-up questions."""
@@ -190,13 +162,13 @@ class IvfIndex:
         k = min(10, self.size)
         # What is as near as the last of the nearest is one of them: of copies any will do.
         exact = _nearest(asked, self._whole, self._live, k)
-        least = np.einsum("nd,nkd->nk", asked, self._whole[exact]).min(axis=1, keepdims=True) - SAME
+        least = np.einsum("nd,nkd->nk", asked, self._whole.at(exact)).min(axis=1, keepdims=True) - SAME
         for probes in PROBES:
             products, slots = self._search(asked, k, None, probes)
             recall = float(((products >= least) & (slots >= 0)).mean())
             if recall >= RECALL:
                 break
-        return IvfIndex(self._whole, self._cells, self._row_of, probes, round(recall, 4), len(self._row_of))
+        return IvfIndex(self._whole, self._cells, probes, round(recall, 4), self._whole.held)
 
 
 def _cells_for(rows: int) -> int:

@@ -16,17 +16,20 @@ from typing import Final
 
 import numpy as np
 
+from retriever.blocks import Blocks
 from retriever.contents import Contents, Plan
 from retriever.disk import disk_errors
 from retriever.embedded import embed, forget, key
 from retriever.gpu_index import on_gpu
+from retriever.ivf_index import OUTGROWN
 from retriever.keyword_index import KeywordIndex
 from retriever.knowledge import Knowledge, PassageEncoder, Report
 from retriever.lines import Order, in_order
+from retriever.marks import Column
 from retriever.passages import Document, RetrieverError, Vectors
 from retriever.readers import Known, Site, Skipped
 from retriever.search import Indexes, Reranker
-from retriever.smoothing import smoothed
+from retriever.smoothing import filed, joining, smoothed
 from retriever.sources import Item, compare, of_files, read, recognised, settle, within
 from retriever.split import embedded_text
 from retriever.vector_index import VectorIndex, index_of, load_index
@@ -37,8 +40,11 @@ CUT: Final = 1
 MANY: Final = 20_000
 """Passages of which indexes take long enough for a word."""
 KEYWORDS: Final = "keywords"
-EMBEDDINGS: Final = "embeddings.npy"
+EMBEDDINGS: Final = "embeddings"
 """What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
+NEW: Final = 0.2
+"""The share of new passages up to which those of a large catalogue are drawn towards their likes alone; from more on,
+and when it has changed its size by `OUTGROWN`, all of them are, and whether it is a catalogue is asked again."""
 BAD_ROWS: Final = "skipped.json"
 
 
@@ -77,15 +83,16 @@ class _Base:
     contents: Contents | None = None
     items: Sequence[Item] = ()
     ends: Order = field(default_factory=lambda: np.empty(0, np.int64))
-    embeddings: Vectors | None = None
-    """None when another encoder made them."""
     index: VectorIndex | None = None
+    """None when another encoder made its vectors."""
+    made: Blocks | None = None
+    """What the encoder made of the passages, where it is a catalogue whose index holds them smoothed."""
     keywords: KeywordIndex | None = None
 
     @property
     def keeps(self) -> bool:
         """Whether its passages are what this program would make of its documents."""
-        return self.embeddings is not None and self.version is not None and self.version.cut == CUT
+        return self.index is not None and self.version is not None and self.version.cut == CUT
 
     def read(self, known: Known) -> Document:
         assert self.contents is not None
@@ -93,9 +100,25 @@ class _Base:
 
     def embedded(self) -> dict[bytes, int]:
         """By the key of a text that is embedded, a passage with it."""
-        if self.contents is None or self.embeddings is None:
+        if self.contents is None or self.index is None:
             return {}
         return {one.tobytes(): row for row, one in enumerate(self.contents.keys())}
+
+    def embeddings(self, rows: Order) -> Vectors:
+        """What the encoder made of these passages."""
+        assert self.index is not None
+        return self.index.vectors(rows) if self.made is None else self.made[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """The vectors of a version."""
+
+    index: VectorIndex
+    made: Blocks | None
+    """What the encoder made, where the index holds something else."""
+    drawn: int
+    """Passages there were when all were last drawn towards their likes, or found to have none."""
 
 
 class KnowledgeBase:
@@ -154,10 +177,9 @@ class KnowledgeBase:
             starts = {site.start for site in sites}
             anew = {file for file in {i.file for i in old} if any(within(file, path) for path in chosen)}
             kept = [i for i in old if i.root not in starts and i.file not in anew]
-            before: dict[tuple[str, str], list[Known]] = {}
+            before: dict[tuple[str, str], list[Item]] = {}
             for item in old:
-                if isinstance(item.document, Known):
-                    before.setdefault((item.file, item.digest), []).append(item.document)
+                before.setdefault((item.file, item.digest), []).append(item)
             fresh, skipped = read([path for path in chosen if path.exists()], sites, kept, before, report)
             # Files that did not change were not read again, and their bad rows are as bad as they were.
             bad = self._bad_rows(base)
@@ -189,10 +211,12 @@ class KnowledgeBase:
         fresh, made = embed(missing, self._encoder, self._store.folder, partial(report, "embedding"))
         if len(missing) == len(texts):
             return fresh, made
-        vector_of = dict(zip(missing, fresh, strict=True))
+        place = {text: row for row, text in enumerate(missing)}
+        old = np.array(rows, np.int64)
         vectors = np.empty((len(texts), self._encoder.dimension), np.float32)
-        for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
-            vectors[i] = vector_of[text] if row < 0 or base.embeddings is None else base.embeddings[row]
+        vectors[old < 0] = fresh[[place[text] for text, row in zip(texts, rows, strict=True) if row < 0]]
+        if (old >= 0).any():
+            vectors[old >= 0] = base.embeddings(old[old >= 0])
         return vectors, made
 
     def versions(self) -> list[Version]:
@@ -244,9 +268,8 @@ class KnowledgeBase:
                 base = _Base(version, contents, *contents.items())
                 if version.encoder != self._encoder.name:
                     return base
-                index = self._open_vectors(version)
-                keywords = KeywordIndex(self._store.path(name) / KEYWORDS)
-                return replace(base, embeddings=self._embeddings(version, index), index=index, keywords=keywords)
+                index, keywords = self._open_vectors(version), KeywordIndex(self._store.path(name) / KEYWORDS)
+                return replace(base, index=index, made=self._made(version), keywords=keywords)
             except RetrieverError:
                 continue
         return _Base()
@@ -258,18 +281,10 @@ class KnowledgeBase:
         rows = json.loads((self._store.path(base.version.version) / BAD_ROWS).read_bytes())
         return [(place, reason) for place, reason in rows]
 
-    def _embeddings(self, version: Version, index: VectorIndex) -> Vectors:
-        """What the encoder made of each passage; search may see a smoothed form of it."""
-        path = self._store.path(version.version) / EMBEDDINGS
-        if not path.exists():
-            return index.vectors(range(index.size))
-        try:
-            found: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError:
-            raise RetrieverError(f"{path}: not a table of vectors; ingest again or roll back") from None
-        if found.shape != (version.passages, version.dimension):
-            raise RetrieverError(f"{path}: holds {found.shape} vectors; ingest again or roll back")
-        return found
+    def _made(self, version: Version) -> Blocks | None:
+        """What the encoder made of each passage, where search sees a smoothed form of it."""
+        folder = self._store.path(version.version)
+        return Blocks.load(folder, EMBEDDINGS, version.passages, version.dimension) if version.catalogue else None
 
     def _contents(self, version: Version) -> Contents:
         return Contents(self._store.path(version.version), version.documents, version.passages)
@@ -278,10 +293,8 @@ class KnowledgeBase:
         keywords = KeywordIndex(self._store.path(version.version) / KEYWORDS)
         if keywords.size != len(contents.passages):
             raise RetrieverError(f"{version.version}: keywords and passages differ in number; ingest again")
-        # Only a catalogue keeps its embeddings beside what is searched.
-        catalogue = (self._store.path(version.version) / EMBEDDINGS).exists()
         vectors = on_gpu(self._open_vectors(version))
-        return Indexes.of(contents.passages, vectors, keywords, marks=contents.marks, catalogue=catalogue)
+        return Indexes.of(contents.passages, vectors, keywords, marks=contents.marks, catalogue=version.catalogue)
 
     def _open_vectors(self, version: Version) -> VectorIndex:
         folder = self._store.path(version.version)
@@ -291,19 +304,15 @@ class KnowledgeBase:
         self, plan: Plan, texts: Sequence[str], added: Vectors, base: _Base, bad: Sequence[Skipped], report: Report
     ) -> str:
         """`texts` and their vectors `added` are those of the passages that the plan adds."""
-        embeddings = added  # a million of them fill a gigabyte and a half: no copy without need
-        if plan.keep and base.embeddings is not None:
-            embeddings = in_order(base.embeddings, added, plan.order)
         step = partial(_step, report, len(plan.order))
         with self._store.staging() as folder:
             (folder / BAD_ROWS).write_text(json.dumps(bad, ensure_ascii=False), encoding="utf-8")
             plan.write(folder, texts)
-            vectors = smoothed(embeddings, plan.marks.entity.values())
-            if vectors is not embeddings:
-                np.save(folder / EMBEDDINGS, embeddings)
             with step("building the vector index"):
-                index = index_of(vectors, base.index, plan.was)
-                index.save(folder)
+                searched = _searched(plan, added, base)
+                searched.index.save(folder)
+                if searched.made is not None:
+                    searched.made.save(folder, EMBEDDINGS)
             with step("building the keyword index"):
                 KeywordIndex.grown(folder / KEYWORDS, texts, plan.order, base.keywords if plan.keep else None)
             facts = {
@@ -311,11 +320,35 @@ class KnowledgeBase:
                 "dimension": self._encoder.dimension,
                 "documents": len(plan.items),
                 "passages": len(plan.order),
-                "index": dict(index.facts),
+                "index": dict(searched.index.facts),
+                "catalogue": searched.made is not None,
+                "drawn": searched.drawn,
                 "cut": CUT,
             }
             with step("checking what was written"):
                 return self._store.publish(folder, facts, base.version.version if base.version is not None else None)
+
+
+def _searched(plan: Plan, added: Vectors, base: _Base) -> _Searched:
+    """The vectors of a version whose new passages are embedded as `added`."""
+    order, entities = plan.order, plan.marks.entity
+    if base.index is None or base.version is None or base.contents is None or not plan.keep:
+        return _drawn_anew(added, entities)
+    drawn = base.version.drawn
+    few = len(added) <= NEW * len(order) and drawn / OUTGROWN < len(order) < drawn * OUTGROWN
+    if base.made is None and (not filed(entities) or (few and len(order) > MANY)):
+        return _Searched(index_of(added, order, base.index), None, drawn)
+    if base.made is None or not few or len(order) <= MANY:
+        # A million of them fill a gigabyte and a half: they are put together where all are looked at, and only there.
+        return _drawn_anew(in_order(base.embeddings(np.arange(base.index.size)), added, order), entities)
+    joined = joining(added, Column.of(p.entity for p in plan.added), base.index, base.made, base.contents.marks.entity)
+    return _Searched(index_of(joined, order, base.index), base.made.then(added, order).packed(), drawn)
+
+
+def _drawn_anew(embeddings: Vectors, entities: Column) -> _Searched:
+    vectors = smoothed(embeddings, entities)
+    made = None if vectors is embeddings else Blocks([embeddings])
+    return _Searched(index_of(vectors), made, len(embeddings))
 
 
 def current_version(folder: Path) -> str | None:

@@ -7,14 +7,15 @@ about queries or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.blocks import Blocks
+from retriever.marks import Column
 from retriever.passages import Vectors
-from retriever.vector_index import index_of
+from retriever.vector_index import VectorIndex, index_of
 
 LIKES: Final = 30
 SHARE: Final = 0.5
@@ -29,42 +30,71 @@ article's passages are about each other, those of a hotel about other hotels'.""
 BLOCK: Final = 256
 
 
-def smoothed(vectors: Vectors, entities: Sequence[str]) -> Vectors:
+def smoothed(vectors: Vectors, entities: Column) -> Vectors:
     """`vectors` `[n, d]`, each drawn towards the mean of its `LIKES` nearest rows under other entities.
 
-    `entities[i]` is empty for a row without one: such rows are about the company itself, one more entity. Nothing
-    changes, and `vectors` themselves are returned, where the rows are no catalogue: where less than `FILED` of them
-    have an entity, or what entities say of the same matter is not alike.
+    A row without an entity is about the company itself, one more entity. Nothing changes, and `vectors` themselves are
+    returned, where the rows are no catalogue: where they are not `filed`, or what entities say of the same matter is
+    not alike.
 
     Smoothing a document by its neighbours: Kurland and Lee 2004, "Corpus structure, language models, and ad hoc
     information retrieval". Rows are no longer unit vectors: one whose likes disagree scores lower, as it should.
     """
-    names, entity = np.unique(np.array(entities), return_inverse=True)
-    if len(names) < 2 or np.mean([bool(name) for name in entities]) < FILED:
+    if not filed(entities):
         return vectors
-    index, result = index_of(vectors), np.empty_like(vectors)
+    entity, index, result = entities.numbers, index_of(vectors), np.empty_like(vectors)
     depth = LIKES + min(OWN, int(np.bincount(entity).max()))
     likeness = np.zeros(len(vectors), np.float32)
     for start in range(0, len(vectors), BLOCK):
         rows = slice(start, start + BLOCK)
         near = index.search(vectors[rows], depth)[1]
-        other = entity[near] != entity[rows][:, None]
-        likes = other & (other.cumsum(axis=1) <= LIKES)
-        found = likes.sum(axis=1, keepdims=True)
-        mean = np.einsum("nk,nkd->nd", likes.astype(np.float32), vectors[near]) / np.maximum(found, 1)
+        result[rows], mean = _drawn(vectors[rows], vectors[near], entity[near] != entity[rows][:, None])
         likeness[rows] = np.einsum("nd,nd->n", mean, vectors[rows])
-        # Few likes are little evidence of what all of them would say.
-        share = SHARE * (found / np.float32(LIKES))
-        result[rows] = (1 - share) * vectors[rows] + share * mean
-    return result if ALIKE <= likeness.mean() > _own(vectors, entity, names) else vectors
+    return result if ALIKE <= likeness.mean() > _own(vectors, entities) else vectors
 
 
-def _own(vectors: Vectors, entity: NDArray[np.int64], names: NDArray[np.str_]) -> float:
+def filed(entities: Column) -> bool:
+    """Whether there are several entities, and enough of the rows are filed under one."""
+    named = np.array([bool(name) for name in entities.names])
+    return len(named) > 1 and float(named[entities.numbers].mean()) >= FILED
+
+
+def joining(vectors: Vectors, entities: Column, index: VectorIndex, made: Blocks, under: Column) -> Vectors:
+    """`vectors` `[n, d]` that come to a catalogue, drawn towards their likes in it as `smoothed` would.
+
+    `index` holds the rows of the catalogue smoothed, `made` as the encoder made them, and `under` what they are filed
+    under. They stay where they are: what is new moves a mean of thirty by little.
+    """
+    number = {name: i for i, name in enumerate(under.names)}
+    own = np.array([number.get(name, -1) for name in entities.names], np.int32)[entities.numbers]
+    result = np.empty_like(vectors)
+    for start in range(0, len(vectors), BLOCK):
+        rows = slice(start, start + BLOCK)
+        near = index.search(vectors[rows], LIKES + OWN)[1]
+        stored = made[near]
+        order = np.argsort(-np.einsum("nd,nkd->nk", vectors[rows], stored), axis=1, kind="stable")
+        near, stored = np.take_along_axis(near, order, 1), np.take_along_axis(stored, order[:, :, None], 1)
+        result[rows], _ = _drawn(vectors[rows], stored, under.numbers[near] != own[rows][:, None])
+    return result
+
+
+def _drawn(vectors: Vectors, near: Vectors, other: NDArray[np.bool_]) -> tuple[Vectors, Vectors]:
+    """`vectors` `[n, d]` drawn towards their likes, and the mean of these: of `near` `[n, k, d]`, the nearest first,
+    those that are filed under `other` entities `[n, k]`."""
+    likes = other & (other.cumsum(axis=1) <= LIKES)
+    found = likes.sum(axis=1, keepdims=True)
+    mean = np.einsum("nk,nkd->nd", likes.astype(np.float32), near) / np.maximum(found, 1)
+    # Few likes are little evidence of what all of them would say.
+    share = SHARE * (found / np.float32(LIKES))
+    return (1 - share) * vectors + share * mean, mean
+
+
+def _own(vectors: Vectors, entities: Column) -> float:
     """The mean cosine of two passages of the same entity; 1 where no entity has two."""
-    sums = np.zeros((len(names), vectors.shape[1]), np.float32)
-    np.add.at(sums, entity, vectors)
-    count = np.bincount(entity)
-    several = (count > 1) & (names != "")
+    sums = np.zeros((len(entities.names), vectors.shape[1]), np.float32)
+    np.add.at(sums, entities.numbers, vectors)
+    count = np.bincount(entities.numbers)
+    several = (count > 1) & np.array([bool(name) for name in entities.names])
     if not several.any():
         return 1.0
     # The sum of all pairs is the square of the sum; what a row has with itself goes.

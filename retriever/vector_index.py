@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from retriever.exact_index import ExactIndex, Facts, Rows
 from retriever.ivf_index import IvfIndex
+from retriever.lines import Order, in_order
 from retriever.passages import RetrieverError, Vectors
 
 EXACT: Final = 20_000
@@ -38,16 +39,17 @@ class VectorIndex(Protocol):
         """Write the index's files into `folder`; OSError when the disk refuses."""
 
 
-def index_of(vectors: Vectors, before: VectorIndex | None = None, was: Rows | None = None) -> VectorIndex:
-    """An index of `vectors` `[n, d]`: exact while that is fast, else by cells, which grow out of those `before`.
+def index_of(added: Vectors, order: Order | None = None, before: VectorIndex | None = None) -> VectorIndex:
+    """An index of `added` `[n, d]`, behind the rows of the index `before`, all of them in `order`: exact while that is
+    fast, else by cells, which grow out of those before.
 
-    `was` is the row that each had in `before`, -1 for none. Raises RetrieverError when they are not a finite table.
+    Raises RetrieverError when `added` are not a finite table.
     """
-    if len(vectors) <= EXACT:
-        return ExactIndex(vectors)
-    if isinstance(before, IvfIndex) and was is not None:
-        return IvfIndex.grown(vectors, before, was)
-    return IvfIndex.built(vectors)
+    if before is not None and order is not None:
+        if isinstance(before, IvfIndex) and len(order) > EXACT:
+            return IvfIndex.grown(added, order, before)
+        added = in_order(before.vectors(range(before.size)), added, order)
+    return ExactIndex(added) if len(added) <= EXACT else IvfIndex.built(added)
 
 
 def load_index(folder: Path, facts: Facts, *, rows: int, dimension: int) -> VectorIndex:

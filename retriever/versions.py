@@ -22,7 +22,7 @@ from typing import Any, Final
 from retriever import disk
 from retriever.passages import RetrieverError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when older versions can no longer be read; they are then refused and the articles must be ingested again."""
 KEPT: Final = 5
 
@@ -45,6 +45,10 @@ class Version:
     current: bool = False
     index: Mapping[str, str | int | float] = field(default_factory=dict)
     """What the manifest says of the vector index: its kind, settings and measured recall."""
+    catalogue: bool = False
+    """Whether the passages say the like of many entities, and are searched by a smoothed form (`smoothing.py`)."""
+    drawn: int = 0
+    """Passages there were when all were last smoothed, or found to be none of a catalogue."""
     cut: int = 0
     """Which way of cutting texts made it."""
 
@@ -228,10 +232,11 @@ def _version(name: str, manifest: Mapping[str, object], *, current: bool) -> Ver
             raise RetrieverError(f"{name}/manifest.json: {key} is not a number; ingest again or roll back")
         return value
 
-    index, cut = manifest.get("index"), manifest.get("cut")
+    index = manifest.get("index")
     return Version(
         name, str(manifest.get("created")), str(manifest.get("encoder")), number("dimension"), number("documents"),
-        number("passages"), current, index if isinstance(index, dict) else {}, cut if isinstance(cut, int) else 0,
+        number("passages"), current, index if isinstance(index, dict) else {}, manifest.get("catalogue") is True,
+        number("drawn"), number("cut"),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retriever import blocks, lines, vector_index
+from retriever import blocks, knowledge_base, lines, vector_index
 from retriever.blocks import Blocks
 from retriever.keyword_index import KeywordIndex, terms
 from retriever.knowledge import Knowledge
@@ -25,6 +26,7 @@ WORDS = [
     *("tent", "stove", "lamp", "rope", "kettle", "boots", "refund", "voucher", "parcel", "garden", "window"),
     *("帐篷", "退货", "运费"),
 ]
+TOPICS = ("breakfast", "parking", "dogs", "checkin")
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +111,53 @@ def test_a_version_reads_on_when_those_it_grew_from_are_gone(tmp_path: Path) -> 
     assert len(list(first.passages)) == 10 and "boots" in first.search(Query("boots"), None, 1)[0].passage.text
 
 
+def test_a_large_catalogue_smoothes_what_is_new_and_all_of_it_when_much_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowledge_base, "MANY", 20)
+    hotels = {f"Inn{n} House{n}": dict.fromkeys(TOPICS, "yes") for n in range(40)}
+    file, base = tmp_path / "hotels.jsonl", KnowledgeBase(tmp_path / "knowledge", HashingEncoder())
+
+    def ingested() -> Knowledge:
+        rows = [
+            {"id": f"{name}/{topic}", "entity": name, "question": f"{topic} morning terms", "answer": answer}
+            for name, said in hotels.items()
+            for topic, answer in said.items()
+        ]
+        file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        base.ingest([file])
+        return base.load()
+
+    def anew() -> Knowledge:
+        plain = KnowledgeBase(tmp_path / f"plain{len(list(tmp_path.iterdir()))}", HashingEncoder())
+        plain.ingest([file])
+        return plain.load()
+
+    def moved(one: Knowledge, other: Knowledge) -> list[str]:
+        pairs = zip(one.passages, one.vectors, other.vectors, strict=True)
+        return [p.source for p, was, now in pairs if not np.array_equal(was, now)]
+
+    first = ingested()
+    assert base.versions()[0].catalogue and moved(first, anew()) == []
+    hotels["Inn7 House7"]["parking"] = "in the yard behind the stables"
+    second = ingested()
+    changed = "hotels.jsonl#Inn7 House7/parking"
+    assert moved(second, first) == [changed], "the rest stays where it was drawn"
+    row = [p.source for p in second.passages].index(changed)
+    assert float(second.vectors[row] @ anew().vectors[row]) > 0.99 * float(anew().vectors[row] @ anew().vectors[row])
+    assert second.search(Query("parking at Inn7 House7"), None, 1)[0].passage.source == changed
+    made = tmp_path / "knowledge" / "versions" / second.version / "embeddings.00.npy"
+    assert made.stat().st_nlink > 1, "what the encoder made of the rest is taken over"
+    for n in range(12):
+        hotels[f"Lodge{n} Court{n}"] = dict.fromkeys(TOPICS, f"as agreed {n}")
+    third = ingested()
+    assert moved(third, anew()) == [], "so many are new that all are drawn anew"
+    assert base.versions()[0].drawn == len(third.passages) == 208
+    hotels.clear()
+    hotels["Inn1 House1"] = {f"topic{n}": "never" for n in range(30)}
+    assert moved(ingested(), anew()) == [] and not base.versions()[0].catalogue
+
+
 # -- its parts --------------------------------------------------------------------------------------------------------
 
 
@@ -171,19 +220,28 @@ def test_tables_of_vectors_grow_by_files(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(blocks, "MOST_PARTS", 3)
     random_ = np.random.default_rng(0)
     whole = random_.normal(size=(20, 4)).astype(np.float32)
-    table = Blocks([whole[:8]])
+    table, order = Blocks([whole[:8]]), np.arange(8)
     for step, end in enumerate((8, 11, 11, 14, 20)):
         folder = tmp_path / str(step)
         folder.mkdir()
-        table = table.then(whole[len(table) : end])
-        table.save(folder)
-        table = Blocks.load(folder, end, 4)
+        held = table.held
+        moved = random_.permutation([*range(len(table) - 1), *range(len(table), len(table) + end - held)])
+        table, order = table.then(whole[held:end], moved), np.concatenate([order, np.arange(held, end)])[moved]
+        table.save(folder, "x")
+        table = Blocks.load(folder, "x", len(order), 4)
         assert np.array_equal(np.concatenate(list(table)), whole[:end])
-        rows = random_.integers(0, end, (5, 3))
-        assert np.array_equal(table[rows], whole[rows])
-    assert [len(list((tmp_path / str(step)).iterdir())) for step in range(5)] == [1, 2, 2, 3, 1]
+        rows = random_.integers(0, len(order), (5, 3))
+        assert np.array_equal(table[rows], whole[order[rows]])
+        assert np.array_equal(table.rows[table.slots], np.arange(len(order))) and (table.rows == -1).sum() == step + 1
+    assert [len(list((tmp_path / str(step)).glob("x.0?.npy"))) for step in range(5)] == [1, 2, 2, 3, 1]
+    assert table.packed().held == len(order) < 0.8 * table.held
+    assert np.array_equal(table.packed()[np.arange(len(order))], whole[order])
+    assert table.then(whole[:5], np.arange(len(order) + 5)).packed().held == 25, "few are no row's: all stay"
     with pytest.raises(RetrieverError, match="does not hold 21 x 4"):
-        Blocks.load(tmp_path / "4", 21, 4)
+        Blocks.load(tmp_path / "4", "x", 21, 4)
+    np.save(tmp_path / "4" / "x.slots.npy", np.zeros(len(order), np.int64))
+    with pytest.raises(RetrieverError, match="each once"):
+        Blocks.load(tmp_path / "4", "x", len(order), 4)
     assert np.array_equal(in_order(whole[:3], whole[3:5], np.array([4, 0, 2])), whole[[4, 0, 2]])
 
 

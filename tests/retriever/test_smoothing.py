@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from retriever.blocks import Blocks
 from retriever.evaluate import Question, evaluate_documents
+from retriever.exact_index import ExactIndex
+from retriever.marks import Column
 from retriever.passages import Document, Line, Query, Section
-from retriever.smoothing import LIKES, SHARE, smoothed
+from retriever.smoothing import LIKES, SHARE, joining, smoothed
 from tests.retriever.hashing import HashingEncoder
 
 
@@ -24,7 +27,7 @@ def _catalogue(rows: int, topics: int = 10) -> np.ndarray:
 def test_it_equals_the_definition_row_by_row() -> None:
     vectors = _catalogue(400)
     entities = [f"hotel {row // 10}" if row // 10 % 5 else "" for row in range(400)]
-    result = smoothed(vectors, entities)
+    result = smoothed(vectors, Column.of(entities))
     for row in range(400):
         others = [i for i in range(400) if entities[i] != entities[row]]
         likes = sorted(others, key=lambda i: -float(vectors[i] @ vectors[row]))[:LIKES]
@@ -32,18 +35,33 @@ def test_it_equals_the_definition_row_by_row() -> None:
         np.testing.assert_allclose(result[row], expected, atol=1e-5)
 
 
+def test_what_joins_a_catalogue_is_drawn_towards_what_is_there() -> None:
+    vectors = _catalogue(400)
+    entities = [f"hotel {row // 10}" if row // 10 % 5 else "" for row in range(400)]
+    entities[395:] = ["new hotel"] * 5
+    there, new = vectors[:390], vectors[390:]
+    under = Column.of(entities[:390])
+    result = joining(new, Column.of(entities[390:]), ExactIndex(smoothed(there, under)), Blocks([there]), under)
+    for row, vector in enumerate(new):
+        others = [i for i in range(390) if entities[i] != entities[390 + row]]
+        likes = sorted(others, key=lambda i: -float(vectors[i] @ vector))[:LIKES]
+        expected = (1 - SHARE) * vector + SHARE * np.mean([vectors[i] for i in likes], axis=0)
+        np.testing.assert_allclose(result[row], expected, atol=1e-5)
+
+
 def test_articles_are_left_alone_and_so_is_a_single_entity() -> None:
     vectors = _unit(30)
-    assert smoothed(vectors, [""] * 30) is vectors
-    assert smoothed(vectors, ["hotel"] * 30) is vectors
-    assert smoothed(vectors, [*["a", "b"] * 7, *[""] * 16]) is vectors, "a few rows about products among articles"
-    assert smoothed(vectors[:0], []) is not None
+    assert smoothed(vectors, Column.of([""] * 30)) is vectors
+    assert smoothed(vectors, Column.of(["hotel"] * 30)) is vectors
+    few = Column.of([*["a", "b"] * 7, *[""] * 16])
+    assert smoothed(vectors, few) is vectors, "a few rows about products among articles"
+    assert smoothed(vectors[:0], Column.of([])) is not None
 
 
 def test_few_likes_count_for_as_many_as_they_are() -> None:
     first, second = _unit(2)
     vectors = np.stack([first, second, first, second])
-    moved = smoothed(vectors * np.float32(1), ["a", "a", "b", "b"])
+    moved = smoothed(vectors * np.float32(1), Column.of("aabb"))
     assert moved is not vectors
     share = SHARE * 2 / LIKES
     likes = (first + second) / 2
@@ -54,12 +72,12 @@ def test_articles_filed_under_themselves_are_no_catalogue() -> None:
     """Their passages are about each other: a page of a manual, each section under the page's name."""
     vectors = _catalogue(200)
     by_topic = [f"article {row % 10} part {row % 20}" for row in range(200)]
-    assert smoothed(vectors, by_topic) is vectors
+    assert smoothed(vectors, Column.of(by_topic)) is vectors
 
 
 def test_what_is_not_alike_is_no_catalogue() -> None:
     vectors = _unit(200)
-    assert smoothed(vectors, [f"hotel {row // 10}" for row in range(200)]) is vectors
+    assert smoothed(vectors, Column.of(f"hotel {row // 10}" for row in range(200))) is vectors
 
 
 def test_a_question_about_a_kind_of_thing_finds_it_in_spite_of_a_name_that_sounds_like_it() -> None:

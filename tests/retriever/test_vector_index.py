@@ -23,14 +23,9 @@ def _unit(rows: int, dimension: int = 32, seed: int = 0) -> Vectors:
 
 def _grown(vectors: Vectors) -> VectorIndex:
     """Cells that once held other rows: some are gone, the rest stand elsewhere, and the new ones were added."""
-    older = np.vstack([_unit(len(vectors) // 10, vectors.shape[1], seed=99), vectors[: len(vectors) * 4 // 5]])
-    return IvfIndex.grown(vectors, IvfIndex.built(older), _was(vectors, older))
-
-
-def _was(vectors: Vectors, older: Vectors) -> Rows:
-    """The row that each of `vectors` has among the older ones, -1 for none."""
-    rows = {vector.tobytes(): row for row, vector in enumerate(older)}
-    return np.array([rows.get(vector.tobytes(), -1) for vector in vectors], np.int64)
+    gone, kept = len(vectors) // 10, len(vectors) * 4 // 5
+    older = np.vstack([_unit(gone, vectors.shape[1], seed=99), vectors[:kept]])
+    return IvfIndex.grown(vectors[kept:], np.arange(gone, gone + len(vectors)), IvfIndex.built(older))
 
 
 KINDS = {"exact": ExactIndex, "ivf": IvfIndex.built, "grown ivf": _grown}
@@ -127,7 +122,7 @@ def test_an_index_of_another_shape_or_kind_is_refused(make: Callable[[Vectors], 
 
     index = make(_unit(20))
     index.save(tmp_path)
-    with pytest.raises(RetrieverError, match=r"20 x 32 instead of|does not hold each of 21 rows"):
+    with pytest.raises(RetrieverError, match=r"20 x 32 instead of|does not hold 21 x 32"):
         load_index(tmp_path, index.facts, rows=21, dimension=32)
     file = next(tmp_path.glob("*.faiss"))
     faiss.write_index(faiss.IndexFlatL2(32), str(file))
@@ -164,15 +159,15 @@ def test_an_index_says_the_recall_that_it_has(monkeypatch: pytest.MonkeyPatch) -
 def test_cells_grow_by_what_is_new_and_is_built_anew_when_too_much_is_gone() -> None:
     stored = _unit(500)
     first = IvfIndex.built(stored)
-    changed = stored.copy()
-    changed[7] = _unit(1, seed=8)[0]
-    grown = IvfIndex.grown(np.vstack([changed, _unit(2, seed=9)]), first, np.array([*range(500), -1, -1]))
-    assert (grown.size, len(grown._row_of)) == (502, 503), "one slot is dead, three are new"
+    changed = _unit(1, seed=8)
+    order = np.array([*range(7), 500, *range(8, 500), 501, 502])
+    grown = IvfIndex.grown(np.vstack([changed, _unit(2, seed=9)]), order, first)
+    assert (grown.size, grown._whole.held) == (502, 503), "one slot is dead, three are new"
     assert not (grown.search(stored[7:8], 5)[0] > 0.999).any(), "what is gone is not found"
-    assert grown.search(changed[7:8], 1)[1][0, 0] == 7
+    assert grown.search(changed, 1)[1][0, 0] == 7
     assert (first.search(stored[7:8], 1)[1] == 7).all(), "the version before it serves on, untouched"
-    smaller = IvfIndex.grown(stored[:350], first, np.arange(350))
-    assert len(smaller._row_of) == 350, "a third was dead weight"
+    smaller = IvfIndex.grown(stored[:0], np.arange(350), first)
+    assert smaller._whole.held == 350, "a third was dead weight"
 
 
 def test_loaded_cells_grow_too(tmp_path: Path) -> None:
@@ -182,7 +177,7 @@ def test_loaded_cells_grow_too(tmp_path: Path) -> None:
     content = (tmp_path / "vectors.00.npy").read_bytes()
     loaded = load_index(tmp_path, built.facts, rows=200, dimension=32)
     assert isinstance(loaded, IvfIndex)
-    grown = IvfIndex.grown(np.vstack([stored, _unit(1, seed=6)]), loaded, np.array([*range(200), -1]))
+    grown = IvfIndex.grown(_unit(1, seed=6), np.arange(201), loaded)
     assert grown.search(_unit(1, seed=6), 1)[1][0, 0] == 200
     assert (tmp_path / "vectors.00.npy").read_bytes() == content, "the file of a version never changes"
 
@@ -192,15 +187,14 @@ def test_an_index_is_measured_again_when_it_has_grown() -> None:
     stored = _unit(1000)
     index = IvfIndex.built(stored)
     for extra in range(1, 13):
-        more = np.vstack([stored, _unit(extra, seed=7)])
-        index = IvfIndex.grown(more, index, np.array([*range(len(more) - 1), -1]))
+        index = IvfIndex.grown(_unit(extra, seed=7)[-1:], np.arange(1000 + extra), index)
         assert index.facts["measured"] == (1000 if extra <= 10 else 1011)
 
 
 def test_equal_texts_keep_a_slot_each() -> None:
     twice = np.vstack([_unit(50), _unit(50)])
-    grown = IvfIndex.grown(np.vstack([twice, twice[:1]]), IvfIndex.built(twice), np.array([*range(100), -1]))
-    assert len(grown._row_of) == grown.size == 101
+    grown = IvfIndex.grown(twice[:1], np.arange(101), IvfIndex.built(twice))
+    assert grown._whole.held == grown.size == 101
     assert set(grown.search(twice[:1], 3)[1][0].tolist()) == {0, 50, 100}
 
 
@@ -209,7 +203,10 @@ def test_few_rows_are_searched_exactly_and_many_by_cells(monkeypatch: pytest.Mon
     assert isinstance(index_of(_unit(100)), ExactIndex)
     many = index_of(_unit(101))
     assert isinstance(many, IvfIndex)
-    assert isinstance(index_of(_unit(99), many), ExactIndex)
+    fewer = index_of(_unit(1, seed=1), np.array([101, *range(98)]), many)
+    assert isinstance(fewer, ExactIndex) and fewer.size == 99
+    np.testing.assert_array_equal(fewer.vectors(range(99)), np.vstack([_unit(1, seed=1), _unit(101)[:98]]))
+    assert isinstance(index_of(_unit(2, seed=1), np.arange(101), fewer), IvfIndex)
 
 
 def test_without_a_card_the_index_stays_where_it_is() -> None:

@@ -113,7 +113,14 @@ def test_every_damage_is_detected_and_the_version_before_serves(copy: Path) -> N
     base, tried = KnowledgeBase(copy, HashingEncoder()), 0
     files = live_files(copy)
     kinds = {"documents.00.lines", "passages.00.lines", "passages.npy", "marks.json", "sources.json", "keys.npy"}
-    kinds |= {"terms.00.lines", "embeddings.npy", "slots.npy", "cells.faiss", "vectors.00.npy", "manifest.json"}
+    kinds |= {
+        "terms.00.lines",
+        "embeddings.00.npy",
+        "embeddings.slots.npy",
+        "cells.faiss",
+        "vectors.00.npy",
+        "manifest.json",
+    }
     assert kinds <= {f.name for f in files}
     for seed in range(max(1, MUTATIONS // (5 * len(files)))):
         for path in files:
