@@ -138,7 +138,9 @@ def _walk(path: Path) -> Iterator[Path | Skipped]:
 
 def _relative(file: Path, root: Path) -> str:
     """With `/` on every system, and printable whatever bytes the name holds."""
-    return os.path.relpath(file, root).replace(os.sep, "/").encode("utf-8", "replace").decode("utf-8")
+    below = str(file).removeprefix(f"{root}{os.sep}")
+    name = below if len(below) < len(str(file)) else os.path.relpath(file, root)
+    return name.replace(os.sep, "/").encode("utf-8", "replace").decode("utf-8")
 
 
 def _checked_digest(file: Path, path: Path) -> str:
@@ -147,8 +149,10 @@ def _checked_digest(file: Path, path: Path) -> str:
     if kind is None:
         kinds = " ".join(sorted(_KINDS))
         raise RetrieverError(f"type {file.suffix or 'without a suffix'} is not read; give one of {kinds}")
-    target = file.resolve()
-    if path.is_dir() and not target.is_relative_to(path.resolve()):
+    # Nothing is resolved without need: of 20,000 files that took three quarters of the time. Folders that are links are
+    # not walked into, so only the file itself can lead out.
+    target = file.resolve() if file.is_symlink() else file
+    if target is not file and path.is_dir() and not target.is_relative_to(path.resolve()):
         raise RetrieverError("a link that leads out of the folder; copy the file into it")
     status = target.stat()
     if not stat.S_ISREG(status.st_mode):
