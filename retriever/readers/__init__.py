@@ -62,6 +62,7 @@ def read_path(
 
     `known` maps `(absolute file, digest)` to the documents read from those bytes before: they are not read again.
     """
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
     for file in _walk(path):
         if isinstance(file, tuple):
             yield file
