@@ -9,20 +9,20 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, product
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from retriever.keyword_index import terms, unspaced_share
+from retriever.knowledge import Progress, Report
 from retriever.passages import Passage, Vectors
 from retriever.split import CJK, sentences
 from retriever.statements import CLOCK, Statement, alternatives, names, opposed, plain, statement
 from retriever.vector_index import index_of
-
-Progress = Callable[[int, int], None]
 
 NEIGHBOURS: Final = 20
 NEAR: Final = 0.5
@@ -76,19 +76,20 @@ class Findings:
     contradictions: tuple[Contradiction, ...]
 
 
-def check(passages: Sequence[Passage], vectors: Vectors, progress: Progress | None = None) -> Findings:
+def check(passages: Sequence[Passage], vectors: Vectors, report: Report | None = None) -> Findings:
     """What repeats and what contradicts itself among `passages`, whose `vectors` are `[n, d]` in their order.
 
     Compared are the nearest of another source under the same entity and in the same language: two hotels may differ.
     """
+    report = report or (lambda step, done, total: None)
     book = _Book(passages)
     duplicates, contradictions = [], []
     told: set[tuple[str, str]] = set()
     copies = _Copies(len(passages))
-    pairs = _neighbours(passages, vectors)
+    pairs = _neighbours(passages, vectors, partial(report, "looking for what is near"))
     for done, (i, j) in enumerate(pairs, 1):
-        if progress is not None and (done % 1000 == 0 or done == len(pairs)):
-            progress(done, len(pairs))
+        if done % 1000 == 0 or done == len(pairs):
+            report("comparing", done, len(pairs))
         if found := book.difference(i, j):
             # Fifty articles may say the same sentence that one contradicts.
             if (key := (found[1].sentence_first, found[1].sentence_second)) not in told:
@@ -101,13 +102,14 @@ def check(passages: Sequence[Passage], vectors: Vectors, progress: Progress | No
     return Findings(tuple(duplicates), tuple(contradiction for _, contradiction in contradictions))
 
 
-def _neighbours(passages: Sequence[Passage], vectors: Vectors) -> list[list[int]]:
+def _neighbours(passages: Sequence[Passage], vectors: Vectors, progress: Progress) -> list[list[int]]:
     """Rows of two sources that may speak of one thing, each pair once, in order."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, passage in enumerate(passages):
         groups[passage.entity, passage.language].append(row)
     sources = np.unique([passage.source for passage in passages], return_inverse=True)[1]
     pairs = [np.empty((0, 2), np.int64)]
+    looked = 0
     for group in groups.values():
         rows = np.array(group)
         # A version's vectors may be smoothed, and then are no longer of length one.
@@ -118,6 +120,8 @@ def _neighbours(passages: Sequence[Passage], vectors: Vectors) -> list[list[int]
             asked, place = np.nonzero(cosines >= NEAR)
             found = np.column_stack([rows[start + asked], rows[near[asked, place]]])
             pairs.append(np.sort(found[sources[found[:, 0]] != sources[found[:, 1]]], axis=1))
+            looked += len(cosines)
+            progress(looked, len(passages))
     found_pairs: list[list[int]] = np.unique(np.concatenate(pairs), axis=0).tolist()
     return found_pairs
 

@@ -178,7 +178,7 @@ def check(json: JsonFlag = False, config: ConfigOption = None) -> None:
     from retriever import consistency
 
     knowledge = assembly.open_knowledge_base(load_settings(config)).load()
-    found = consistency.check(tuple(knowledge.passages), knowledge.vectors, Progress("comparing"))
+    found = consistency.check(tuple(knowledge.passages), knowledge.vectors, Steps())
     lines = [f"{knowledge.version}: {len(found.contradictions)} contradictions, {len(found.duplicates)} duplicates"]
     for one in found.contradictions:
         lines += [

@@ -289,8 +289,14 @@ def test_the_pair_is_found_among_many_and_only_when_near() -> None:
     vectors = rng.normal(size=(700, 64)).astype(np.float32)
     assert check(passages, vectors).contradictions == ()
     vectors[690] = vectors[3] / 1000
-    found = check(passages, vectors).contradictions
+    told: list[tuple[str, int, int]] = []
+    found = check(passages, vectors, lambda *step: told.append(step)).contradictions
     assert [(finding.first.source, finding.second.source) for finding in found] == [("3.md", "690.md")]
+    assert [step for step in told if step[1] == step[2]] == [
+        ("looking for what is near", 700, 700),
+        ("comparing", 1, 1),
+    ]
+    assert told[0] == ("looking for what is near", 256, 700)
 
 
 def test_passages_about_other_things_are_not_compared() -> None:
