@@ -294,7 +294,7 @@ def test_the_pair_is_found_among_many_and_only_when_near() -> None:
     assert [(finding.first.source, finding.second.source) for finding in found] == [("3.md", "690.md")]
     assert [step for step in told if step[1] == step[2]] == [
         ("looking for what is near", 700, 700),
-        ("comparing", 1, 1),
+        ("comparing", 3, 3),
     ]
     assert told[0] == ("looking for what is near", 256, 700)
 
