@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.calibrate import Floats, Integers, softmax
+from finetune.calibrate import Doubles, Floats, Integers, softmax
 from finetune.encoder import Encoder
 from finetune.examples import Example
 from finetune.precedents import Precedents
@@ -25,6 +25,8 @@ SPOKEN_OF = 0.5
 """Cosine of answer and passage below which the knowledge base does not hold what was said."""
 MOST = 20_000
 """Questions remembered as precedents, drawn by a seed when there are more: 1.5 MB for a thousand."""
+BLOCK = 32
+"""Questions that are compared with all passages at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +77,37 @@ def targets_of(examples: Sequence[Example], asked: Floats, encoder: Encoder, pas
     places: dict[str, list[int]] = {}
     for place, source in enumerate(passages.sources):
         places.setdefault(source, []).append(place)
+    open_rows = []
     for row, example in enumerate(examples):
-        named = [place for topic in example.topics for place in places.get(topic, ())]
-        if not named and not example.answer:
-            continue
-        among = passages.vectors[named] if named else passages.vectors
-        told = among @ vectors[numbers[example.answer]] if example.answer else np.zeros(len(among))
-        if not named and told.max(initial=0) < SPOKEN_OF:
-            continue
-        likeness = told + ASKED * (among @ asked[row])
-        best = np.argsort(-likeness, kind="stable")[:NEAREST]
-        near[row, : len(best)] = np.array(named)[best] if named else best
-        credit[row, : len(best)] = softmax(SHARPNESS * likeness[None, best])[0]
+        named = np.array([place for topic in example.topics for place in places.get(topic, ())], np.int64)
+        if len(named):
+            among = passages.vectors[named]
+            told = among @ vectors[numbers[example.answer]] if example.answer else np.zeros(len(among), np.float32)
+            best, share = _shared((told + ASKED * (among @ asked[row]))[None])
+            near[row, : best.shape[1]], credit[row, : best.shape[1]] = named[best[0]], share[0]
+        elif example.answer:
+            open_rows.append(row)
+    # Some at a time: with a million passages a table of all would not fit, and one by one takes seven times as long.
+    for rows in blocks(np.array(open_rows, np.int64)):
+        told = vectors[[numbers[examples[row].answer] for row in rows.tolist()]] @ passages.vectors.T
+        best, share = _shared(told + ASKED * (asked[rows] @ passages.vectors.T))
+        near[rows, : best.shape[1]] = best
+        credit[rows, : best.shape[1]] = np.where(told.max(axis=1, initial=0)[:, None] >= SPOKEN_OF, share, 0)
     return Targets(passages.vectors, near, credit)
+
+
+def _shared(likeness: Floats) -> tuple[Integers, Doubles]:
+    """Of rows `[n, m]` the NEAREST, nearest first, and the credit of each."""
+    kept = min(NEAREST, likeness.shape[1])
+    best = np.sort(np.argpartition(-likeness, kept - 1, axis=1)[:, :kept], axis=1)
+    order = np.argsort(-np.take_along_axis(likeness, best, 1), axis=1, kind="stable")
+    best = np.take_along_axis(best, order, 1)
+    return best, softmax(SHARPNESS * np.take_along_axis(likeness, best, 1))
+
+
+def blocks(rows: Integers) -> list[Integers]:
+    """The rows, `BLOCK` at a time."""
+    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
 
 
 def remember(windows: Floats, targets: Targets, seed: int) -> Precedents:

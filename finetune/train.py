@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from finetune.answers import Passages, Targets, remember, targets_of
+from finetune.answers import Passages, Targets, blocks, remember, targets_of
 from finetune.baseline import fit_baseline
 from finetune.batches import Batches
 from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, log_loss
@@ -323,12 +323,14 @@ def search_space(targets: Targets, frozen: tuple[Floats, Floats], adapted: tuple
     asked = targets.answered
     if len(asked) < LEAST_PAIRS or len(targets.candidates) < 2:
         return "frozen"
-    right = targets.near[asked, 0]
 
     def reciprocal_rank(vectors: tuple[Floats, Floats]) -> float:
-        likeness = (vectors[0][asked] + vectors[1][asked]) @ targets.candidates.T
-        own = likeness[np.arange(len(asked)), right]
-        return float((1 / (1 + (likeness > own[:, None]).sum(axis=1))).mean())
+        found = 0.0
+        for rows in blocks(asked):
+            likeness = (vectors[0][rows] + vectors[1][rows]) @ targets.candidates.T
+            own = likeness[np.arange(len(rows)), targets.near[rows, 0]]
+            found += float((1 / (1 + (likeness > own[:, None]).sum(axis=1))).sum())
+        return found / len(asked)
 
     return "adapted" if reciprocal_rank(adapted) >= reciprocal_rank(frozen) else "frozen"
 
