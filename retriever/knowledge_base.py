@@ -85,7 +85,7 @@ class _Base:
     ends: Order = field(default_factory=lambda: np.empty(0, np.int64))
     index: VectorIndex | None = None
     """None when another encoder made its vectors."""
-    made: Blocks | None = None
+    unsmoothed: Blocks | None = None
     """What the encoder made of the passages, where it is a catalogue whose index holds them smoothed."""
     keywords: KeywordIndex | None = None
 
@@ -107,7 +107,7 @@ class _Base:
     def embeddings(self, rows: Order) -> Vectors:
         """What the encoder made of these passages."""
         assert self.index is not None
-        return self.index.vectors(rows) if self.made is None else self.made[rows]
+        return self.index.vectors(rows) if self.unsmoothed is None else self.unsmoothed[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class _Searched:
     """The vectors of a version."""
 
     index: VectorIndex
-    made: Blocks | None
+    unsmoothed: Blocks | None
     """What the encoder made, where the index holds something else."""
     drawn: int
     """Passages there were when all were last drawn towards their likes, or found to have none."""
@@ -269,7 +269,7 @@ class KnowledgeBase:
                 if version.encoder != self._encoder.name:
                     return base
                 index, keywords = self._open_vectors(version), KeywordIndex(self._store.path(name) / KEYWORDS)
-                return replace(base, index=index, made=self._made(version), keywords=keywords)
+                return replace(base, index=index, unsmoothed=self._unsmoothed(version), keywords=keywords)
             except RetrieverError:
                 continue
         return _Base()
@@ -281,7 +281,7 @@ class KnowledgeBase:
         rows = json.loads((self._store.path(base.version.version) / BAD_ROWS).read_bytes())
         return [(place, reason) for place, reason in rows]
 
-    def _made(self, version: Version) -> Blocks | None:
+    def _unsmoothed(self, version: Version) -> Blocks | None:
         """What the encoder made of each passage, where search sees a smoothed form of it."""
         folder = self._store.path(version.version)
         return Blocks.load(folder, EMBEDDINGS, version.passages, version.dimension) if version.catalogue else None
@@ -311,8 +311,8 @@ class KnowledgeBase:
             with step("building the vector index"):
                 searched = _searched(plan, added, base)
                 searched.index.save(folder)
-                if searched.made is not None:
-                    searched.made.save(folder, EMBEDDINGS)
+                if searched.unsmoothed is not None:
+                    searched.unsmoothed.save(folder, EMBEDDINGS)
             with step("building the keyword index"):
                 KeywordIndex.grown(folder / KEYWORDS, texts, plan.order, base.keywords if plan.keep else None)
             facts = {
@@ -321,7 +321,7 @@ class KnowledgeBase:
                 "documents": len(plan.items),
                 "passages": len(plan.order),
                 "index": dict(searched.index.facts),
-                "catalogue": searched.made is not None,
+                "catalogue": searched.unsmoothed is not None,
                 "drawn": searched.drawn,
                 "cut": CUT,
             }
@@ -335,20 +335,22 @@ def _searched(plan: Plan, added: Vectors, base: _Base) -> _Searched:
     if base.index is None or base.version is None or base.contents is None or not plan.keep:
         return _drawn_anew(added, entities)
     drawn = base.version.drawn
-    few = len(added) <= NEW * len(order) and drawn / OUTGROWN < len(order) < drawn * OUTGROWN
-    if base.made is None and (not filed(entities) or (few and len(order) > MANY)):
+    little = len(added) <= NEW * len(order) and drawn / OUTGROWN < len(order) < drawn * OUTGROWN
+    if base.unsmoothed is None and (not filed(entities) or (little and len(order) > MANY)):
         return _Searched(index_of(added, order, base.index), None, drawn)
-    if base.made is None or not few or len(order) <= MANY:
+    if base.unsmoothed is None or not little or len(order) <= MANY:
         # A million of them fill a gigabyte and a half: they are put together where all are looked at, and only there.
         return _drawn_anew(in_order(base.embeddings(np.arange(base.index.size)), added, order), entities)
-    joined = joining(added, Column.of(p.entity for p in plan.added), base.index, base.made, base.contents.marks.entity)
-    return _Searched(index_of(joined, order, base.index), base.made.then(added, order).packed(), drawn)
+    joined = joining(
+        added, Column.of(p.entity for p in plan.added), base.index, base.unsmoothed, base.contents.marks.entity
+    )
+    return _Searched(index_of(joined, order, base.index), base.unsmoothed.then(added, order).packed(), drawn)
 
 
 def _drawn_anew(embeddings: Vectors, entities: Column) -> _Searched:
     vectors = smoothed(embeddings, entities)
-    made = None if vectors is embeddings else Blocks([embeddings])
-    return _Searched(index_of(vectors), made, len(embeddings))
+    unsmoothed = None if vectors is embeddings else Blocks([embeddings])
+    return _Searched(index_of(vectors), unsmoothed, len(embeddings))
 
 
 def current_version(folder: Path) -> str | None:

@@ -59,10 +59,10 @@ def filed(entities: Column) -> bool:
     return len(named) > 1 and float(named[entities.numbers].mean()) >= FILED
 
 
-def joining(vectors: Vectors, entities: Column, index: VectorIndex, made: Blocks, under: Column) -> Vectors:
+def joining(vectors: Vectors, entities: Column, index: VectorIndex, unsmoothed: Blocks, under: Column) -> Vectors:
     """`vectors` `[n, d]` that come to a catalogue, drawn towards their likes in it as `smoothed` would.
 
-    `index` holds the rows of the catalogue smoothed, `made` as the encoder made them, and `under` what they are filed
+    `index` holds the rows of the catalogue smoothed, `unsmoothed` as the encoder made them, and `under` what they are filed
     under. They stay where they are: what is new moves a mean of thirty by little.
     """
     number = {name: i for i, name in enumerate(under.names)}
@@ -71,7 +71,7 @@ def joining(vectors: Vectors, entities: Column, index: VectorIndex, made: Blocks
     for start in range(0, len(vectors), BLOCK):
         rows = slice(start, start + BLOCK)
         near = index.search(vectors[rows], LIKES + OWN)[1]
-        stored = made[near]
+        stored = unsmoothed[near]
         order = np.argsort(-np.einsum("nd,nkd->nk", vectors[rows], stored), axis=1, kind="stable")
         near, stored = np.take_along_axis(near, order, 1), np.take_along_axis(stored, order[:, :, None], 1)
         result[rows], _ = _drawn(vectors[rows], stored, under.numbers[near] != own[rows][:, None])
