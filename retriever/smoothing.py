@@ -62,8 +62,8 @@ def filed(entities: Column) -> bool:
 def joining(vectors: Vectors, entities: Column, index: VectorIndex, unsmoothed: Blocks, under: Column) -> Vectors:
     """`vectors` `[n, d]` that come to a catalogue, drawn towards their likes in it as `smoothed` would.
 
-    `index` holds the rows of the catalogue smoothed, `unsmoothed` as the encoder made them, and `under` what they are filed
-    under. They stay where they are: what is new moves a mean of thirty by little.
+    `index` holds the rows of the catalogue smoothed, `unsmoothed` as the encoder made them, and `under` says what they
+    are filed under. They stay where they are: what is new moves a mean of thirty by little.
     """
     number = {name: i for i, name in enumerate(under.names)}
     own = np.array([number.get(name, -1) for name in entities.names], np.int32)[entities.numbers]
