@@ -85,7 +85,7 @@ def targets_of(examples: Sequence[Example], asked: Floats, encoder: Encoder, pas
             told = among @ vectors[numbers[example.answer]] if example.answer else np.zeros(len(among), np.float32)
             best, share = _shared((told + ASKED * (among @ asked[row]))[None])
             near[row, : best.shape[1]], credit[row, : best.shape[1]] = named[best[0]], share[0]
-        elif example.answer:
+        elif example.answer and len(passages.vectors):
             open_rows.append(row)
     # Some at a time: with a million passages a table of all would not fit, and one by one takes seven times as long.
     for rows in blocks(np.array(open_rows, np.int64)):

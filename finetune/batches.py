@@ -174,5 +174,6 @@ class Batches:
         drawn = np.arange(size) if size <= CANDIDATES else random.choice(size, CANDIDATES, replace=False)
         columns = np.union1d(drawn, near)
         right = np.zeros((len(asked), len(columns)), np.float32)
-        np.put_along_axis(right, np.searchsorted(columns, near), credit, axis=1)
+        # Added and not put: where a row has fewer targets the rest are 0 without credit, and so may be a target.
+        np.add.at(right, (np.arange(len(asked))[:, None], np.searchsorted(columns, near)), credit)
         return columns, right

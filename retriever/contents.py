@@ -117,12 +117,15 @@ class Plan:
         write_lines(folder, PASSAGES, self.order, map(_line, self.added), passages)
         self.marks.save(folder)
         keys = np.frombuffer(b"".join(map(key, texts)), np.uint8).reshape(-1, KEY)
-        np.save(folder / KEYS, keys if kept is None else in_order(kept.keys(), keys, self.order))
+        if kept is not None:
+            keys = in_order(kept.keys().__getitem__, len(kept.passages), keys, self.order)
+        np.save(folder / KEYS, keys)
         files: dict[tuple[str, str, str], int] = {}
         numbers = [files.setdefault((item.root, item.file, item.digest), len(files)) for item in self.items]
         sources = [item.source for item in self.items]
         held = {"files": list(files), "sources": sources, "file": numbers, "ends": self.ends}
-        (folder / SOURCES).write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
+        # The name of a file need not be text: its bytes come as surrogates.
+        (folder / SOURCES).write_bytes(json.dumps(held, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 @contextmanager

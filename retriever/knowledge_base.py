@@ -7,6 +7,7 @@ source holds, how a version gets on disk whole, or how passages are ranked: sour
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,10 +22,9 @@ from retriever.contents import Contents, Plan
 from retriever.disk import disk_errors
 from retriever.embedded import embed, forget, key
 from retriever.gpu_index import on_gpu
-from retriever.ivf_index import OUTGROWN
 from retriever.keyword_index import KeywordIndex
 from retriever.knowledge import Knowledge, PassageEncoder, Report
-from retriever.lines import Order, in_order
+from retriever.lines import MANY, Order, in_order
 from retriever.marks import Column
 from retriever.passages import Document, RetrieverError, Vectors
 from retriever.readers import Known, Site, Skipped
@@ -37,14 +37,12 @@ from retriever.versions import KEPT, Version, VersionStore
 
 CUT: Final = 1
 """Raised when `split.py` or `keyword_index.py` cut texts otherwise: nothing that was cut before is then taken over."""
-MANY: Final = 20_000
-"""Passages of which indexes take long enough for a word."""
 KEYWORDS: Final = "keywords"
 EMBEDDINGS: Final = "embeddings"
 """What the encoder made of the passages, kept where search sees a smoothed form: it is not made twice."""
 NEW: Final = 0.2
-"""The share of new passages up to which those of a large catalogue are drawn towards their likes alone; from more on,
-and when it has changed its size by `OUTGROWN`, all of them are, and whether it is a catalogue is asked again."""
+"""The share of passages that may come to a large catalogue, or to what is none, before all of them are looked at again:
+whether it is one, and what each is drawn towards. Until then that is done for what is new alone."""
 BAD_ROWS: Final = "skipped.json"
 
 
@@ -117,8 +115,8 @@ class _Searched:
     index: VectorIndex
     unsmoothed: Blocks | None
     """What the encoder made, where the index holds something else."""
-    drawn: int
-    """Passages there were when all were last drawn towards their likes, or found to have none."""
+    joined: int
+    """As in `Version`."""
 
 
 class KnowledgeBase:
@@ -167,7 +165,8 @@ class KnowledgeBase:
         embedded before a kill is not embedded again. Raises RetrieverError, and then the old version is still live.
         """
         report = report or _silent
-        chosen = [Path(path).expanduser().resolve() for path in paths]
+        # Not `Path.resolve`, which raises for a link that leads to itself.
+        chosen = [Path(os.path.realpath(Path(path).expanduser())) for path in paths]
         with self._store.locked():
             base = self._base()
             old = base.items
@@ -266,7 +265,7 @@ class KnowledgeBase:
                 version = self._store.check(name)
                 contents = self._contents(version)
                 base = _Base(version, contents, *contents.items())
-                if version.encoder != self._encoder.name:
+                if (version.encoder, version.dimension) != (self._encoder.name, self._encoder.dimension):
                     return base
                 index, keywords = self._open_vectors(version), KeywordIndex(self._store.path(name) / KEYWORDS)
                 return replace(base, index=index, unsmoothed=self._unsmoothed(version), keywords=keywords)
@@ -322,7 +321,7 @@ class KnowledgeBase:
                 "passages": len(plan.order),
                 "index": dict(searched.index.facts),
                 "catalogue": searched.unsmoothed is not None,
-                "drawn": searched.drawn,
+                "joined": searched.joined,
                 "cut": CUT,
             }
             with step("checking what was written"):
@@ -332,25 +331,21 @@ class KnowledgeBase:
 def _searched(plan: Plan, added: Vectors, base: _Base) -> _Searched:
     """The vectors of a version whose new passages are embedded as `added`."""
     order, entities = plan.order, plan.marks.entity
-    if base.index is None or base.version is None or base.contents is None or not plan.keep:
+    if base.index is None or base.version is None or not plan.keep:
         return _drawn_anew(added, entities)
-    drawn = base.version.drawn
-    little = len(added) <= NEW * len(order) and drawn / OUTGROWN < len(order) < drawn * OUTGROWN
-    if base.unsmoothed is None and (not filed(entities) or (little and len(order) > MANY)):
-        return _Searched(index_of(added, order, base.index), None, drawn)
-    if base.unsmoothed is None or not little or len(order) <= MANY:
-        # A million of them fill a gigabyte and a half: they are put together where all are looked at, and only there.
-        return _drawn_anew(in_order(base.embeddings(np.arange(base.index.size)), added, order), entities)
-    joined = joining(
-        added, Column.of(p.entity for p in plan.added), base.index, base.unsmoothed, base.contents.marks.entity
-    )
-    return _Searched(index_of(joined, order, base.index), base.unsmoothed.then(added, order).packed(), drawn)
+    joined, may_be = base.version.joined + len(added), filed(entities)
+    grows = len(order) > MANY and joined <= NEW * len(order)
+    if base.unsmoothed is None and (grows or not may_be):
+        return _Searched(index_of(added, order, base.index), None, joined)
+    if base.unsmoothed is None or not grows or not may_be:
+        return _drawn_anew(in_order(base.embeddings, base.index.size, added, order), entities)
+    drawn = joining(added, order, entities, base.index, base.unsmoothed)
+    return _Searched(index_of(drawn, order, base.index), base.unsmoothed.then(added, order).packed(), joined)
 
 
 def _drawn_anew(embeddings: Vectors, entities: Column) -> _Searched:
     vectors = smoothed(embeddings, entities)
-    unsmoothed = None if vectors is embeddings else Blocks([embeddings])
-    return _Searched(index_of(vectors), unsmoothed, len(embeddings))
+    return _Searched(index_of(vectors), None if vectors is embeddings else Blocks([embeddings]), 0)
 
 
 def current_version(folder: Path) -> str | None:

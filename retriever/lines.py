@@ -26,6 +26,8 @@ MANY: Final = 20_000
 LIVE: Final = 0.8
 """Parts are written anew, as one, when less than this share of their lines is a row."""
 MOST_PARTS: Final = 20
+PART: Final = 10_000
+"""Rows put in order at a time."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=np.generic)
@@ -96,12 +98,15 @@ def write_lines(folder: Path, name: str, order: Order, added: Iterable[bytes], b
     np.save(_table(folder, name), (table if before is None else np.concatenate([before.table, table]))[order])
 
 
-def in_order(kept: NDArray[S], added: NDArray[S], order: Order) -> NDArray[S]:
-    """The rows of `kept` and then of `added`, in `order`; neither is copied whole before."""
+def in_order(kept: Callable[[Order], NDArray[S]], size: int, added: NDArray[S], order: Order) -> NDArray[S]:
+    """The `size` rows that `kept` gives and then those of `added`, in `order`. A part at a time: of a million vectors
+    there is no room for a copy without need."""
     found = np.empty((len(order), *added.shape[1:]), added.dtype)
-    old = order < len(kept)
-    found[old] = kept[order[old]]
-    found[~old] = added[order[~old] - len(kept)]
+    for start in range(0, len(order), PART):
+        part, rows = found[start : start + PART], order[start : start + PART]
+        old = rows < size
+        part[old] = kept(rows[old])
+        part[~old] = added[rows[~old] - size]
     return found
 
 

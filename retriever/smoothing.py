@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.blocks import Blocks
+from retriever.lines import Order
 from retriever.marks import Column
 from retriever.passages import Vectors
 from retriever.vector_index import VectorIndex, index_of
@@ -59,22 +60,27 @@ def filed(entities: Column) -> bool:
     return len(named) > 1 and float(named[entities.numbers].mean()) >= FILED
 
 
-def joining(vectors: Vectors, entities: Column, index: VectorIndex, unsmoothed: Blocks, under: Column) -> Vectors:
-    """`vectors` `[n, d]` that come to a catalogue, drawn towards their likes in it as `smoothed` would.
+def joining(added: Vectors, order: Order, entities: Column, index: VectorIndex, unsmoothed: Blocks) -> Vectors:
+    """`added` `[n, d]`, rows that come to a catalogue, drawn towards their likes as `smoothed` would draw them.
 
-    `index` holds the rows of the catalogue smoothed, `unsmoothed` as the encoder made them, and `under` says what they
-    are filed under. They stay where they are: what is new moves a mean of thirty by little.
+    `index` holds the rows of the catalogue smoothed, `unsmoothed` as the encoder made them. `order` says what is left
+    of them and then of `added`, as `entities` names it. What is left stays where it is: what is new moves a mean of
+    thirty by little.
     """
-    number = {name: i for i, name in enumerate(under.names)}
-    own = np.array([number.get(name, -1) for name in entities.names], np.int32)[entities.numbers]
-    result = np.empty_like(vectors)
-    for start in range(0, len(vectors), BLOCK):
-        rows = slice(start, start + BLOCK)
-        near = index.search(vectors[rows], LIKES + OWN)[1]
-        stored = unsmoothed[near]
-        order = np.argsort(-np.einsum("nd,nkd->nk", vectors[rows], stored), axis=1, kind="stable")
-        near, stored = np.take_along_axis(near, order, 1), np.take_along_axis(stored, order[:, :, None], 1)
-        result[rows], _ = _drawn(vectors[rows], stored, under.numbers[near] != own[rows][:, None])
+    size = index.size
+    under = np.full(size + len(added), -1, np.int32)
+    under[order] = entities.numbers
+    left, new, result = order[order < size], index_of(added), np.empty_like(added)
+    for start in range(0, len(added), BLOCK):
+        asked = added[start : start + BLOCK]
+        before = index.search(asked, LIKES + OWN, left)[1] if len(left) else np.empty((len(asked), 0), np.int64)
+        beside = new.search(asked, LIKES + OWN)[1]
+        near = np.concatenate([unsmoothed[before], added[beside]], axis=1)
+        entity = under[np.concatenate([before, size + beside], axis=1)]
+        nearest = np.argsort(-np.einsum("nd,nkd->nk", asked, near), axis=1, kind="stable")
+        near, entity = np.take_along_axis(near, nearest[:, :, None], 1), np.take_along_axis(entity, nearest, 1)
+        own = under[size + start : size + start + len(asked)]
+        result[start : start + BLOCK], _ = _drawn(asked, near, entity != own[:, None])
     return result
 
 

@@ -48,7 +48,7 @@ def index_of(added: Vectors, order: Order | None = None, before: VectorIndex | N
     if before is not None and order is not None:
         if isinstance(before, IvfIndex) and len(order) > EXACT:
             return IvfIndex.grown(added, order, before)
-        added = in_order(before.vectors(range(before.size)), added, order)
+        added = in_order(before.vectors, before.size, added, order)
     return ExactIndex(added) if len(added) <= EXACT else IvfIndex.built(added)
 
 

@@ -47,8 +47,8 @@ class Version:
     """What the manifest says of the vector index: its kind, settings and measured recall."""
     catalogue: bool = False
     """Whether the passages say the like of many entities, and are searched by a smoothed form (`smoothing.py`)."""
-    drawn: int = 0
-    """Passages there were when all were last smoothed, or found to be none of a catalogue."""
+    joined: int = 0
+    """Passages that came since all were last smoothed, or found to be none of a catalogue."""
     cut: int = 0
     """Which way of cutting texts made it."""
 
@@ -227,7 +227,7 @@ def _fingerprint(manifest: Mapping[str, object]) -> str:
 
 def _version(name: str, manifest: Mapping[str, object], *, current: bool) -> Version:
     def number(key: str) -> int:
-        value = manifest.get(key)
+        value = manifest.get(key, 0)  # one of another format is listed too
         if not isinstance(value, int):
             raise RetrieverError(f"{name}/manifest.json: {key} is not a number; ingest again or roll back")
         return value
@@ -236,7 +236,7 @@ def _version(name: str, manifest: Mapping[str, object], *, current: bool) -> Ver
     return Version(
         name, str(manifest.get("created")), str(manifest.get("encoder")), number("dimension"), number("documents"),
         number("passages"), current, index if isinstance(index, dict) else {}, manifest.get("catalogue") is True,
-        number("drawn"), number("cut"),
+        number("joined"), number("cut"),
     )  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def _checked_digest(file: Path, path: Path) -> str:
         raise RetrieverError(f"type {file.suffix or 'without a suffix'} is not read; give one of {kinds}")
     # Nothing is resolved without need: of 20,000 files that took three quarters of the time. Folders that are links are
     # not walked into, so only the file itself can lead out.
-    target = file.resolve() if file.is_symlink() else file
+    target = Path(os.path.realpath(file)) if file.is_symlink() else file
     if target is not file and path.is_dir() and not target.is_relative_to(path.resolve()):
         raise RetrieverError("a link that leads out of the folder; copy the file into it")
     status = target.stat()

@@ -76,26 +76,17 @@ def main() -> None:
         for seed in chosen.seeds:
             with tempfile.TemporaryDirectory() as folder:
                 for part, rows in zip(("train", "test"), rows_of(f"banking77-{shots}", seed), strict=True):
-                    lines = (json.dumps({"text": e.text, "label": e.intent}) for e in rows)
-                    (Path(folder) / f"{part}.jsonl").write_text("\n".join(lines), "utf-8")
-                command = [
-                    python,
-                    __file__,
-                    "--inside",
-                    folder,
-                    str(weights_folder()),
-                    "--minutes",
-                    str(chosen.minutes),
-                ]
+                    written = "\n".join(json.dumps({"text": e.text, "label": e.intent}) for e in rows)
+                    (Path(folder) / f"{part}.jsonl").write_text(written, "utf-8")
+                where = ["--inside", folder, str(weights_folder())]
+                command = [python, __file__, *where, "--minutes", str(chosen.minutes)]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
             cells = (
                 f"{shots} an intent",
                 seed,
                 f"{found['accuracy']:.4f}",
-                found["steps"],
-                found["seconds"],
-                found["cap"],
+                *(found[k] for k in ("steps", "seconds", "cap")),
             )
             lines.append(f"| {' | '.join(map(str, cells))} |")
             print(lines[-1], flush=True)

@@ -35,6 +35,15 @@ from tests.finetune.conftest import VOCABULARY
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, batch_of_few=16, slips=0.0)
 
 
+def test_what_is_to_be_found_may_be_the_first_of_all(tiny: Encoder) -> None:
+    """Of fewer targets than there is room for the rest are numbered 0 too, without credit."""
+    rows = [Example("hello there", answer="first answer"), Example("goodbye then", answer="second answer")]
+    frozen = tiny.encode(tiny.frozen, questions(rows))
+    targets = targets_of(rows, frozen[1], tiny, None)
+    (batch, *_) = Batches(rows, frozen, targets, tiny, QUICK).after(0)
+    assert sorted(batch.right.tolist()) == [[0, 1], [1, 0]]
+
+
 @pytest.mark.slow
 def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Example]) -> None:
     fitted = fit_versions(examples, tiny, replace(QUICK, least_steps=30, epochs=4))

@@ -148,14 +148,38 @@ def test_a_large_catalogue_smoothes_what_is_new_and_all_of_it_when_much_is(
     assert second.search(Query("parking at Inn7 House7"), None, 1)[0].passage.source == changed
     made = tmp_path / "knowledge" / "versions" / second.version / "embeddings.00.npy"
     assert made.stat().st_nlink > 1, "what the encoder made of the rest is taken over"
-    for n in range(12):
+    for n in range(9):
         hotels[f"Lodge{n} Court{n}"] = dict.fromkeys(TOPICS, f"as agreed {n}")
+    assert len(ingested().passages) == 196 and base.versions()[0].joined == 37, "a fifth is not new yet"
+    hotels["Lodge9 Court9"] = dict.fromkeys(TOPICS, "as agreed")
     third = ingested()
-    assert moved(third, anew()) == [], "so many are new that all are drawn anew"
-    assert base.versions()[0].drawn == len(third.passages) == 208
+    assert moved(third, anew()) == [] and base.versions()[0].joined == 0, "now so much is new that all are drawn anew"
     hotels.clear()
     hotels["Inn1 House1"] = {f"topic{n}": "never" for n in range(30)}
     assert moved(ingested(), anew()) == [] and not base.versions()[0].catalogue
+    hotels.update((f"Inn{n} House{n}", dict.fromkeys(TOPICS, "no")) for n in range(2, 42))
+    assert moved(ingested(), anew()) == [] and base.versions()[0].catalogue, "what was none becomes one"
+
+
+def test_a_large_catalogue_of_which_little_is_left_is_none_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few at a time: their sum counts."""
+    monkeypatch.setattr(knowledge_base, "MANY", 20)
+    rows = [(f"Inn{n} House{n}", topic) for n in range(30) for topic in TOPICS]
+    file, base = tmp_path / "notes.jsonl", KnowledgeBase(tmp_path / "knowledge", HashingEncoder())
+    seen = []
+    for step in range(9):
+        for n in range(8 * step, 8 * step + 8 if step else 0):
+            rows[n] = ("", f"note{n} of the house about {WORDS[n % 11]} {n}")
+        lines = (
+            {"id": n, "entity": name, "question": f"{topic} terms", "answer": "yes"}
+            for n, (name, topic) in enumerate(rows)
+        )
+        file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+        base.ingest([file])
+        seen.append(base.versions()[0].catalogue)
+    assert seen[:2] == [True, True] and seen[-1] is False
 
 
 # -- its parts --------------------------------------------------------------------------------------------------------
@@ -242,7 +266,7 @@ def test_tables_of_vectors_grow_by_files(tmp_path: Path, monkeypatch: pytest.Mon
     np.save(tmp_path / "4" / "x.slots.npy", np.zeros(len(order), np.int64))
     with pytest.raises(RetrieverError, match="each once"):
         Blocks.load(tmp_path / "4", "x", len(order), 4)
-    assert np.array_equal(in_order(whole[:3], whole[3:5], np.array([4, 0, 2])), whole[[4, 0, 2]])
+    assert np.array_equal(in_order(whole[:3].__getitem__, 3, whole[3:5], np.array([4, 0, 2])), whole[[4, 0, 2]])
 
 
 def test_keywords_that_grew_weigh_words_nearly_as_new_ones(tmp_path: Path) -> None:

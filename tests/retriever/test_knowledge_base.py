@@ -343,6 +343,24 @@ def test_an_index_of_another_encoder_is_refused_and_an_ingest_makes_it_ours(tmp_
     report = ours.ingest([folder])
     assert (report.unchanged, report.embedded) == (5, 6)
     assert ours.load().encoder == "ours-64@1"
+    wider = HashingEncoder("ours-64@1")
+    wider.dimension = 80
+    report = KnowledgeBase(tmp_path / "knowledge", wider).ingest([folder])
+    assert (report.unchanged, report.embedded) == (5, 6), "its name alone does not make a space"
+
+
+def test_names_that_are_no_text_and_links_that_lead_nowhere(base: KnowledgeBase, folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff.md"))
+    odd.write_text("# Odd\n\nThe marmot sleeps until noon.\n", "utf-8")
+    for report in (base.ingest([folder]), base.ingest([folder])):
+        assert report.skipped == ()
+    assert "marmot" in base.load().search(Query("marmot"), None, 1)[0].passage.text
+    odd.unlink()
+    assert base.ingest([folder]).removed == 1
+    loop = folder.parent / "loop.md"
+    loop.symlink_to(loop)
+    with pytest.raises(RetrieverError, match="no such file or folder"):
+        base.ingest([loop])
 
 
 def test_query_vectors_of_another_size_are_refused(base: KnowledgeBase, folder: Path) -> None:

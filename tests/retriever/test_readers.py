@@ -242,6 +242,7 @@ def test_each_bad_file_has_its_own_reason_and_the_good_one_is_read(tmp_path: Pat
     (folder / "picture.png").write_bytes(b"\x89PNG")
     (folder / "link.md").symlink_to(outside)
     (folder / "broken.md").symlink_to(tmp_path / "absent.md")
+    (folder / "loop.md").symlink_to(folder / "loop.md")
     (folder / "linked").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe.md")
     (folder / ".git").mkdir()
@@ -258,6 +259,7 @@ def test_each_bad_file_has_its_own_reason_and_the_good_one_is_read(tmp_path: Pat
         "picture.png": "type .png is not read",
         "link.md": "a link that leads out of the folder",
         "broken.md": "a link that leads out of the folder",
+        "loop.md": "cannot be read (Too many levels of symbolic links)",
         "linked": "a link to a folder",
         "pipe.md": "not a regular file",
     }

@@ -39,14 +39,18 @@ def test_what_joins_a_catalogue_is_drawn_towards_what_is_there() -> None:
     vectors = _catalogue(400)
     entities = [f"hotel {row // 10}" if row // 10 % 5 else "" for row in range(400)]
     entities[395:] = ["new hotel"] * 5
-    there, new = vectors[:390], vectors[390:]
-    under = Column.of(entities[:390])
-    result = joining(new, Column.of(entities[390:]), ExactIndex(smoothed(there, under)), Blocks([there]), under)
-    for row, vector in enumerate(new):
-        others = [i for i in range(390) if entities[i] != entities[390 + row]]
-        likes = sorted(others, key=lambda i: -float(vectors[i] @ vector))[:LIKES]
-        expected = (1 - SHARE) * vector + SHARE * np.mean([vectors[i] for i in likes], axis=0)
-        np.testing.assert_allclose(result[row], expected, atol=1e-5)
+    there, new = vectors[:360], vectors[360:]
+    # Of what was there thirty are gone, the rest and the new ones stand in another order.
+    order = np.random.default_rng(2).permutation(np.r_[30:400])
+    index = ExactIndex(smoothed(there, Column.of(entities[:360])))
+    for rows in (order, np.arange(360, 400)):
+        result = joining(new, rows, Column.of(entities[row] for row in rows), index, Blocks([there]))
+        for row in range(360, 400):
+            others = [i for i in rows if entities[i] != entities[row]]
+            likes = sorted(others, key=lambda i: -float(vectors[i] @ vectors[row]))[:LIKES]
+            share = SHARE * len(likes) / LIKES
+            expected = (1 - share) * vectors[row] + share * np.mean([vectors[i] for i in likes], axis=0)
+            np.testing.assert_allclose(result[row - 360], expected, atol=1e-5)
 
 
 def test_articles_are_left_alone_and_so_is_a_single_entity() -> None:
