@@ -184,7 +184,9 @@ def evaluate_documents(
         for question in questions[:_WARM_UP]:
             loaded.search(question.query, None, DEPTH)
         for question in questions:
-            reads = known(question.query) if known is not None else None
+            # A service reads what was mended.
+            mended = Query(loaded.mended(question.query.text), question.query.history)
+            reads = known(mended) if known is not None else None
             started = time.perf_counter()
             # Several passages of one document may lead: ask for enough to see five documents.
             hits = loaded.search(question.query, None, 4 * DEPTH, known=reads)

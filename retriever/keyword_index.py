@@ -31,10 +31,16 @@ _HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNSPACED: Final = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff"
 """Scripts written without spaces. Korean has spaces and is cut like other words."""
 _RUN = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[^\W_{_UNSPACED}]+(?:[-.'’/&][^\W_{_UNSPACED}]+)*)")
+_DASHES: Final = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
+"""As word processors write them: `TR‑8464` is the code `TR-8464`."""
+_VOICED: Final = "\u3099\u309a"
+"""Marks of Japanese syllables, which make other syllables of them."""
 _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _JOINT = re.compile(r"[-.'’/&]")
 _CLITIC = re.compile(r"[’'](?:s|re|ve|ll|d|m|t)$")
 _LONGEST: Final = 64
+_FEW_SEEN: Final = 2_000
+"""Up to this many rows that may be seen are asked for by their slots: they may stand far behind many others."""
 TERMS: Final = "terms"
 """Of each row, in order: what the index is written anew from."""
 STAMPS: Final = "stamps"
@@ -64,10 +70,15 @@ def terms(text: str) -> list[str]:
     Words are lower-cased, stripped of accents and stemmed (Porter 2, English; words with digits are kept whole, so
     that `TR-8464` gives `tr`, `8464` and `tr8464`). Chinese and Japanese runs give their longer dictionary words
     (jieba), their overlapping pairs of characters and the characters alone, so that a short question still meets a
-    longer word.
+    longer word. Marks that stand on letters (vowels of Arabic and Hebrew, the dot of `İ`) are left out, as most leave
+    them out who type.
     """
     words: list[str] = []
-    for run in _RUN.finditer(unicodedata.normalize("NFKC", text).casefold()):
+    plain = text.casefold()
+    if not text.isascii():
+        plain = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
+        plain = _marks().sub("", plain)
+    for run in _RUN.finditer(plain):
         if run["unspaced"]:
             words += _unspaced(run["unspaced"])
         else:
@@ -114,6 +125,13 @@ def stemmed(word: str) -> str:
 def _stemmed(words: Sequence[str]) -> list[str]:
     # One call for the whole text: the words hold no white space, so they come back one for one.
     return list(_stemmer().analyze(" ".join(words))) if words else []
+
+
+@cache
+def _marks() -> re.Pattern[str]:
+    """What stands on letters and is none: inside a word it would end the word."""
+    marks = (c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c) in ("Mn", "Mc") and c not in _VOICED)
+    return re.compile(f"[{''.join(marks)}]+")
 
 
 @cache
@@ -203,6 +221,10 @@ class KeywordIndex:
                 for term in dict.fromkeys(wanted)
             ]
         )
+        if seen is not None and np.count_nonzero(seen) <= min(_FEW_SEEN, self.size // 10):
+            among = np.flatnonzero(np.append(seen, False)[self._row_of]).tolist()
+            those = tantivy.Query.const_score_query(tantivy.Query.term_set_query(self._schema, "slot", among), 0.0)
+            query = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, those)])
         depth = min(k, self.size)
         while True:
             hits = self._searcher.search(query, depth, count=False).hits
@@ -238,9 +260,9 @@ class KeywordIndex:
         return tuple(term for term in wanted if _stamp(term) in stamps)
 
     def weight(self, term: str) -> float:
-        """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`."""
+        """BM25's inverse document frequency: `ln(1 + (n - df + .5) / (df + .5))`, both with what is gone since."""
         held = self._searcher.doc_freq("terms", term)
-        return math.log(1 + (self.size - held + 0.5) / (held + 0.5))
+        return math.log(1 + (len(self._row_of) - held + 0.5) / (held + 0.5))
 
     def coverage(self, weights: Mapping[str, float], rows: Rows) -> Scores:
         """For each row the share, 0 to 1, of the summed `weights` whose terms the row holds."""

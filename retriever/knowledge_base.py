@@ -35,7 +35,7 @@ from retriever.split import embedded_text
 from retriever.vector_index import VectorIndex, index_of, load_index
 from retriever.versions import KEPT, Version, VersionStore
 
-CUT: Final = 1
+CUT: Final = 2
 """Raised when `split.py` or `keyword_index.py` cut texts otherwise: nothing that was cut before is then taken over."""
 KEYWORDS: Final = "keywords"
 EMBEDDINGS: Final = "embeddings"

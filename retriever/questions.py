@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retriever.passages import Document, Line, Query, RetrieverError
 from retriever.readers import Skipped
@@ -75,15 +76,22 @@ def _question(line: bytes) -> Question:
     if not isinstance(relevant, list) or not all(type(name) in (str, int) for name in relevant):
         raise RetrieverError('"relevant" must be a list of document ids; [] where nothing answers')
     relevant = [str(name) for name in relevant]
-    if isinstance(row.get("query"), str):
-        return Question(Query(row["query"]), frozenset(relevant))
     lines = row.get("history")
+    if isinstance(row.get("query"), str):
+        before = lines or []
+        if not isinstance(before, list) or not all(map(_is_line, before)):
+            raise RetrieverError('"history" before a "query" must be a list of {"speaker", "text"}')
+        return Question(Query(row["query"], tuple(map(_line, before))), frozenset(relevant))
     if not isinstance(lines, list) or not lines or not all(map(_is_line, lines)):
         raise RetrieverError('give "query", or "history" as a list of {"speaker", "text"}')
     if lines[-1]["speaker"] != "customer":
         raise RetrieverError("the last line of history must be the customer's question")
-    said = [Line(line["speaker"], line["text"]) for line in lines]
+    said = [_line(line) for line in lines]
     return Question(Query(said[-1].text, tuple(said[:-1])), frozenset(relevant))
+
+
+def _line(line: dict[str, Any]) -> Line:
+    return Line(line["speaker"], line["text"])
 
 
 def _is_line(line: object) -> bool:

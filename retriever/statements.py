@@ -170,8 +170,8 @@ def _value(written: str) -> float:
     if written[0].isdigit():
         whole = re.sub(r",(?=\d{3}\b)", "", written)
         return float(re.sub(r"[.,](?=.*[.,])", "", whole).replace(",", "."))
-    if written.isascii():
-        return _ENGLISH.index(written.lower())
+    if (word := written.casefold()).isascii():  # `ſix`, with a long s, is matched as six too
+        return _ENGLISH.index(word)
     value, digit = 0, 0
     for character in written:
         if character in _TENS:

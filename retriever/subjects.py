@@ -32,6 +32,8 @@ TERMS: Final = 400
 SPELLED: Final = 6
 """Names' words of at least this many characters are also found one edit away."""
 
+COMMON: Final = 1_000
+"""Forms of names with a word from which it is common: by it alone hardly any of them is named."""
 PROPER: Final = 3
 """Letters that a word of a proper name must have to name it alone: `Duo`."""
 
@@ -117,6 +119,12 @@ class _Names:
         self._forms = np.array(list(chain.from_iterable(places.values())), np.int32)
         ends = np.cumsum([len(found) for found in places.values()]).tolist()
         self._span = {word: (end - len(found), end) for (word, found), end in zip(places.items(), ends, strict=True)}
+        # Of each common word the forms that such words alone can name: of `Acme router 17 manual` not without the 17.
+        common = {word: some for word in self._span if len(some := self._holding(word)) >= COMMON}
+        shared = np.zeros(len(forms), np.float64)
+        for word, some in common.items():
+            shared[some] += self._weight[word]
+        self._common = {word: some[shared[some] >= MENTIONED * self._whole[some]] for word, some in common.items()}
         # Words of the proper names that names begin with: `Ember` and `Duo` of `Ember Duo stove (ST-202)`.
         self._proper = {
             word
@@ -164,15 +172,24 @@ class _Names:
         known = [word for word in words if word in self._span]
         if not known:
             return {}
-        found = [self._forms[slice(*self._span[word])] for word in known]
+        found = [self._common.get(word, self._holding(word)) for word in known]
         weights = np.repeat([self._weight[word] for word in known], [len(forms) for forms in found])
         forms, place = np.unique(np.concatenate(found), return_inverse=True)
-        share = np.bincount(place, weights) / self._whole[forms]
+        weight: NDArray[np.float64] = np.bincount(place, weights, len(forms)).astype(np.float64)
+        for word in self._common.keys() & known:
+            # The others are met by a word that is rare, and hold this one as well.
+            rest = np.isin(forms, self._holding(word), assume_unique=True) & ~np.isin(forms, self._common[word])
+            weight[rest] += self._weight[word]
+        share = weight / self._whole[forms]
         shares: _Named = {}
         for name, value in zip(self._name_of[forms].tolist(), share.tolist(), strict=True):
             if value >= MENTIONED:
                 shares[name] = max(shares.get(name, 0.0), value)
         return shares
+
+    def _holding(self, word: str) -> NDArray[np.int32]:
+        """The forms with a word."""
+        return self._forms[slice(*self._span[word])]
 
     def _respell(self, word: str) -> tuple[str, ...]:
         """`word` as the names spell it: in two words, or one edit away."""

@@ -299,6 +299,14 @@ def test_the_pair_is_found_among_many_and_only_when_near() -> None:
     assert told[0] == ("looking for what is near", 256, 700)
 
 
+def test_a_number_written_with_a_long_s_is_a_number() -> None:
+    given = [
+        passage(f"{n}.md", f"You can return unused items within {days} days.") for n, days in ((1, "ſix"), (2, "9"))
+    ]
+    (found,) = check(given, np.ones((2, 2), np.float32)).contradictions
+    assert "9 days" in found.what
+
+
 def test_passages_about_other_things_are_not_compared() -> None:
     given = [passage(f"{n}.md", f"You can return unused items within {n} days.") for n in (14, 30)]
     assert check(given, np.eye(2, dtype=np.float32)) == Findings((), ())

@@ -11,8 +11,8 @@ import pytest
 
 from retriever.encoders import FrozenEncoder
 from retriever.evaluate import WORST, evaluate_documents, evaluate_retrieval
-from retriever.passages import Document, Query, RetrieverError, Section
-from retriever.questions import Question
+from retriever.passages import Document, Line, Query, RetrieverError, Section
+from retriever.questions import Question, read_questions
 from tests.retriever.hashing import HashingEncoder
 
 WORDS = ("apple", "banana", "cherry", "damson", "elder", "fig", "grape", "hazel")
@@ -80,6 +80,15 @@ def test_bad_rows_are_named_by_line_and_skipped(knowledge: Path, tmp_path: Path)
     assert [problem.split(": ")[0] for problem in report.problems] == [f"q.jsonl:{n}" for n in range(2, 9)]
     assert "no document is called nobody" in report.problems[1]
     assert "[] where nothing answers" in report.problems[2]
+
+
+def test_what_was_said_before_a_query_counts_too(tmp_path: Path) -> None:
+    rows: list[object] = [{"query": "and?", "history": [{"speaker": "agent", "text": "An apple"}], "relevant": ["a"]}]
+    rows.append({"query": "and?", "history": "An apple", "relevant": ["a"]})
+    document = Document("a", "A", "An apple.", (Section((), 0, 9),))
+    (question,), skipped = read_questions(write(tmp_path / "q.jsonl", rows), [document])
+    assert question.query == Query("and?", (Line("agent", "An apple"),))
+    assert len(skipped) == 1 and "must be a list" in skipped[0][1]
 
 
 @pytest.mark.parametrize("relevant", ['"apple"', "null", "[1]", '[["apple"]]', "{}", "false"])
@@ -159,6 +168,21 @@ def test_the_chance_judged_is_that_of_the_best_hit(knowledge: Path, tmp_path: Pa
 
 def document(source: str, text: str, domain: str = "") -> Document:
     return Document(source, source, text, (Section((), 0, len(text)),), domain=domain)
+
+
+def test_the_version_is_asked_what_was_mended(knowledge: Path) -> None:
+    """As in a service, where a reader never sees the slip."""
+    text = "The parcel comes in summer."
+    document = Document("fruit.md", "Fruit", text, (Section((), 0, len(text)),))
+    told: list[str] = []
+
+    def known(query: Query) -> float:
+        told.append(query.text)
+        return 1.0
+
+    question = Question(Query("when does the pacrel come"), frozenset({"fruit.md"}))
+    evaluate_documents([document], [question], HashingEncoder(), known=known)
+    assert told == ["when does the parcel come"]
 
 
 def test_groups_are_domains_else_what_is_on_top() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retriever import keyword_index, lines
 from retriever.keyword_index import KeywordIndex, terms, unspaced_share, weighty
 from retriever.passages import RetrieverError
 
@@ -73,6 +74,11 @@ def test_ranking_agrees_with_rank_bm25(tmp_path: Path) -> None:
         ("退货", ["退货", "退", "货"]),
         ("ST-101炉头", ["st", "101", "st101", "炉头", "炉", "头"]),
         ("订", ["订"]),
+        ("TR\u20118464 TR\u20138464", ["tr", "8464", "tr8464"] * 2),
+        ("İSTANBUL", ["istanbul"]),
+        ("مُحَمَّد محمد", ["محمد", "محمد"]),
+        ("か\u3099", ["が"]),
+        ("हिन्दी", ["हनद"]),
         ("...!?", []),
     ],
 )
@@ -113,6 +119,31 @@ def test_strength_is_a_share_of_the_most_there_can_be(tmp_path: Path) -> None:
     strength = index.strength(["tent"], 10)
     assert set(strength) == {0, 1}
     assert 0 < strength[1] < strength[0] <= 1
+
+
+@pytest.mark.parametrize("few", [0, 40])
+def test_of_few_rows_that_may_be_seen_the_best_are_found_with_the_same_scores(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "_FEW_SEEN", few)
+    rng = random.Random(5)
+    texts = [" ".join(rng.choices([f"w{n}" for n in range(30)], k=20)) for _ in range(500)]
+    index = KeywordIndex.build(tmp_path / "keywords", texts)
+    for count in (0, 1, 7, 40, 200):
+        seen = np.zeros(500, bool)
+        seen[rng.sample(range(500), count)] = True
+        scores, rows = index.search(["w3", "w7"], 500)
+        mine, found = index.search(["w3", "w7"], 5, seen)
+        np.testing.assert_allclose(mine, scores[seen[rows]][:5], rtol=1e-6)
+        assert seen[found].all() and len(found) == min(5, int(seen[rows].sum()))
+
+
+def test_what_is_gone_makes_no_weight_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MANY", 0)
+    before = KeywordIndex.build(tmp_path / "before", ["tent pole"] * 200)
+    grown = KeywordIndex.grown(tmp_path / "grown", [], np.arange(170), before)
+    assert grown.weight("tent") > 0
+    assert all(0 < share <= 1 for share in grown.strength(["tent"], 10).values())
 
 
 def test_opening_what_is_no_index_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import random
 
+import numpy as np
+import pytest
+
+from retriever import subjects
 from retriever.keyword_index import terms
 from retriever.marks import Marks
 from retriever.passages import Passage
@@ -96,3 +100,17 @@ def test_a_product_is_new_when_no_line_before_names_it() -> None:
     assert not new("and how heavy is the duo?", "how long does the Duo burn?", "An hour.")
     assert not new("is that all?", "how heavy is the Ember 1?")
     assert not new("and when do I get the refund?", "I sent the boots back"), "no proper name"
+
+
+def test_words_that_many_names_share_change_only_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(2)
+    words = ["acme", "router", "manual", "indoor", *(f"model{n}" for n in range(12))]
+    names = [" ".join(chance.sample(words, chance.randint(1, 4))) for _ in range(120)]
+    marks = Marks.of([passage(title=name, question="") for name in names])
+    said = [[terms(" ".join(chance.sample(words, 3))) for _ in range(3)] for _ in range(40)]
+    plain = [Subjects(marks).read(lines).titles for lines in said]
+    monkeypatch.setattr(subjects, "COMMON", 10)
+    quick = Subjects(marks)
+    assert quick._titles._common, "some words are common"
+    for lines, named in zip(said, plain, strict=True):
+        assert quick.read(lines).titles == pytest.approx(named)
