@@ -222,6 +222,10 @@ class KnowledgeBase:
         """What is on disk, newest first."""
         return self._store.list()
 
+    def sites(self) -> tuple[str, ...]:
+        """Where the sites begin that the version was read from on which an ingest would build."""
+        return tuple(sorted({item.root for item in self._base().items if "://" in item.root}))
+
     def check(self) -> list[tuple[str, str]]:
         """Every version on disk with what is wrong with it, empty when it is sound; newest first."""
         found = []

@@ -27,6 +27,7 @@ def register(commands: typer.Typer) -> None:
     commands.command()(ingest)
     commands.command()(search)
     versions_of_knowledge.command(name="list")(list_sources)
+    versions_of_knowledge.command()(remove)
     versions_of_knowledge.command()(versions)
     versions_of_knowledge.command()(diff)
     versions_of_knowledge.command()(check)
@@ -121,6 +122,28 @@ def search(
             f"   {' '.join(passage.text.split())[:160]}",
         ]
     emit(json, {"query": text, "hits": hits}, lines or ["nothing found"])
+
+
+def remove(
+    site: Annotated[str, typer.Argument(help="The page or site map that the reading of the site began at.")],
+    json: JsonFlag = False,
+    config: ConfigOption = None,
+) -> None:
+    """Take out all that was read of a site. Example: frontdesk knowledge remove https://help.example.com/"""
+    from retriever.links import normal
+    from retriever.readers import Site
+
+    settings = load_settings(config)
+    base, start = assembly.open_knowledge_base(settings), normal(site)
+    if start in map(normal, settings.sites):
+        raise FrontdeskError(f"{site}: `sites` of the settings names it, so it would come back; remove it there")
+    if start not in (known := base.sites()):
+        raise FrontdeskError(
+            f"{site}: nothing was read from it; sites: {', '.join(known) or 'none'}. What is gone from a folder goes "
+            "with the next `frontdesk ingest FOLDER`"
+        )
+    report = base.ingest([], Steps(), [Site(start, ())])
+    emit(json, report, [told(report)])
 
 
 def list_sources(json: JsonFlag = False, config: ConfigOption = None) -> None:

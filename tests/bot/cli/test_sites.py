@@ -49,6 +49,22 @@ def test_a_site_that_is_down_keeps_what_was_read_and_holds_nobody_up(frontdesk: 
 
 
 @pytest.mark.slow
+def test_a_site_is_taken_out_when_nothing_names_it_any_more(frontdesk: Run, tmp_path: Path) -> None:
+    (tmp_path / "articles").mkdir()
+    (tmp_path / "articles" / "hours.md").write_text("# Hours\n\nOpen from nine.\n")
+    with website({"/": page("Warranty")}) as web:
+        rules = f'[crawl]\ndelay = 0\nprivate = ["{web.authority}"]\n'
+        (tmp_path / "frontdesk.toml").write_text(f'knowledge = ["articles"]\nsites = ["{web.url()}"]\n{rules}')
+        assert json.loads(frontdesk("ingest", "--json").out)["added"] == 2
+        refused(frontdesk("knowledge", "remove", web.url()), "`sites`", "remove it there")
+        (tmp_path / "frontdesk.toml").write_text(f'knowledge = ["articles"]\n{rules}')
+        refused(frontdesk("knowledge", "remove", web.url("/other")), "nothing was read from it", web.url())
+        assert json.loads(frontdesk("knowledge", "remove", web.url(), "--json").out)["removed"] == 1
+        assert "Warranty" not in frontdesk("search", "warranty").out
+        assert frontdesk("knowledge", "list").out.split() == ["1", "hours.md"]
+
+
+@pytest.mark.slow
 def test_what_changed_on_a_site_is_told_line_by_line(frontdesk: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with website({"/": page("Warranty of two years")}) as web:
         monkeypatch.setenv("FRONTDESK_CRAWL_PRIVATE", web.authority)
