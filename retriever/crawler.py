@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from retriever.fetch import MOST_BYTES, Answer, Place, TooLarge, place_of
-from retriever.links import MOST_RULES, is_trap, normal, normal_ones
+from retriever.links import MOST_RULES, is_trap, may_be_kept, normal, normal_ones
 from retriever.mirror import Mirror, Page
 from retriever.passages import RetrieverError
 from retriever.readers.child import Child
@@ -114,49 +114,53 @@ class _Crawl:
         self._queries: Counter[str] = Counter()
         self._bodies: dict[str, str] = {}
         self._met: set[str] = set()
+        self._left: set[str] = set()
+        """Gone, or another page by now: what goes even when the crawl is cut short."""
+        self._leads: dict[str, str] = {}
+        """Where a URL says that its page lives: it redirects there, or names it as canonical."""
         self._skipped: dict[str, str] = {}
         self._fetched = self._kept = self._gone = self._bytes = 0
         self._robots: bytes | None = None
         self._delay = limits.delay
-        self._asked_at = 0.0
+        self._asked_at = self._started = 0.0
 
     def run(self) -> Crawled:
-        started = self._clock()
+        started = self._started = self._clock()
         named = self._read_robots()
         for urls, depth in self._listed(named):
             self._add(urls, depth)
         began = self._mirror.begin(started)
         visited = 0
-        while self._waiting and not self._reached(visited, started):
+        while self._waiting and not self._reached(visited):
             self._visit(*self._waiting.popleft(), began)
             visited += 1
             self._report(visited, min(self._limits.pages, visited + len(self._waiting)))
         cut_short = (
             f"stopped after {visited} pages and {self._bytes / 1e6:,.0f} MB, {len(self._waiting)} more pages were "
-            f"waiting; start at a deeper folder or raise {self._reached(visited, started)}"
+            f"waiting; start at a deeper folder or raise {self._reached(visited)}"
         )
         if not self._met:
             self._mirror.finish()
-            ended = cut_short if self._waiting else "nothing to read there"
+            ended = cut_short if self._waiting or self._reached(visited) else "nothing to read there"
             reason = self._skipped.get(self._start) or next(iter(self._skipped.values()), ended)
             raise RetrieverError(f"{self._start}: {reason}")
         if self._waiting:
             self._skipped[self._start] = cut_short
-        else:
-            for url in self._mirror.pages.keys() - self._met:
-                self._mirror.drop(url)
-                self._gone += 1
+        old = self._mirror.pages.keys()
+        for url in (old & self._left if self._waiting else old) - self._met:
+            self._mirror.drop(url)
+            self._gone += 1
         self._mirror.finish()
         pages = tuple((url, self._mirror.body(p)) for url, p in sorted(self._mirror.pages.items()) if p.kept)
         return Crawled(self._start, pages, self._fetched, self._kept, self._gone, tuple(sorted(self._skipped.items())))
 
-    def _reached(self, visited: int, started: float) -> str:
+    def _reached(self, visited: int) -> str:
         """The setting whose limit the crawl has reached; empty while it has reached none."""
         if visited >= self._limits.pages:
             return "crawl.pages"
         if self._bytes >= self._limits.bytes:
             return "crawl.megabytes"
-        return "crawl.minutes" if self._clock() - started >= self._limits.seconds else ""
+        return "crawl.minutes" if self._clock() - self._started >= self._limits.seconds else ""
 
     # ------------------------------------------------------------------------------------------------- what to read
 
@@ -166,7 +170,8 @@ class _Crawl:
         Raises RetrieverError when the server is out of order (RFC 9309, 2.3.1), or robots.txt itself.
         """
         robots = Place(self._site.scheme, self._site.host, self._site.port, "/robots.txt")
-        place, answer = self._redirected(robots, {}, self._same_site)
+        # It is obeyed wherever it lies (RFC 9309, 2.3.1.2); `fetch` checks each address.
+        place, answer = self._redirected(robots, {}, lambda to: True)
         if answer.status >= 500:
             raise RetrieverError(
                 f"{place.url}: answers {answer.status}, so nothing may be read for now; try again later (what was read "
@@ -193,13 +198,13 @@ class _Crawl:
     def _sitemap(self, maps: Iterable[str], strict: bool) -> list[str]:
         waiting, read = deque(url for url in maps if self._same_site(url)), 0
         found: list[str] = []
-        while waiting and read < MOST_SITEMAPS and self._bytes < self._limits.bytes:
+        while waiting and read < MOST_SITEMAPS and not self._reached(0):
             url, read = waiting.popleft(), read + 1
             try:
-                answer = self._polite(place_of(url), {})
+                place, answer = self._redirected(place_of(url), {}, self._same_site)
                 if answer.status != 200:
                     raise RetrieverError(f"{url}: answers {answer.status}; check the address of the site map")
-                urls, more = self._child.locations(answer.body, url)
+                urls, more = self._child.locations(answer.body, place.url)
             except RetrieverError as error:
                 if strict and read == 1:
                     raise
@@ -262,8 +267,9 @@ class _Crawl:
         place, answer = self._followed(url, {name: value for name, value in since.items() if value})
         if answer.status in (404, 410):
             self._skipped[url] = f"answers {answer.status}: it is gone"
+            self._left |= {url, place.url}
             return
-        if answer.status == 304 and old is not None:
+        if answer.status == 304 and old is not None and place.url == url:
             self._mirror.met(old, self._clock())
             self._keep(old, depth)
             return
@@ -271,7 +277,13 @@ class _Crawl:
             raise RetrieverError(f"{url}: answers {answer.status}; check it in a browser")
         if place.url != url:
             # The page lives at another URL; it is read there, and this one is only a way to it.
+            self._leads[url] = place.url
+            self._left.add(url)
             if place.url in self._known:
+                back = self._mirror.page(place.url)
+                if back is not None and self._leads.get(place.url) == url:
+                    self._skipped.pop(back.url, None)  # it named this URL, which is no other page after all
+                    self._accept(back, depth)
                 return
             self._known.add(place.url)
             old = self._mirror.page(place.url)
@@ -291,7 +303,7 @@ class _Crawl:
             answer.headers.get("last-modified", "")[:100],
             tuple(link for link in said.links if self._same_site(link)) if said is not None else (),
             said.canonical if said is not None else "",
-            said.kept if said is not None else "noindex" not in answer.headers.get("x-robots-tag", "").lower(),
+            said.kept if said is not None else may_be_kept(answer.headers.get("x-robots-tag", "")),
         )
         changed = old is None or old.digest != page.digest
         self._fetched += changed
@@ -307,14 +319,18 @@ class _Crawl:
 
     def _accept(self, page: Page, depth: int) -> None:
         """The page is one of the site's: what it links to is next. The same words under two URLs are one page."""
-        twin = self._bodies.setdefault(page.digest, page.url)
-        elsewhere = page.canonical != page.url and page.canonical and self._within(page.canonical)
-        if twin != page.url:
-            self._skipped[page.url] = f"the same as {twin}"
-        elif elsewhere:
+        # Where the URL that it names leads back to it, one of the two has to be the page.
+        back = self._leads.get(page.canonical) == page.url
+        if page.canonical not in ("", page.url) and not back and self._within(page.canonical):
+            self._leads[page.url] = page.canonical
+            self._left.add(page.url)
             self._skipped[page.url] = f"says that it is {page.canonical}"
             self._add([page.canonical], depth)
-        if twin == page.url and not elsewhere:
+        # What is not kept must not stand for a page with the same words that is.
+        elif page.kept and (twin := self._bodies.setdefault(page.digest, page.url)) != page.url:
+            self._left.add(page.url)
+            self._skipped[page.url] = f"the same as {twin}"
+        else:
             self._met.add(page.url)
         self._add(page.links, depth + 1)
 
@@ -335,12 +351,12 @@ class _Crawl:
 
     def _redirected(self, place: Place, headers: Mapping[str, str], may: Callable[[str], bool]) -> tuple[Place, Answer]:
         """The answer behind redirects; or the redirect to what may not be read, or one too many, and where it leads."""
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(1 + MOST_REDIRECTS):
             answer = self._polite(place, headers)
             target = answer.headers.get("location", "")
             if answer.status not in REDIRECTS or not target:
                 return place, answer
-            place = place_of(normal(target, place.url))
+            place, headers = place_of(normal(target, place.url)), {}  # what was known is known of the first page
             if not may(place.url):
                 break
         return place, answer

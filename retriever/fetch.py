@@ -30,8 +30,21 @@ LONGEST_URL: Final = 1_000
 
 _NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|\d+)")
-_TRANSLATED = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
-"""IPv6 addresses that lead to an IPv4 address (NAT64, Teredo, 6to4): what they lead to could be anything."""
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+        *("192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        "168.63.129.16/32",  # the wire server of a cloud, in nobody's registry
+        # These lead to an IPv4 address (compatible, NAT64, Teredo, 6to4), which could be any.
+        *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"),
+        *("100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3ffe::/16", "3fff::/20"),
+        *("5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+    )
+)
+"""Networks with a purpose of their own, as IANA's two special-purpose registries list them. Spelt out, because what
+`ipaddress` takes for global depends on the Python: 3.11 does so for 192.0.0.192, from which clouds gave out keys."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Iterable[str]]
@@ -52,10 +65,14 @@ class Place:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+    def named(self) -> str:
+        """The host as a URL and a request name it: its port only where that is not the usual one."""
         usual = self.port == {"http": 80, "https": 443}[self.scheme]
-        return f"{self.scheme}://{host}{'' if usual else f':{self.port}'}{self.target}"
+        return self.authority.removesuffix(f":{self.port}") if usual else self.authority
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.named}{self.target}"
 
 
 def place_of(url: str) -> Place:
@@ -101,11 +118,10 @@ def _escaped(text: str) -> str:
 
 def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet and nowhere else."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if any(address in network for network in _TRANSLATED) or address.is_site_local:
-            return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return is_public(address.ipv4_mapped)
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
@@ -149,7 +165,7 @@ class Fetcher:
 
     def _ask(self, method: str, place: Place, headers: Mapping[str, str], content: bytes | None) -> Answer:
         backend = _Checked(self._addresses(place), time.monotonic() + self._seconds)
-        sent = {"Host": place.authority if place.url.count(":") > 1 else place.host, "User-Agent": AGENT}
+        sent = {"Host": place.named, "User-Agent": AGENT}
         sent |= {"Accept-Encoding": "gzip", "Connection": "close", **headers}
         url = httpcore.URL(scheme=place.scheme, host=place.host, port=place.port, target=place.target)
         try:

@@ -75,20 +75,28 @@ def is_trap(url: str) -> bool:
 def said_by(body: bytes, url: str, headers: Mapping[str, str]) -> Said:
     """What an HTML page says. What it asks of robots is obeyed, in its head or in its headers."""
     page = _parsed(body, headers.get("content-type", ""))
-    asked = headers.get("x-robots-tag", "").lower()
+    asked = headers.get("x-robots-tag", "")
     if page is None:
-        return Said((), "", "noindex" not in asked and "none" not in asked)
+        return Said((), "", may_be_kept(asked))
     for meta in page.iter("meta"):
         if (meta.get("name") or "").lower() in ("robots", "frontdesk"):
-            asked += "," + (meta.get("content") or "").lower()
-    asks = {word.strip() for word in re.split(r"[,:;]", asked)}
+            asked += "," + (meta.get("content") or "")
     base = next((tag.get("href") for tag in page.iter("base") if tag.get("href")), "")
     try:
         base = urljoin(url, base)
     except ValueError:  # what is no URL is no base
         base = url
-    links = () if asks & {"nofollow", "none"} else tuple(normal_ones(_links(page), base, MOST_LINKS))
-    return Said(links, _canonical(page, base), not asks & {"noindex", "none"})
+    links = () if _words(asked) & {"nofollow", "none"} else tuple(normal_ones(_links(page), base, MOST_LINKS))
+    return Said(links, _canonical(page, base), may_be_kept(asked))
+
+
+def may_be_kept(asked: str) -> bool:
+    """Whether what is asked of robots, as `X-Robots-Tag` has it, leaves the page to be kept."""
+    return not _words(asked) & {"noindex", "none"}
+
+
+def _words(asked: str) -> set[str]:
+    return {word.strip() for word in re.split(r"[,:;]", asked.lower())}
 
 
 def _parsed(body: bytes, content_type: str) -> Any:
@@ -161,4 +169,4 @@ def allowed(robots: bytes, urls: Sequence[str]) -> list[bool]:
 def _rules(robots: bytes) -> Any:
     from protego import Protego
 
-    return Protego.parse(robots[:MOST_RULES].decode("utf-8", "replace"))
+    return Protego.parse(robots[:MOST_RULES].decode("utf-8-sig", "replace"))  # a mark is no part of a rule

@@ -39,10 +39,13 @@ class Clock:
         self.time += seconds
 
 
-def read(site: Website, folder: Path, start: str = "/", clock: Clock | None = None, **limits: float) -> Crawled:
+def read(
+    site: Website, folder: Path, start: str = "/", clock: Clock | None = None, beside: str = "", **limits: float
+) -> Crawled:
     clock = clock or Clock()
     rules = Limits(**{"delay": 0, **limits})  # type: ignore[arg-type]
-    return crawl(site.url(start), folder, Fetcher([site.authority]).get, rules, sleep=clock.sleep, clock=clock)
+    get = Fetcher([site.authority, beside]).get
+    return crawl(site.url(start), folder, get, rules, sleep=clock.sleep, clock=clock)
 
 
 def paths(found: Crawled, site: Website) -> list[str]:
@@ -116,6 +119,29 @@ def test_robots_txt_is_obeyed(tmp_path: Path) -> None:
         assert sum(clock.slept) == pytest.approx(3 * (len(site.asked) - 1)), "its delay, from the first page on"
 
 
+@pytest.mark.parametrize("hops", [1, 5, 6])
+def test_robots_txt_that_has_moved_is_obeyed_wherever_it_is(hops: int, tmp_path: Path) -> None:
+    pages = {"/": page("Home", "/private"), "/private": page("Private")}
+    with website({**pages}) as site, website({"/rules": "User-agent: *\nDisallow: /private\n"}) as other:
+        ways = ["/robots.txt", *(f"/r{n}" for n in range(1, hops))]
+        for way, to in zip(ways, [*map(site.url, ways[1:]), other.url("/rules")], strict=True):
+            site.pages[way] = status(302, {"Location": to})
+        found = read(site, tmp_path, beside=other.authority)
+        # RFC 9309, 2.3.1.2: after more than five it is as if there were none.
+        assert paths(found, site) == (["/"] if hops < 6 else ["/", "/private"])
+        other.asked.clear()
+        if hops < 6:
+            with pytest.raises(RetrieverError, match="not on the public internet"):
+                read(site, tmp_path / "unchecked")
+        assert other.asked == []
+
+
+def test_a_mark_before_robots_txt_hides_no_rule(tmp_path: Path) -> None:
+    robots = "User-agent: *\nDisallow: /private\n".encode("utf-8-sig")
+    with website({"/": page("Home", "/private"), "/private": page("no"), "/robots.txt": robots}) as site:
+        assert paths(read(site, tmp_path), site) == ["/"]
+
+
 @pytest.mark.parametrize(("answer", "may"), [(404, True), (403, True), (500, False), (503, False)])
 def test_without_robots_txt_all_may_be_read_and_with_a_broken_one_nothing(
     answer: int, may: bool, tmp_path: Path
@@ -141,6 +167,15 @@ def test_pages_that_ask_not_to_be_kept_are_only_a_way_to_others(tmp_path: Path) 
         site.pages["/"] = page("Home", "/b", "/d", head='<meta name="robots" content="noindex">')
         assert paths(read(site, tmp_path), site) == ["/b"]
         assert paths(read(site, tmp_path, clock=Clock(2e6)), site) == ["/b"]
+
+
+@pytest.mark.parametrize("tag", ["noindex", "none", "NOARCHIVE, None", "frontdesk: none"])
+@pytest.mark.parametrize("content", ["text/plain", "text/html"])
+def test_a_header_that_asks_not_to_keep_is_obeyed_for_every_kind(tag: str, content: str, tmp_path: Path) -> None:
+    asks = status(200, {"Content-Type": content, "X-Robots-Tag": tag}, b"Asks")
+    with website({"/": page("Home", "/a", "/b"), "/a": asks}) as site:
+        site.pages["/b"] = status(200, {"Content-Type": content, "X-Robots-Tag": "all; nonesuch"}, b"Does not")
+        assert paths(read(site, tmp_path), site) == ["/", "/b"]
 
 
 def test_there_is_a_pause_between_requests(tmp_path: Path) -> None:
@@ -279,6 +314,32 @@ def test_a_crawl_that_was_cut_short_forgets_nothing(tmp_path: Path) -> None:
         assert len(read(site, tmp_path, "/help/", Clock(3e6), delay=10, seconds=25).pages) == 4
 
 
+@pytest.mark.parametrize("answer", [404, 410])
+def test_a_crawl_that_was_cut_short_forgets_what_is_gone(answer: int, tmp_path: Path) -> None:
+    with website({**HELP}) as site:
+        read(site, tmp_path, "/help/")
+        site.pages["/help/returns"] = status(answer)
+        found = read(site, tmp_path, "/help/", Clock(2e6), pages=2)
+        assert paths(found, site) == ["/help/", "/help/refunds/", "/help/shipping"] and found.gone == 1
+        site.pages["/help/"] = status(answer)
+        with pytest.raises(RetrieverError, match=str(answer)):
+            read(site, tmp_path, "/help/", Clock(3e6), pages=1)
+        assert len(Mirror(tmp_path).pages) == 3, "a site of which nothing can be had stays as it was"
+
+
+def test_a_crawl_that_was_cut_short_forgets_what_is_another_page(tmp_path: Path) -> None:
+    paged = {f"/{n}": page(f"Page {n}") for n in range(9)}
+    with website({"/": page("Home", "/a", "/b", "/c", *paged), **paged}) as site:
+        site.pages |= {path: page(f"Was {path}") for path in ("/a", "/b", "/c")}
+        read(site, tmp_path)
+        site.pages |= {"/a": page("New", head='<link rel="canonical" href="/0">'), "/b": page("Home 2")}
+        site.pages |= {"/": page("Home", "/a", "/b", "/c", "/d", *paged), "/d": page("Home 2")}
+        site.pages["/c"] = status(301, {"Location": "/d"})
+        for day in (2, 3):
+            found = read(site, tmp_path, clock=Clock(day * 1e6), pages=5)
+            assert paths(found, site) == ["/", *paged, "/b"], "of the same words, and where others lead"
+
+
 def test_a_crawl_ends_at_its_size_whatever_it_is_made_of(tmp_path: Path) -> None:
     """Pages that are new, that are as they were, that are none, and site maps: all of it counts."""
     big = "x" * 10_000
@@ -345,6 +406,41 @@ def test_the_same_page_under_two_urls_is_one(tmp_path: Path) -> None:
         assert paths(found, site) == ["/", "/a", "/c", "/d", "/new"]
         assert reasons(found, site)["/b"] == f"the same as {site.url('/a')}"
         assert paths(read(site, tmp_path, clock=Clock(2e6)), site) == ["/", "/a", "/c", "/d", "/new"]
+
+
+def test_what_is_not_kept_hides_no_page_with_the_same_words(tmp_path: Path) -> None:
+    same = page("Same", head='<link rel="canonical" href="/c">')
+    asks = status(200, {"X-Robots-Tag": "noindex"}, page("Twin").encode())
+    with website({"/": page("Home", "/a", "/b", "/c?x=1"), "/a": asks, "/b": page("Twin")}) as site:
+        site.pages |= {"/c": same, "/c?x=1": same}
+        for day in (1, 2):
+            assert paths(read(site, tmp_path, clock=Clock(day * 1e6)), site) == ["/", "/b", "/c"]
+
+
+@pytest.mark.parametrize("links", [("/a",), ("/a/",), ("/a", "/a/"), ("/a/", "/a")])
+def test_a_page_that_names_a_way_to_itself_is_kept(links: tuple[str, ...], tmp_path: Path) -> None:
+    with website({"/": page("Home", *links), "/a/": status(301, {"Location": "/a"})}) as site:
+        site.pages["/a"] = page("A", "/b", head='<link rel="canonical" href="/a/">')
+        site.pages["/b"] = page("B", head='<link rel="canonical" href="/c">')
+        site.pages["/c"] = page("C", head='<link rel="canonical" href="/b">')
+        for day in (1, 2):
+            found = read(site, tmp_path, clock=Clock(day * 1e6))
+            assert paths(found, site) == ["/", "/a", "/c"], "of two that name each other, the last"
+            assert list(reasons(found, site)) == ["/b"]
+
+
+def test_what_a_page_is_asked_for_is_not_asked_of_the_page_it_has_moved_to(tmp_path: Path) -> None:
+    """One server tags all pages alike; a page that moved must not pass for unchanged."""
+
+    def tagged(asked: Asked) -> None:
+        given = asked.headers.get("If-None-Match")
+        asked.reply(304 if given else 200, page(f"At {asked.path}").encode(), {"ETag": '"1"'})
+
+    with website({"/": page("Home", "/a"), "/a": tagged, "/b": tagged}) as site:
+        read(site, tmp_path)
+        site.pages["/a"] = status(302, {"Location": "/b"})
+        found = read(site, tmp_path, clock=Clock(2e6))
+        assert paths(found, site) == ["/", "/b"] and found.fetched == 1
 
 
 @pytest.mark.parametrize(
@@ -500,6 +596,29 @@ def test_a_site_map_says_what_to_read(tmp_path: Path) -> None:
         site.pages["/"] = page("Home")
         whole = paths(read(site, tmp_path / "whole"), site)
         assert whole == sorted(["/", "/alone", *HELP]), "what robots.txt lists, and what that links to"
+
+
+def test_a_site_map_that_has_moved_within_the_site_is_read(tmp_path: Path) -> None:
+    with website({**HELP}) as site, website({"/map.xml": sitemap("/help/returns")}) as other:
+        site.pages["/sitemap.xml"] = status(301, {"Location": "/maps/index.xml"})
+        site.pages["/maps/index.xml"] = sitemap("one.xml", "/away.xml", kind="sitemapindex")
+        site.pages["/maps/one.xml"] = sitemap("/help/returns")
+        site.pages["/away.xml"] = status(301, {"Location": other.url("/map.xml")})
+        found = read(site, tmp_path, "/sitemap.xml", beside=other.authority)
+        assert paths(found, site) == ["/help/returns"] and other.asked == []
+        assert "301" in reasons(found, site)["/away.xml"]
+
+
+def test_the_time_of_a_crawl_holds_for_site_maps_too(tmp_path: Path) -> None:
+    robots = "".join(f"Sitemap: /{n}.xml\n" for n in range(40))
+    maps = {f"/{n}.xml": sitemap("/help/") for n in range(40)}
+    with website({"/": page("Home"), "/robots.txt": robots, **maps}) as site:
+        with pytest.raises(RetrieverError, match=r"stopped after 0 pages.*raise crawl\.minutes"):
+            read(site, tmp_path, delay=10, seconds=95)
+        assert len(site.asked) == 1 + 10
+        site.pages["/index.xml"] = sitemap(*maps, kind="sitemapindex")
+        with pytest.raises(RetrieverError, match=r"stopped after 0 pages.*raise crawl\.minutes"):
+            read(site, tmp_path, "/index.xml", delay=10, seconds=15)
 
 
 @pytest.mark.parametrize(

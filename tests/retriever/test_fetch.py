@@ -34,10 +34,20 @@ PRIVATE = (
     *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::8.8.8.8", "2002:7f00:1::", "2001::1"),
     *("64:ff9b:1::a00:1", "::127.0.0.1", "100::1"),
 )
-PUBLIC = ("8.8.8.8", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8")
+SPECIAL = (
+    *("192.0.0.192", "192.0.0.9", "168.63.129.16", "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.175.48.1"),
+    *("100.100.100.200", "::ffff:168.63.129.16", "64:ff9b:1::808:808", "100:0:0:1::1", "2001:1::1", "2001:20::1"),
+    *("2001:30::1", "2002:a00:1::", "2002:c0a8:101::1", "2620:4f:8000::1", "3ffe::1", "3fff::1", "3fff:fff::1"),
+    *("5f00::1", "fd00:ec2::254"),
+)
+"""Of networks with a purpose of their own, some of which the `ipaddress` of Python 3.11 takes for public ones."""
+PUBLIC = (
+    *("8.8.8.8", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8"),
+    *("168.63.129.17", "192.0.1.1", "2001:200::1", "3fff:1000::1"),
+)
 
 
-@pytest.mark.parametrize("text", PRIVATE)
+@pytest.mark.parametrize("text", [*PRIVATE, *SPECIAL])
 def test_no_other_than_public_addresses_are_public(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
 
@@ -155,6 +165,25 @@ def test_what_is_allowed_by_name_is_reached_and_nothing_beside_it() -> None:
         with pytest.raises(RetrieverError, match=r"crawl\.private"):
             fetcher.get(place_of(f"http://localhost:{site.port}/"))
         assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://example.com/wiki/Help:Start?a=b:c", "example.com"),
+        ("http://example.com:8080/wiki/Help:Start", "example.com:8080"),
+        ("http://[::1]/", "[::1]"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+    ],
+)
+def test_a_host_is_named_with_its_port_only_where_that_is_not_the_usual_one(
+    url: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, connect = place_of(url), socket.create_connection
+    with website({place.target: "hello"}) as site:
+        monkeypatch.setattr(socket, "create_connection", lambda _, *a, **k: connect(("127.0.0.1", site.port), *a, **k))
+        assert Fetcher([place.authority], resolve=lambda host, port: ["127.0.0.1"]).get(place).status == 200
+        assert site.headers[0]["host"] == host
 
 
 def test_redirects_are_answers_and_the_environments_proxies_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
