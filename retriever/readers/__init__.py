@@ -128,13 +128,16 @@ def _walk(path: Path) -> Iterator[Path | Skipped]:
     if not path.is_dir():
         yield path
         return
-    for folder, folders, names in os.walk(path, onerror=None, followlinks=False):
+    unlisted: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=unlisted.append, followlinks=False):
         for name in sorted(folders):
             linked = Path(folder, name)
             if linked.is_symlink() and not name.startswith("."):
                 yield _relative(linked, path), "a link to a folder; ingest that folder itself"
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+    for error in unlisted:
+        yield _relative(Path(error.filename), path), f"cannot be listed ({error.strerror}); check its permissions"
 
 
 def _relative(file: Path, root: Path) -> str:

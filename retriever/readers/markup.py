@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from retriever.passages import RetrieverError
 from retriever.readers.outline import Block, Outline, outline
 
 _UNSEEN: Final = frozenset(
@@ -22,33 +23,43 @@ _FURNITURE: Final = frozenset(("nav", "footer", "header", "aside", "form"))
 _GROUPS: Final = frozenset(("ul", "ol", "table", "dl"))
 _HEADINGS: Final = {f"h{n}": n for n in range(1, 7)}
 _INLINE: Final = frozenset(
-    ("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "img",
-     "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt",
-     "u", "var", "wbr", "ruby", "rt", "rp")
+    ("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "button", "cite", "code", "data", "del", "dfn", "em", "font",
+     "i", "img", "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup",
+     "time", "tt", "u", "var", "wbr", "ruby", "rt", "rp")
 )  # fmt: skip
 _HIDING_STYLE = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|font-size\s*:\s*0(?![.\d]*[1-9])|"
-    r"opacity\s*:\s*0(?![.\d]*[1-9])|clip\s*:\s*rect\(\s*0|(?:left|top|text-indent)\s*:\s*-\d{3,}",
+    r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|font-size\s*:\s*0(?![.\d]*[1-9])|"
+    r"opacity\s*:\s*0(?![.\d]*[1-9])|clip\s*:\s*rect\(\s*0|(?:left|top|text-indent)\s*:\s*-\d{3,}|"
+    r"margin-(?:left|top)\s*:\s*-\d{4,})",
     re.IGNORECASE,
 )
 _RULE = re.compile(r"([^{}]{1,500})\{([^{}]{0,2000})\}")
 _SIMPLE_SELECTOR = re.compile(r"[.#][\w-]+")
-_FRONT_MATTER = re.compile(r"\A---[^\S\n]*\n(.*?)\n(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL)
+_CSS_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
+# What holds for every screen is no condition.
+_MEDIA_OR_BRACE = re.compile(r"@media(?!\s+(?:all|screen)\s*\{)[^{}]*+\{|[{}]", re.IGNORECASE)
+_FRONT_MATTER = re.compile(r"\A---[^\S\n]*\n((?:.*\n)*?)(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)")
+_KEY = re.compile(r"[^\s:#-][^:]{0,60}:(?:\s|\Z)")
+_FRONT_LINE = re.compile(rf"{_KEY.pattern}|-\s|#|\s|[\]}}]|\Z")
+_AUDIENCE = re.compile(r"^[\"']?audience[\"']?[^\S\n]*:", re.MULTILINE | re.IGNORECASE)
 _FACT = re.compile(r"^([A-Za-z][\w-]{0,40})[^\S\n]*:[^\S\n]+(.+)$", re.MULTILINE)
+_RULE_LINE = re.compile(r"---[^\S\n]*\n")
+_WHOLE = re.compile(r"\s*-?[0-9]{1,9}\s*")
 _SPACE = re.compile(r"\s+")
 _DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 
+MOST_FRONT_MATTER: Final = 10_000
+"""Characters."""
+
 
 def read_markdown(text: str) -> Outline:
-    """CommonMark with tables; `key: value` front matter gives title, url, entity, domain and audience."""
+    """CommonMark with tables; `key: value` front matter gives title, url, entity, domain and audience.
+
+    Raises RetrieverError where front matter says for whom a text is, and not in a way that is understood.
+    """
     from markdown_it import MarkdownIt
 
-    facts: dict[str, str] = {}
-    text = text.replace("\r\n", "\n")
-    front = _FRONT_MATTER.match(text)
-    if front and len(front[1]) < 10_000:
-        facts = {key.lower(): value.strip().strip("'\"") for key, value in _FACT.findall(front[1])}
-        text = text[front.end() :]
+    facts, text = _front_matter(text.replace("\r\n", "\n"))
     rendered = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text)
     return _outline(rendered, facts)
 
@@ -56,6 +67,30 @@ def read_markdown(text: str) -> Outline:
 def read_html(text: str) -> Outline:
     """The main part of a page: `<main>` or the only `<article>` where there is one, else the body without its menus."""
     return _outline(text, {})
+
+
+def _front_matter(text: str) -> tuple[dict[str, str], str]:
+    """What front matter says, and the text after it. A text may also begin with a rule, which looks the same."""
+    front = _FRONT_MATTER.match(text)
+    if front and not _is_front_matter(front[1]):
+        front = None
+    said = front[1] if front else text[:MOST_FRONT_MATTER] if _RULE_LINE.match(text) else ""
+    if len(said) > MOST_FRONT_MATTER:
+        raise RetrieverError(
+            f"front matter of {len(said):,} characters, more than {MOST_FRONT_MATTER:,}; end it with a line of ---"
+        )
+    facts = {key.lower(): value.strip().strip("'\"") for key, value in _FACT.findall(said)} if front else {}
+    if "audience" not in facts and _AUDIENCE.search(said):  # or what is for staff would be read to everyone
+        raise RetrieverError(
+            "front matter whose audience is not understood; give lines of `key: value` between two ---"
+        )
+    return facts, text[front.end() :] if front else text
+
+
+def _is_front_matter(text: str) -> bool:
+    if not all(map(_FRONT_LINE.match, text.split("\n"))):
+        return False
+    return not text.strip() or any(map(_KEY.match, text.split("\n")))
 
 
 def _outline(markup: str, facts: dict[str, str]) -> Outline:
@@ -85,12 +120,27 @@ def _main(page: Any) -> tuple[Any, bool]:
 
 def _hiding_selectors(page: Any) -> frozenset[str]:
     """Classes and ids that the page's own style sheets hide."""
-    sheets = "\n".join((style.text or "")[:100_000] for style in page.iter("style"))
+    sheets = "\n".join(_unconditional((style.text or "")[:100_000]) for style in page.iter("style"))
     hidden: set[str] = set()
     for selectors, rules in _RULE.findall(sheets):
         if _HIDING_STYLE.search(rules):
             hidden.update(s for s in map(str.strip, selectors.split(",")) if _SIMPLE_SELECTOR.fullmatch(s))
     return frozenset(hidden)
+
+
+def _unconditional(sheet: str) -> str:
+    """A style sheet without what it says of paper or of screens of some sizes only."""
+    sheet = _CSS_COMMENT.sub("", sheet)
+    kept: list[str] = []
+    depth = start = 0
+    for token in _MEDIA_OR_BRACE.finditer(sheet):
+        if depth:
+            depth += -1 if token[0] == "}" else 1
+            start = token.end()
+        elif len(token[0]) > 1:
+            kept.append(sheet[start : token.start()])
+            depth = 1
+    return "".join(kept) + ("" if depth else sheet[start:])
 
 
 def _is_hidden(element: Any, selectors: frozenset[str]) -> bool:
@@ -113,7 +163,7 @@ def _blocks(root: Any, selectors: frozenset[str], *, furniture: bool) -> Iterato
         if event in ("comment", "pi"):
             state.add(element.tail)
         elif event == "start":
-            unseen = element.tag in _UNSEEN or (furniture and element.tag in _FURNITURE)
+            unseen = (element.tag in _UNSEEN and not _is_label(element)) or (furniture and element.tag in _FURNITURE)
             if element is not root and (unseen or _is_hidden(element, selectors)):
                 skipped = element
                 walk.skip_subtree()
@@ -130,6 +180,11 @@ def _blocks(root: Any, selectors: frozenset[str], *, furniture: bool) -> Iterato
     yield from state.flush()
 
 
+def _is_label(element: Any) -> bool:
+    """Whether it is the button that a heading consists of where what stands under it can be folded."""
+    return element.tag == "button" and next(element.iterancestors("summary", *_HEADINGS), None) is not None
+
+
 @dataclass(slots=True)
 class _Walk:
     """Where in a page the walk is, and the text of the line it is on."""
@@ -138,8 +193,8 @@ class _Walk:
     level: int = 0
     preformatted: int = 0
     cells: int = 0
-    lists: list[int] = field(default_factory=list)
-    """For each open list the number of its next item, negative where items have bullets."""
+    lists: list[int | None] = field(default_factory=list)
+    """For each open list the number of its next item, None where items have bullets."""
     prefix: str = ""
     groups: int = 0
     group: int = 0
@@ -172,7 +227,7 @@ class _Walk:
             yield from self.flush()
             self.level = _HEADINGS.get(tag, self.level)
             self.preformatted += tag == "pre"
-            self._enter_list(tag)
+            self._enter_list(element)
 
     def leave(self, element: Any) -> Iterator[Block]:
         tag = element.tag
@@ -191,17 +246,24 @@ class _Walk:
             if tag in _GROUPS and not self.lists:
                 self.group = 0
 
-    def _enter_list(self, tag: str) -> None:
+    def _enter_list(self, element: Any) -> None:
+        tag = element.tag
         if tag in _GROUPS and not self.lists:
             self.groups += 1
             self.group = self.groups
         if tag in ("ul", "ol"):
-            self.lists.append(1 if tag == "ol" else -1)
+            self.lists.append(_whole(element.get("start"), 1) if tag == "ol" else None)
         elif tag == "li":
-            number = self.lists[-1] if self.lists else -1
-            self.prefix = "- " if number < 0 else f"{number}. "
-            if number > 0:
-                self.lists[-1] += 1
+            number = self.lists[-1] if self.lists else None
+            self.prefix = "- "
+            if number is not None:
+                number = _whole(element.get("value"), number)
+                self.prefix = f"{number}. "
+                self.lists[-1] = number + 1
+
+
+def _whole(text: str | None, default: int) -> int:
+    return int(text) if text and _WHOLE.fullmatch(text) else default
 
 
 def _has_earlier_cell(element: Any) -> bool:

@@ -56,14 +56,18 @@ def one_line(text: str) -> str:
 
 
 def outline(blocks: Iterable[Block], title: str = "", facts: Mapping[str, str] | None = None) -> Outline:
-    """Lay `blocks` out as text. The first level-1 heading is the title (else the first heading, else `title`) and is
-    not repeated in heading paths. Headings stand between sections; one without any text under it is a section itself,
-    so that nothing visible is lost to search.
+    """Lay `blocks` out as text. The title is what `facts` say, else the first level-1 heading, else `title`, else the
+    first heading; a heading that is the title is not repeated in heading paths. Headings stand between sections; one
+    without any text under it is a section itself, so that nothing visible is lost to search.
     """
     cleaned = [Block(_body(b.text) if b.level == 0 else one_line(b.text), b.level, b.group) for b in blocks]
     cleaned = [block for block in cleaned if block.text]
     headings = [block for block in cleaned if block.level]
     first = next((b for b in headings if b.level == 1), headings[0] if headings else None)
+    name = first.text if first is not None and (first.level == 1 or not title) else title
+    name = one_line((facts or {}).get("title", "") or name)[:LONGEST_TITLE]
+    if first is not None and first.text[:LONGEST_TITLE] != name:
+        first = None
     text = ""
     sections: list[Section] = []
     path: list[tuple[int, str]] = []
@@ -87,8 +91,7 @@ def outline(blocks: Iterable[Block], title: str = "", facts: Mapping[str, str] |
             start = -1
     if not sections and text:  # nothing but a title
         sections.append(Section((), 0, len(text)))
-    name = first.text if first is not None and (first.level == 1 or not title) else title
-    return Outline(one_line((facts or {}).get("title", "") or name)[:LONGEST_TITLE], text, tuple(sections), facts or {})
+    return Outline(name, text, tuple(sections), facts or {})
 
 
 def _body(text: str) -> str:

@@ -7,6 +7,8 @@ of JSON: each part of what it found, and an end.
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import re
@@ -15,19 +17,26 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from retriever.passages import Document, RetrieverError
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Block, Outline, outline
 from retriever.readers.pdf import MOST_CHARACTERS, read_pdf
-from retriever.readers.rows import LONGEST_LINE, Problem, pair, read_csv, read_jsonl
+from retriever.readers.rows import LONGEST_LINE, Problem, named, pair, read_csv, read_jsonl
 
 Kind = Literal["markdown", "html", "text", "pdf", "docx", "pptx", "xlsx", "csv", "jsonl"]
 UNPACKED: Final = 200_000_000
 """Bytes that an Office file may unpack to."""
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
+# What browsers take the names of old encodings for, by Python's name of each.
+_BROWSERS: Final = {
+    "ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932",
+    "x-sjis": "cp932", "euc_kr": "cp949", "big5": "cp950",
+    "utf-16": "utf-8", "utf-16-le": "utf-8", "utf-16-be": "utf-8",
+}  # fmt: skip
+_QUOTED_FORMAT = re.compile(r'"[^"]*"|\\.')
 
 
 class Parsed(NamedTuple):
@@ -77,15 +86,15 @@ def _answer(kind: str, arguments: list[Any], body: bytes, memory: int) -> Iterat
 
 def _read(kind: str, path: str, source: str) -> Iterator[Document | Problem]:
     if kind == "jsonl":
-        yield from read_jsonl(Path(path), source)
+        yield from named(read_jsonl(Path(path), source))
     elif kind == "csv":
-        yield from read_csv(Path(path), source)
+        yield from named(read_csv(Path(path), source))
     else:
         found, rows = PARSERS[kind](Path(path))
         if found.text:
             yield _article(found, source)
         seen: dict[str, int] = {}
-        yield from (pair(row, number, source, seen) for number, row in rows)
+        yield from named(pair(row, number, source, seen) for number, row in rows)
 
 
 def _article(found: Outline, source: str) -> Document:
@@ -133,13 +142,14 @@ def decoded(file: Path, *, html: bool = False) -> str:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif html and not raw.startswith(b"\xef\xbb\xbf") and (declared := _CHARSET.search(raw[:4096])):
-        encoding = declared[1].decode("ascii")
+        encoding = _as_browsers_do(declared[1].decode("ascii"))
     else:
         encoding = "utf-8-sig"
     if encoding != "utf-16" and b"\x00" in raw:
         raise RetrieverError(f"binary, not {file.suffix}; give it its real suffix or remove it")
     try:
-        text = raw.decode(encoding)
+        # The five bytes that cp1252 lacks are controls to browsers, and nobody sees those.
+        text = raw.decode(encoding, "ignore" if encoding == "cp1252" else "strict")
     except LookupError:
         raise RetrieverError(f"declares the unknown encoding {encoding!r}; save it as UTF-8") from None
     except UnicodeDecodeError as error:
@@ -149,6 +159,14 @@ def decoded(file: Path, *, html: bool = False) -> str:
     if longest > LONGEST_LINE:
         raise RetrieverError(f"one line has {longest:,} characters, more than {LONGEST_LINE:,}; break it up")
     return text
+
+
+def _as_browsers_do(declared: str) -> str:
+    try:
+        name = codecs.lookup(declared).name
+    except LookupError:
+        name = declared.lower()
+    return _BROWSERS.get(name, name)
 
 
 # ------------------------------------------------------------------------------------------------------------ office
@@ -177,13 +195,34 @@ def _docx(path: Path) -> Parsed:
     import mammoth  # type: ignore[import-untyped]
 
     _check_archive(path, "DOCX")
-    with path.open("rb") as file:
+    with _without_vanished(path) as file:
         # Pictures are not text, and inlining them would be most of the output.
         ignore = mammoth.images.img_element(lambda image: {"src": ""})
         html = mammoth.convert_to_html(
             file, convert_image=ignore, style_map="p[style-name='Title'] => h1:fresh", external_file_access=False
         ).value
     return Parsed(read_html(html[:MOST_CHARACTERS]))
+
+
+def _without_vanished(path: Path) -> BinaryIO:
+    """The file without the runs that Word hides, which mammoth knows nothing of."""
+    from lxml import etree
+
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as kept:
+        parts = [item for item in archive.infolist() if item.filename.endswith((".xml", ".rels"))]  # no pictures
+        for item in parts:
+            content = archive.read(item)
+            if b"vanish" in content:
+                tree = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))
+                for mark in tree.iterfind(".//{*}r/{*}rPr/{*}vanish"):
+                    if not {"0", "false", "off"} & set(mark.values()):
+                        for part in list(mark.getparent().itersiblings()):
+                            part.getparent().remove(part)
+                content = etree.tostring(tree)
+            kept.writestr(item, content)
+    copy.seek(0)
+    return copy
 
 
 # ------------------------------------------------------------------------------------------------------------ slides
@@ -200,7 +239,7 @@ def _pptx(path: Path) -> Parsed:
         if slide.element.get("show") == "0":
             continue
         title = slide.shapes.title
-        if title is not None and title.text_frame.text.strip():
+        if title is not None and _is_shown(title) and title.text_frame.text.strip():
             blocks.append(Block(title.text_frame.text, 2 if blocks else 1))
         others = [shape for shape in slide.shapes if title is None or shape.shape_id != title.shape_id]
         for shape in sorted(others, key=lambda shape: (shape.top or 0, shape.left or 0)):
@@ -208,7 +247,13 @@ def _pptx(path: Path) -> Parsed:
     return Parsed(outline(blocks, str(deck.core_properties.title or "")))
 
 
+def _is_shown(shape: Any) -> bool:
+    return shape._element._nvXxPr.cNvPr.get("hidden") not in ("1", "true")
+
+
 def _said_by(shape: Any) -> Iterator[str]:
+    if not _is_shown(shape):
+        return
     for inner in getattr(shape, "shapes", ()):  # a group
         yield from _said_by(inner)
     if shape.has_text_frame:
@@ -242,16 +287,24 @@ def _xlsx(path: Path) -> Parsed:
 
 def _visible_rows(sheet: Any) -> Iterator[tuple[int, list[str]]]:
     """Numbered rows with anything in them, as they are shown; formulas by their last value."""
-    hidden = {letter for letter, column in sheet.column_dimensions.items() if column.hidden}
-    for row in sheet.iter_rows():
-        shown = [cell for cell in row if getattr(cell, "column_letter", "") not in hidden]
-        texts = ["" if cell.value is None else _shown(cell.value) for cell in shown]
-        if any(texts) and not sheet.row_dimensions[row[0].row].hidden:
-            yield row[0].row, texts
+    hidden = [(column.min, column.max) for column in sheet.column_dimensions.values() if column.hidden]
+    rows: dict[int, dict[int, str]] = {}
+    # Only cells that are in the file: iter_rows makes all those that could be between them.
+    for (number, column), cell in sheet._cells.items():
+        if cell.value is not None and (text := _shown(cell.value, cell.number_format)):
+            rows.setdefault(number, {})[column] = text
+    used = {column for row in rows.values() for column in row}
+    columns = sorted(column for column in used if not any(low <= column <= high for low, high in hidden))
+    for number, row in sorted(rows.items()):
+        texts = [row.get(column, "") for column in columns]
+        if any(texts) and not (number in sheet.row_dimensions and sheet.row_dimensions[number].hidden):
+            yield number, texts
 
 
-def _shown(value: object) -> str:
-    """Dates without a midnight nobody typed, whole numbers without a point."""
+def _shown(value: object, number_format: str) -> str:
+    """Dates without a midnight nobody typed, whole numbers without a point, percentages as such."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and "%" in _QUOTED_FORMAT.sub("", number_format):
+        return f"{_shown(round(value * 100.0, 8), '')}%"
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return " ".join(text.removesuffix(" 00:00:00").split())
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -19,8 +20,29 @@ from retriever.readers.outline import one_line, visible
 
 LONGEST_LINE: Final = 1_000_000
 COLUMNS: Final = ("id", "question", "answer", "entity", "domain", "language", "audience")
+MOST_CHARACTERS: Final = {"question": 2_000, "entity": 200, "domain": 200}
+MOST_PROBLEMS: Final = 1_000
+"""Of one file that are named one by one."""
+READ_AGAIN: Final = 20_000_000
+"""Characters of a file that are read again after bad quotes: each could take as much as a row may have."""
 Problem = tuple[int, str]
 """A line number and what is wrong there."""
+
+
+def named(found: Iterable[Document | Problem]) -> Iterator[Document | Problem]:
+    """`found` with its first `MOST_PROBLEMS` problems, and how many more there are."""
+    problems, next_line = 0, 0
+    for one in found:
+        if isinstance(one, Document):
+            yield one
+            continue
+        problems += 1
+        if problems <= MOST_PROBLEMS:
+            yield one
+        elif not next_line:
+            next_line = one[0]
+    if next_line:
+        yield next_line, f"{problems - MOST_PROBLEMS:,} more bad rows from here on; mend those before and ingest again"
 
 
 def read_jsonl(path: Path, source: str) -> Iterator[Document | Problem]:
@@ -77,23 +99,61 @@ def read_csv(path: Path, source: str) -> Iterator[Document | Problem]:
     seen: dict[str, int] = {}
     # The csv module's limit is for a process, not a reader: set it to what any row may have.
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(chain([first] if first else [], lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
-    before = 0
-    try:
-        for row in reader:
-            number, before = before + 1, reader.line_num
+    for number, row in _records(chain([first] if first else [], lines), delimiter):
+        if isinstance(row, csv.Error):
             if header is None:
-                header = _header(row, source)
-            elif any(field.strip() for field in row):
-                if len(row) != len(header):
-                    yield number, f"{len(row)} columns instead of {len(header)}; quote fields that hold {delimiter!r}"
-                    continue
-                yield pair({n: v for n, v in zip(header, row, strict=True) if n in COLUMNS}, number, source, seen)
-    except csv.Error as error:
-        yield before + 1, f"not CSV ({error}); check the quotes"
+                raise RetrieverError(f"{source}:{number}: not CSV ({row}); check the quotes")
+            yield number, f"not CSV ({row}); check the quotes"
+        elif header is None:
+            header = _header(row, source)
+        elif any(field.strip() for field in row):
+            if len(row) != len(header):
+                yield number, f"{len(row)} columns instead of {len(header)}; quote fields that hold {delimiter!r}"
+                continue
+            yield pair({n: v for n, v in zip(header, row, strict=True) if n in COLUMNS}, number, source, seen)
     if header is None:
         raise RetrieverError(f"{source}: empty; give columns id, question, answer")
+
+
+def _records(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Each row, or what is wrong with it, with the number of its first line.
+
+    After a bad row comes the line after its first, whatever it took: a quote without an end takes all the rest.
+    """
+    again: deque[str] = deque()
+    taken: list[str] = []
+
+    def fed() -> Iterator[str]:
+        size = 0
+        while (line := again.popleft() if again else next(lines, None)) is not None:
+            taken.append(line)
+            size = size * (len(taken) > 1) + len(line)
+            if size > LONGEST_LINE:
+                raise csv.Error(f"a row of more than {LONGEST_LINE:,} characters")
+            yield line
+
+    number, spare = 1, READ_AGAIN
+    reader = csv.reader(fed(), delimiter=delimiter, strict=True)
+    while True:
+        taken.clear()
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            size = sum(map(len, taken[1:]))
+            if size <= spare:
+                spare -= size
+                again.extendleft(reversed(taken[1:]))
+                del taken[1:]
+                yield number, error
+            else:
+                yield number, csv.Error(f"{error}, with all to line {number + len(taken) - 1}")
+            reader = csv.reader(fed(), delimiter=delimiter, strict=True)
+        else:
+            if row is None:
+                return
+            yield number, row
+        number += len(taken)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -139,6 +199,9 @@ def pair(row: Mapping[str, str], number: int, source: str, seen: dict[str, int])
     question = one_line(row.get("question", ""))
     if not answer:
         return number, "no answer; fill it in or remove the row"
+    for column, most in MOST_CHARACTERS.items():
+        if (size := len(one_line(row.get(column, "")))) > most:
+            return number, f"{column} of {size:,} characters, more than {most:,}; shorten it or move text to the answer"
     name = one_line(row.get("id", "")) or str(number)
     if name in seen:
         return number, f"id {name!r} was used in line {seen[name]}; give each row its own"
