@@ -9,7 +9,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -132,21 +132,24 @@ def _template(value: object) -> str:
 
 
 _CONSENT = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+"""What is written where; an empty cell says nothing, as in JSON Lines. Anything else is no consent."""
 
 
 def read_csv(path: Path) -> Iterator[Dialogue | Problem]:
     """Columns conversation_id, speaker, text and, if you have them, template and consent (true or false).
 
     The rows of a conversation stand in order, others may stand between them, so the table is held in memory whole. One
-    row without consent is a conversation without. Raises FinetuneError when the file is no such table.
+    row without clear consent is a conversation without. Of other conversations with a row that cannot be used nothing
+    is, and a Problem names the first such row. Raises FinetuneError when the file is no such table.
     """
-    dialogues: dict[str, list[Spoken]] = {}
-    withheld: set[str] = set()
+    table = _Table()
     before = csv.field_size_limit(MAX_LINE)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
-            missing = {"conversation_id", "speaker", "text"} - set(rows.fieldnames or ())
+            # "Consent" is meant as "consent": a column that is overlooked would be a refusal that is overlooked.
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+            missing = {"conversation_id", "speaker", "text"} - set(rows.fieldnames)
             if missing:
                 raise FinetuneError(
                     f"{path} line 1: no column {', '.join(sorted(missing))}; "
@@ -154,13 +157,9 @@ def read_csv(path: Path) -> Iterator[Dialogue | Problem]:
                 )
             for row in rows:
                 try:
-                    name, spoken, consent = _row(row)
+                    table.add(row)
                 except ValueError as error:
                     yield Problem(rows.line_num, str(error))
-                    continue
-                dialogues.setdefault(name, []).append(spoken)
-                if not consent:
-                    withheld.add(name)
     except OSError as error:
         raise FinetuneError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
     except UnicodeDecodeError as error:
@@ -169,15 +168,48 @@ def read_csv(path: Path) -> Iterator[Dialogue | Problem]:
         raise FinetuneError(f"{path}: not a CSV table ({error}); export it again") from error
     finally:
         csv.field_size_limit(before)
-    for name, turns in dialogues.items():
-        dialogue = Dialogue(name, tuple(turns))
-        yield replace(dialogue, consent=False) if name in withheld else dialogue
+    yield from table.dialogues()
 
 
-def _row(row: Mapping[str, str | None]) -> tuple[str, Spoken, bool]:
-    consent = (row.get("consent") or "").strip().lower()
-    if consent not in _CONSENT:
-        raise ValueError(f'"consent" is {consent!r:.40}; write true or false')
+class _Table:
+    """The conversations of a table, row by row."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, list[Spoken]] = {}
+        self._withheld: set[str] = set()
+        self._spoilt: set[str] = set()
+
+    def add(self, row: Mapping[str | None, object]) -> None:
+        """Raises ValueError for the first row of a conversation that cannot be used."""
+        try:
+            name = clean_text(row["conversation_id"], "conversation_id", MAX_ID)
+        except ValueError as error:
+            raise ValueError(f"{error}; the row is left out") from None
+        # Before anything else of the row can be wrong: a refusal counts all the same.
+        consent = str(row.get("consent") or "").strip().lower()
+        if not _CONSENT.get(consent, False):
+            self._withheld.add(name)
+        turns = self._turns.setdefault(name, [])
+        try:
+            if any(as_list(row.get(None))):
+                raise ValueError("more fields than columns; put a text with commas in quotes")
+            turns.append(_spoken_in(row))
+            if consent not in _CONSENT:
+                raise ValueError(f'"consent" is {consent!r:.40}; write true or false')
+        except ValueError as error:
+            if name not in self._spoilt:
+                self._spoilt.add(name)
+                outcome = "without consent" if name in self._withheld else "left out"
+                raise ValueError(f"{error}; its conversation is {outcome}") from None
+
+    def dialogues(self) -> Iterator[Dialogue]:
+        for name, turns in self._turns.items():
+            # Turns around a gap would make wrong pairs. Those without consent train nothing, but keep the refusal.
+            if name in self._withheld or name not in self._spoilt:
+                yield Dialogue(name, tuple(turns), consent=name not in self._withheld)
+
+
+def _spoken_in(row: Mapping[str | None, object]) -> Spoken:
     template = _template(row["template"]) if row.get("template") else ""
-    spoken = Spoken(clean_speaker(row["speaker"]), clean_text(row["text"], "text"), template)
-    return clean_text(row["conversation_id"], "conversation_id", MAX_ID), spoken, _CONSENT[consent]
+    speaker = str(row["speaker"] or "").strip().lower()
+    return Spoken(clean_speaker(speaker), clean_text(row["text"], "text"), template)

@@ -58,6 +58,8 @@ class Exported:
 
     def pooled(self, sequences: Sequence[Sequence[int]]) -> Floats:
         """Float32 unit vectors `[n, d]` of n token id sequences, run one by one: without padding that is as fast."""
+        if not len(sequences):
+            return np.zeros((0, self._session.get_outputs()[0].shape[-1]), np.float32)
         return np.stack([self.outputs(ids)[0][0] for ids in sequences]).astype(np.float32)
 
     def outputs(self, ids: Sequence[int]) -> list[Floats]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune.names import party_pattern, same_person
+from finetune.names import bare_name, party_pattern, same_person
 from finetune.personal import PLACEHOLDER, Personal, find_personal
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))
@@ -66,7 +66,9 @@ class _Numbers:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._given: dict[tuple[str, str], int] = {}
-        self._names: list[tuple[str, int]] = []
+        self._names: dict[str, int] = {}
+        self._full: dict[int, str] = {}
+        """The longest name that each person was called by."""
         self._last: Counter[str] = Counter()
         for text in texts:
             for kind, number in PLACEHOLDER.findall(text):
@@ -83,10 +85,15 @@ class _Numbers:
         return self._last[kind]
 
     def _same_person(self, name: str) -> int:
-        known = next((number for other, number in self._names if same_person(name, other)), 0)
-        number = known or self._next("name")
-        self._names.append((name, number))
-        return number
+        """The number of the one person who may be meant; a new one where nobody is, or one of several."""
+        name = bare_name(name)
+        if name not in self._names:
+            may_be = [number for number, full in self._full.items() if same_person(name, full)]
+            number = may_be[0] if len(may_be) == 1 else self._next("name")
+            if len(may_be) <= 1:
+                self._full[number] = max(self._full.get(number, name), name, key=len)
+            self._names[name] = number
+        return self._names[name]
 
 
 def _replaced(text: str, personals: Sequence[Personal], numbers: _Numbers) -> str:

@@ -277,11 +277,11 @@ def _chinese_parts(name: str) -> Iterator[str]:
 
 def same_person(one: str, other: str) -> bool:
     """Whether one name may be the other, shorter: "Ann" or "Mr. Berg" for "Ann Berg", 王先生 for 王小明."""
-    one, other = sorted((_bare(one), _bare(other)), key=len)
+    one, other = sorted((bare_name(one), bare_name(other)), key=len)
     if re.search(rf"[{_CJK}]", other):
         return other.startswith(one) or other.endswith(one)
     return set(one.split()) <= set(other.split())
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     return re.sub(rf"{_HONORIFIC}$", "", re.sub(rf"^{_TITLE}", "", name)).casefold()

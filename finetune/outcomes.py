@@ -184,10 +184,12 @@ def scores_of(outcomes: Outcomes) -> Scores:
 def dialled(chosen_on: Outcomes, told: Outcomes, max_error_rate: float) -> Dial:
     """The threshold that one set of rows chooses for a promised rate, and what it does on another."""
     choice = choose_threshold(chosen_on.sureness, chosen_on.right, ~chosen_on.outside, max_error_rate)
-    answered, outside = told.sureness >= choice.threshold, told.outside
+    # Without any row to choose on nothing limits the choice, and nothing is promised.
+    threshold = choice.threshold if chosen_on.keys else np.inf
+    answered, outside = told.sureness >= threshold, told.outside
     return Dial(
         max_error_rate,
-        choice.threshold if np.isfinite(choice.threshold) else None,
+        threshold if np.isfinite(threshold) else None,
         float(answered[~outside].mean()),
         float((answered & ~told.right)[~outside].mean()),
         float(answered[outside].mean()) if outside.any() else None,

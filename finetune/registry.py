@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -198,7 +198,7 @@ class Registry:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise FinetuneError(f"{self._pointer}: cannot be read; run `frontdesk models rollback`") from error
+            raise FinetuneError(f"{self._pointer}: cannot be read; promote one again") from error
         if not _ID.fullmatch(version):
             raise FinetuneError(f"{self._pointer}: names no version ({version!r:.40}); promote one again")
         return version
@@ -243,33 +243,36 @@ class Registry:
         Raises FinetuneError for a version that was refused, unless it is forced, which goes on record.
         """
         verify(self.folder(version), base_model)
-        refusal = self.refusal(version)
-        if refusal is not None:
-            if not force:
-                raise FinetuneError(f"{version} was refused: {refusal}; --force makes it live all the same")
-            reason = f"forced: {reason}; refused because {refusal}"
         with self._locked():
+            # Asked under the lock: by then a forced promotion that died is known not to have been one.
+            refusal = self.refusal(version)
+            if refusal is not None:
+                if not force:
+                    raise FinetuneError(f"{version} was refused: {refusal}; --force makes it live all the same")
+                reason = f"forced: {reason}; refused because {refusal}"
             self._switch("promoted", version, reason)
 
     def refusal(self, version: str) -> str | None:
         """Why a version may not go live; None when nothing was said against it, or it went live since."""
-        said = [e for e in self.history() if e.version == version and e.action != "saved"]
+        said = [e for e in self._happened() if e.version == version and e.action != "saved"]
         return said[-1].reason if said and said[-1].action == "refused" else None
 
     def refuse(self, version: str, reason: str) -> None:
         """Note in the audit log why a version did not go live."""
         with self._locked():
-            self._record("refused", version, self.current() or "", reason)
+            self._record("refused", version, self._live(), reason)
 
     def rollback(self, reason: str, base_model: str) -> str:
         """Make live again what was live before the current version; returns its id."""
-        current = self.current()
-        arrivals = [e for e in self.history() if e.version == current and e.action == "promoted"]
-        previous = arrivals[-1].previous if arrivals else ""
-        if not previous:
-            raise FinetuneError("there is no earlier live version to roll back to; promote one by its id")
-        verify(self.folder(previous), base_model)
         with self._locked():
+            live = self._live()
+            moves = [e for e in self._happened() if e.version == live and e.action == "promoted"]
+            # Promoting what was live already was no arrival.
+            arrivals = [e for e in moves if e.previous != live]
+            previous = arrivals[-1].previous if arrivals else ""
+            if not previous:
+                raise FinetuneError("there is no earlier live version to roll back to; promote one by its id")
+            verify(self.folder(previous), base_model)
             self._switch("rolled back", previous, reason)
         return previous
 
@@ -287,8 +290,27 @@ class Registry:
                 continue
         return tuple(events)
 
+    def _happened(self) -> tuple[Event, ...]:
+        """The audit log without the moves that were interrupted, for nothing came of them."""
+        events: list[Event] = []
+        for event in self.history():
+            if event.action != "interrupted":
+                events.append(event)
+            elif (move := _last_move(events)) is not None and move.version == event.version:
+                events.remove(move)
+        return tuple(events)
+
+    def _live(self) -> str:
+        """The live version, empty before the first promotion; by the log when the pointer is damaged, so that another
+        switch can mend it."""
+        try:
+            return self.current() or ""
+        except FinetuneError:
+            move = _last_move(self._happened())
+            return "" if move is None else move.version
+
     def _switch(self, action: Literal["promoted", "rolled back"], version: str, reason: str) -> None:
-        self._record(action, version, self.current() or "", reason)
+        self._record(action, version, self._live(), reason)
         staged = self.root / f".CURRENT-{os.getpid()}"
         try:
             _write(staged, f"{version}\n".encode("ascii"))
@@ -313,7 +335,7 @@ class Registry:
     def _repair(self) -> None:
         """A promotion that died between its log line and the switch is noted as interrupted."""
         moves = [e for e in self.history() if e.action in ("promoted", "rolled back", "interrupted")]
-        current = self.current() or ""
+        current = self._live()
         if moves and moves[-1].version != current and moves[-1].action != "interrupted":
             self._record("interrupted", moves[-1].version, current, "the program ended before the switch")
 
@@ -335,6 +357,10 @@ class Registry:
             yield
         finally:
             os.close(lock)
+
+
+def _last_move(events: Sequence[Event]) -> Event | None:
+    return next((e for e in reversed(events) if e.action in ("promoted", "rolled back")), None)
 
 
 def _cannot_write(folder: Path, error: OSError) -> FinetuneError:

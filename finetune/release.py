@@ -28,7 +28,7 @@ from finetune.recipe import TrainConfig
 from finetune.registry import REPORT, RISK_COVERAGE, TRAINING, Kind, Manifest, Registry
 from finetune.report import curve_of, milliseconds, report_of, to_bytes
 from finetune.tone import ToneExample
-from finetune.train import Fitted, Progress, Report, Trained, fit_versions, questions, silent
+from finetune.train import Fitted, Progress, Report, Trained, fit_versions, questions, silent, with_precedents
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,7 @@ def train_and_register(
     registry.current()  # A damaged registry is told before the training, not after it.
     encoder = Encoder(base_folder)
     checkpoints = Checkpoints(registry.root / UNFINISHED)
-    fitted = fit_versions(examples, encoder, settings, report, passages, tones, checkpoints)
+    fitted = fit_versions(examples, encoder, settings, report, passages, tones, checkpoints, judged=True)
     baseline, warnings = _candidate("baseline", fitted.baseline, fitted, report)
     lora, more = _candidate("lora", fitted.lora, fitted, report)
 
@@ -140,8 +140,11 @@ def _reason(goes_live: Kind, lora: Manifest, verdicts: Mapping[str, Verdict]) ->
 
 def _candidate(kind: Kind, trained: Trained, fitted: Fitted, report: Report) -> tuple[Candidate, tuple[str, ...]]:
     form, warnings = served(trained, fitted, report)
-    # What has learnt from the held-out rows in the end cannot be judged by them.
-    judged = form.model if trained.measured is trained.model else trained.measured
+    judged = trained.measured
+    # What has learnt from the held-out rows in the end cannot be judged by them. Else what serves is, without the
+    # precedents that they are themselves.
+    if judged.head is trained.model.head:
+        judged = with_precedents(form.model, judged.precedents)
     outcomes = read_outcomes(judged, fitted.rows.held_out)
     return Candidate(kind, form, outcomes, scores_of(outcomes)), warnings
 

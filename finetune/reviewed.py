@@ -41,6 +41,8 @@ def _decided(rows: Iterable[Example], accepted: Sequence[Proposal]) -> Iterator[
             row = _labelled(row, intents[key][1])
         elif correction is not None and row.origin != "playbook":
             if correction.action == "leave_out":
+                # Left out is left out: its message does not come back by another decision.
+                present.add(key)
                 continue
             row = _labelled(row, OUT_OF_SCOPE if correction.action == "out_of_scope" else correction.intent)
         if row.intent is not None and key in intents:

@@ -20,25 +20,31 @@ RARE = 50
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows that were drawn, in their order, how many they were drawn from, and how many were not allowed."""
+    """The rows that were drawn, in their order, how many they were drawn from, how many were not allowed, and how many
+    of the rest are without consent."""
 
     examples: tuple[Example, ...]
     drawn_from: int
     left_out: int = 0
+    withheld: int = 0
 
 
 def sample(rows: Iterable[Example], most: int = MOST, allowed: Callable[[Example], bool] = lambda _: True) -> Sample:
-    """All rows that are allowed, or `most` of them: those whose hash is smallest, so that more rows change few of them.
+    """All rows with consent that are allowed, or `most` of them, none twice: those whose hash is smallest, so that more
+    rows change few of them.
 
     Of every intent the RARE smallest are among them first. Never more than twice `most` rows are in memory; that some
     were let go on the way changes nothing, for none of those can be among the smallest in the end (a bottom-k sketch,
     Cohen and Kaplan 2007).
     """
     kept: list[tuple[int, int, Example]] = []
-    count = left_out = 0
+    count = left_out = withheld = 0
     for example in rows:
         if not allowed(example):
             left_out += 1
+            continue
+        if not example.consent:
+            withheld += 1
             continue
         kept.append((_hash(example), count, example))
         count += 1
@@ -46,15 +52,19 @@ def sample(rows: Iterable[Example], most: int = MOST, allowed: Callable[[Example
             kept = _smallest(kept, most)
     if len(kept) > most:
         kept = _smallest(kept, most)
-    return Sample(tuple(example for _, _, example in sorted(kept, key=lambda row: row[1])), count, left_out)
+    examples = tuple(example for _, _, example in sorted(kept, key=lambda row: row[1]))
+    return Sample(examples, count, left_out, withheld)
 
 
 def _smallest(rows: list[tuple[int, int, Example]], most: int) -> list[tuple[int, int, Example]]:
-    rows = sorted(rows, key=lambda row: row[:2])
+    # Copies have one hash: where it is small, what customers get by pressing a button would crowd out all else.
+    distinct: dict[tuple[object, ...], tuple[int, int, Example]] = {}
+    for row in sorted(rows, key=lambda row: row[:2]):
+        distinct.setdefault((row[2].text, row[2].history, row[2].intent, row[2].answer), row)
     seen: Counter[str | None] = Counter()
     first: list[tuple[int, int, Example]] = []
     others: list[tuple[int, int, Example]] = []
-    for row in rows:
+    for row in distinct.values():
         seen[row[2].intent] += 1
         (first if seen[row[2].intent] <= RARE else others).append(row)
     return [*first, *others][:most]

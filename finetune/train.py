@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,7 @@ from finetune.batches import Batches
 from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, log_loss
 from finetune.checkpoint import Checkpoints, training_key
 from finetune.encoder import Encoder
-from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, classed, prepare
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, approvable, classed, prepare
 from finetune.labels import label_examples, telling
 from finetune.leaks import Split, split
 from finetune.letters import fit_letters
@@ -54,6 +55,8 @@ Report = Callable[[Progress], None]
 SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9)
 """How much the letters may count beside the encoder; the first where no row decides."""
 
+PRECEDENTS = "precedents.safetensors"
+
 LEVEL = 0.5
 """How much of a frequent intent's advantage is taken back: 0 none, 1 all of it."""
 
@@ -65,7 +68,8 @@ LEAST_PAIRS = 20
 class Trained:
     """A model with what it took: `seconds` includes encoding the rows it read.
 
-    `measured` is the model that the held-out rows may judge: of a small set `model` has learnt from those too.
+    `measured` is the model that the held-out rows may judge: `model` knows them as precedents, and of a small set has
+    learnt from them too.
     """
 
     model: QuestionModel
@@ -96,14 +100,23 @@ def fit_versions(
     passages: Passages | None = None,
     tones: Sequence[ToneExample] = (),
     checkpoints: Checkpoints | None = None,
+    judged: bool = False,
 ) -> Fitted:
-    """Train the baseline and LoRA on the same split. Raises FinetuneError on rows nothing can be learnt from."""
+    """Train the baseline and LoRA on the same split. Raises FinetuneError on rows nothing can be learnt from.
+
+    Versions that are to be `judged` need a held-out row with an intent; without one it is raised before the training.
+    """
     import torch
 
     prepared = prepare(examples)
     share = min(config.held_out, config.most_held_out / len(prepared.examples))
     everything = classed(prepared.examples)
     rows = split(everything, share, config.seed)
+    if judged and not any(approvable(e.intent) for e in rows.held_out):
+        raise FinetuneError(
+            f"none of the {len(everything):,} rows has an intent and can be held out to judge the versions; "
+            "add rows to an intent that are worded differently"
+        )
     few = len(everything) <= config.few
     recipe = replace(config, batch=config.batch_of_few) if few else replace(config, contrast=0.0)
     told = _Told(encoder, recipe, few, report, passages, tones, checkpoints)
@@ -171,6 +184,17 @@ class _Seen:
     def remembering(self, head: Head, features: Floats) -> Head:
         return replace(head, memory=remembered(features[self.near]), strangers=remembered(features[self.far]))
 
+    def judged(self, model: QuestionModel, windows: Floats, seed: int) -> QuestionModel:
+        """The model as held-out rows may judge it; `windows` are the vectors of the rows to learn from.
+
+        A question that is among the precedents finds itself, and is never read as a new one would be.
+        """
+        if not self.held_out:
+            return model
+        count = len(self.train)
+        targets = replace(self.targets, near=self.targets.near[:count], credit=self.targets.credit[:count])
+        return with_precedents(model, remember(windows, targets, seed))
+
 
 def _see(rows: Split, told: _Told) -> _Seen:
     encoder, seed, start = told.encoder, told.config.seed, time.perf_counter()
@@ -181,7 +205,7 @@ def _see(rows: Split, told: _Told) -> _Seen:
     names = [train[i].intent or OUT_OF_SCOPE for i in known]
     near, far = ([known[i] for i in kept] for kept in memorable(names, seed))
     letters = fit_letters(questions([train[i] for i in known]), names, seed)
-    # Held-out rows are remembered too: what chooses on them, the intents' head, does not read precedents.
+    # Held-out rows are remembered too: what serves may know them, what they judge does not (`judged`).
     targets = targets_of((*train, *rows.held_out), np.vstack([frozen[1], held[1]]), encoder, told.passages)
     file, spelt = {"letters.safetensors": letters.to_bytes()}, letters.chances(questions(rows.held_out))
     seconds = time.perf_counter() - start
@@ -198,7 +222,8 @@ def _fit_frozen(seen: _Seen, told: _Told, settled: QuestionModel | None) -> tupl
     precedents = remember(np.vstack([seen.frozen[1], seen.held[1]]), seen.targets, told.config.seed)
     files = {**_files(head, precedents, told.encoder.frozen, told), **seen.letters}
     model = QuestionModel(told.encoder, head.labels, files, "frozen")
-    return Trained(model, model, time.perf_counter() - start + seen.seconds), fitted
+    measured = seen.judged(model, seen.frozen[1], told.config.seed)
+    return Trained(model, measured, time.perf_counter() - start + seen.seconds), fitted
 
 
 def _fit_lora(seen: _Seen, told: _Told, plain: Head, settled: QuestionModel | None) -> Trained:
@@ -219,7 +244,8 @@ def _fit_lora(seen: _Seen, told: _Told, plain: Head, settled: QuestionModel | No
     space = settled.search_vectors if settled is not None else search_space(held_targets, seen.held, held)
     files = {**adapter, **_files(head, precedents, adapted, told), **seen.letters}
     model = QuestionModel(encoder, head.labels, files, space)
-    return Trained(model, model, time.perf_counter() - start + seen.seconds, curve)
+    measured = seen.judged(model, window, config.seed)
+    return Trained(model, measured, time.perf_counter() - start + seen.seconds, curve)
 
 
 def _calibrated(head: Head, asked: Floats, seen: _Seen, settled: QuestionModel | None) -> Head:
@@ -245,11 +271,21 @@ def _with_labels(
 def _files(head: Head, precedents: Precedents, reads: Any, told: _Told) -> dict[str, bytes]:
     files = {"head.safetensors": head.to_bytes()}
     if len(precedents.asked):
-        files["precedents.safetensors"] = precedents.to_bytes()
+        files[PRECEDENTS] = precedents.to_bytes()
     if told.tones:
         vectors, _ = told.encoder.encode(reads, [(e.text, ()) for e in told.tones])
         files["tone.safetensors"] = fit_tone(told.tones, vectors, told.config.seed).to_bytes()
     return files
+
+
+def with_precedents(model: QuestionModel, precedents: Precedents) -> QuestionModel:
+    """The model with other precedents; it shares everything else, its head and weights in memory too."""
+    other = copy(model)
+    other.files = {name: content for name, content in model.files.items() if name != PRECEDENTS}
+    if len(precedents.asked):
+        other.files[PRECEDENTS] = precedents.to_bytes()
+    other.precedents = precedents
+    return other
 
 
 def _together(cosine: Head, learnt: Head, plain: Head) -> Head:

@@ -11,13 +11,23 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
 from finetune.dialogues import MAX_ID, Dialogue, read_csv, read_jsonl
-from finetune.examples import Example, FinetuneError, Problem, each_row
+from finetune.examples import (
+    OUT_OF_SCOPE,
+    Example,
+    FinetuneError,
+    Problem,
+    each_row,
+    example_from,
+    parse_object,
+    read_lines,
+)
 from finetune.helpdesks import read_intercom, read_zendesk
 from finetune.masking import Masked, MaskingReport, mask_texts
 from finetune.names import party_pattern
@@ -136,9 +146,10 @@ class _Import:
                 continue
             self.dialogues += 1
             self.turns += len(dialogue.turns)
-            for example in examples_from(self._masked(dialogue)):
+            masked = self._masked(dialogue)
+            for example in list(examples_from(masked)) or _refusals(masked):
                 self.rows += 1
-                self.labelled += example.intent is not None
+                self.labelled += bool(example.intent)
                 self.paired += bool(example.answer)
                 self.withheld += not example.consent
                 yield json.dumps(_row(example), ensure_ascii=False)
@@ -157,6 +168,14 @@ class _Import:
         return replace(dialogue, id=name, turns=tuple(turns), topics=topics)
 
 
+def _refusals(dialogue: Dialogue) -> list[Example]:
+    """What keeps the refusal of a conversation without rows: an older import may hold rows of it."""
+    if dialogue.consent:
+        return []
+    group = f"conversation:{dialogue.id}"
+    return [Example("(no consent)", OUT_OF_SCOPE, group=group, origin=dialogue.origin, consent=False)]
+
+
 def _row(example: Example) -> dict[str, object]:
     row: dict[str, object] = {
         "text": example.text,
@@ -165,7 +184,7 @@ def _row(example: Example) -> dict[str, object]:
         "consent": example.consent,
     }
     if example.intent is not None:
-        row["intent"] = example.intent
+        row["intent"] = example.intent or None
     if example.answer:
         row["answer"] = example.answer
     if example.topics:
@@ -176,12 +195,32 @@ def _row(example: Example) -> dict[str, object]:
 
 
 def read_imported(folder: Path) -> Iterator[Example]:
-    """All rows imported so far, one by one, in the order of the file names."""
-    for file in sorted(folder.glob("*.jsonl")):
+    """All rows imported so far, one by one, in the order of the file names.
+
+    Consent that was withdrawn in any of the files is withdrawn in all: a newer export lies beside the older ones. Who
+    consents again is believed once those files are deleted.
+    """
+    files = sorted(folder.glob("*.jsonl"))
+    withheld = _withheld(files)
+    for file in files:
         for row in each_row(file):
             if isinstance(row, Problem):
                 raise FinetuneError(f"{file} {row}; delete the file and import again")
-            yield row
+            yield replace(row, consent=False) if row.group in withheld else row
+
+
+def _withheld(files: Iterable[Path]) -> set[str]:
+    """The conversations with a row without consent."""
+    found = set()
+    for file in files:
+        for _, line in read_lines(file):
+            # Reading a million rows as JSON twice takes as long as it sounds; few of them say "false" at all.
+            if isinstance(line, str) and "false" in line:
+                with suppress(ValueError):
+                    row = example_from(parse_object(line))
+                    if row.group and not row.consent:
+                        found.add(row.group)
+    return found
 
 
 def _write_whole(folder: Path, stem: str, lines: Iterable[str]) -> Path | None:

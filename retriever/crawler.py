@@ -6,7 +6,6 @@ says of others for `links`, and what is on disk for `mirror`. Knows nothing abou
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from retriever.charsets import meant
 from retriever.fetch import MOST_BYTES, Answer, Place, TooLarge, place_of
 from retriever.links import MOST_RULES, is_trap, may_be_kept, normal, normal_ones
 from retriever.mirror import Mirror, Page
@@ -401,9 +401,10 @@ def _as_utf8(answer: Answer) -> bytes:
     if not charset or answer.body.startswith(b"\xef\xbb\xbf"):
         return answer.body
     try:
-        if codecs.lookup(charset).name in _OF_PYTHON:
+        encoding = meant(charset)
+        if encoding in _OF_PYTHON:
             return answer.body
-        return b"\xef\xbb\xbf" + answer.body.decode(charset, "replace").encode()
+        return b"\xef\xbb\xbf" + answer.body.decode(encoding, "replace").encode()
     except (LookupError, ValueError):  # no such name, or one that is none of text
         return answer.body
 

@@ -196,8 +196,9 @@ def open_phrases(settings: Settings, playbook: Playbook) -> PhraseBook:
     from bot.conversation.phrases import Phrase, phrase_book
 
     known = {intent.name for intent in playbook.intents} | {OUT_OF_SCOPE}
-    allowed = (row for row in labelled_rows(settings) if may_train(row, settings.train_on_slack))
-    labelled = reviewed_rows(settings, allowed)
+    reviewed = reviewed_rows(settings, labelled_rows(settings))
+    # After the review, which would else take a row that is missing for one that was only ever reviewed.
+    labelled = (row for row in reviewed if may_train(row, settings.train_on_slack))
     return phrase_book(playbook, [Phrase(row.text, row.intent) for row in labelled if row.intent in known])
 
 

@@ -100,6 +100,8 @@ def train(
     note_drawn(drawn)
     if drawn.left_out:
         note(f"left out: {drawn.left_out} rows from Slack; {_SLACK_CURE}")
+    if drawn.withheld:
+        note(f"left out: {drawn.withheld} rows without consent")
     learnt = train_and_register(
         drawn.examples,
         assembly.base_folder(settings),
@@ -195,7 +197,8 @@ def _recipe(settings: Settings) -> TrainConfig:
 def training_rows(settings: Settings, file: Path | None) -> Sample:
     """As many rows as training can use of a named file, or of all that the company has; read one by one.
 
-    Rows from Slack are left out unless the company has decided otherwise. Raises FinetuneError when none is left.
+    Rows without consent are left out, and those from Slack unless the company has decided otherwise. Raises
+    FinetuneError when none is left.
     """
     from bot.conversation.phrases import PhraseBook
     from finetune.sampling import sample
@@ -207,9 +210,12 @@ def training_rows(settings: Settings, file: Path | None) -> Sample:
         allowed=lambda row: settings.train_on_slack or row.origin != "slack",
     )
     if not drawn.examples:
+        reasons = [f"{drawn.withheld} rows are without consent"] if drawn.withheld else []
+        if drawn.left_out:
+            reasons.append(f"all {'other ' if reasons else ''}{drawn.left_out} rows are from Slack; {_SLACK_CURE}")
         raise FinetuneError(
-            f"nothing to train on: all {drawn.left_out} rows are from Slack; {_SLACK_CURE}"
-            if drawn.left_out
+            f"nothing to train on: {', '.join(reasons)}"
+            if reasons
             else "nothing to train on; run `frontdesk transcripts import FILE`, give --examples FILE, or set "
             "`examples` in frontdesk.toml"
         )

@@ -14,6 +14,7 @@ from bot.settings import Settings
 from bot.storage.database import Database
 from bot.storage.people import all_people
 from bot.storage.staff_answers import StaffAnswer, staff_answers
+from finetune.dialogues import tidied
 from finetune.masking import mask_texts
 
 FILE = "staff.jsonl"
@@ -27,7 +28,8 @@ def keep_staff_rows(settings: Settings) -> int:
         return 0
     with Database(home.database) as database:
         names = [person.name for person in all_people(database)]
-        lines = [json.dumps(_row(answer, names), ensure_ascii=False) for answer in staff_answers(database)]
+        rows = (_row(answer, names) for answer in staff_answers(database))
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows if row is not None]
     if not lines:
         file.unlink(missing_ok=True)
         return 0
@@ -44,11 +46,17 @@ def keep_staff_rows(settings: Settings) -> int:
     return len(lines)
 
 
-def _row(answer: StaffAnswer, names: Sequence[str]) -> dict[str, object]:
-    """A row as the importer writes them: a question, what came before it, and what the agent replied."""
+def _row(answer: StaffAnswer, names: Sequence[str]) -> dict[str, object] | None:
+    """A row as the importer writes them: a question, what came before it, and what the agent replied.
+
+    None when nothing is left of either. Tidied last: a placeholder may be longer than what it stands for, and a row
+    that cannot be read again would stop every training.
+    """
     before = [text for _, text in answer.history]
     masked, _ = mask_texts((*before, answer.question, answer.reply), names)
-    *history, question, reply = masked
+    *history, question, reply = map(tidied, masked)
+    if not question or not reply:
+        return None
     row: dict[str, object] = {
         "text": question,
         "group": answer.conversation,
@@ -58,5 +66,5 @@ def _row(answer: StaffAnswer, names: Sequence[str]) -> dict[str, object]:
     }
     if history:
         speakers: Iterator[str] = (speaker for speaker, _ in answer.history)
-        row["history"] = [{"speaker": s, "text": t} for s, t in zip(speakers, history, strict=True) if t.strip()]
+        row["history"] = [{"speaker": s, "text": t} for s, t in zip(speakers, history, strict=True) if t]
     return row

@@ -17,7 +17,6 @@ from bot.storage.tables import AgentMessageRow
 from bot.storage.turns import Entry, entries, reason_of
 
 HISTORY_LINES = 8
-LONGEST = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ def _pairs(conversation: str, said: tuple[Entry, ...], replies: list[AgentMessag
         if behind and asked:
             # Who only asked for a person asked it about the question before.
             wanted = [about, *asked] if about and _only_wants_person(turn) and len(asked) == 1 else asked
-            question, reply = "\n".join(wanted)[:LONGEST], "\n\n".join(behind)[:LONGEST]
-            yield StaffAnswer(conversation, question, reply, tuple(history[-HISTORY_LINES:]))
+            # Not cut here: a number that is cut in half is no number to whoever masks it.
+            yield StaffAnswer(conversation, "\n".join(wanted), "\n\n".join(behind), tuple(history[-HISTORY_LINES:]))
         if behind or (turn is not None and turn.reply.status not in ("waiting", "handed_over")):
             about = asked[-1] if asked else about
             history += [("customer", text) for text in asked]

@@ -7,7 +7,6 @@ of JSON: each part of what it found, and an end.
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
+from retriever.charsets import meant
 from retriever.passages import Document, RetrieverError
 from retriever.readers.markup import read_html, read_markdown
 from retriever.readers.outline import Block, Outline, outline
@@ -30,12 +30,6 @@ UNPACKED: Final = 200_000_000
 """Bytes that an Office file may unpack to."""
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
-# What browsers take the names of old encodings for, by Python's name of each.
-_BROWSERS: Final = {
-    "ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932",
-    "x-sjis": "cp932", "euc_kr": "cp949", "big5": "cp950",
-    "utf-16": "utf-8", "utf-16-le": "utf-8", "utf-16-be": "utf-8",
-}  # fmt: skip
 _QUOTED_FORMAT = re.compile(r'"[^"]*"|\\.')
 
 
@@ -142,7 +136,9 @@ def decoded(file: Path, *, html: bool = False) -> str:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif html and not raw.startswith(b"\xef\xbb\xbf") and (declared := _CHARSET.search(raw[:4096])):
-        encoding = _as_browsers_do(declared[1].decode("ascii"))
+        encoding = meant(declared[1].decode("ascii"))
+        if encoding.startswith("utf-16"):  # whoever could read that could not read this
+            encoding = "utf-8"
     else:
         encoding = "utf-8-sig"
     if encoding != "utf-16" and b"\x00" in raw:
@@ -159,14 +155,6 @@ def decoded(file: Path, *, html: bool = False) -> str:
     if longest > LONGEST_LINE:
         raise RetrieverError(f"one line has {longest:,} characters, more than {LONGEST_LINE:,}; break it up")
     return text
-
-
-def _as_browsers_do(declared: str) -> str:
-    try:
-        name = codecs.lookup(declared).name
-    except LookupError:
-        name = declared.lower()
-    return _BROWSERS.get(name, name)
 
 
 # ------------------------------------------------------------------------------------------------------------ office

@@ -38,6 +38,30 @@ def test_temperature_agrees_with_a_grid_search() -> None:
     assert loss(fit_temperature(logits, labels)) <= min(map(loss, grid)) + 1e-6
 
 
+def test_a_few_right_rows_do_not_make_a_version_certain() -> None:
+    close = np.array([[0.3, 0.0], [0.0, 0.35], [0.4, 0.0]], np.float32)
+    right = np.array([0, 1, 0])
+    found = fit_temperature(close, right)
+    assert 0.2 < found < 1 and softmax(close / found).max() < 0.9
+    assert 1 < fit_temperature(close, 1 - right) < 5, "nor a few wrong ones that it knows nothing"
+
+
+@pytest.mark.parametrize("true", [0.5, 0.7, 1.5, 2.5])
+def test_the_prior_is_lost_among_many_rows(true: float) -> None:
+    """Against the loss alone, minimised by scipy."""
+    from scipy.optimize import minimize_scalar
+
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (500, 6)).astype(np.float32)
+    labels = (softmax(logits / true).cumsum(axis=1) < random.random((500, 1))).sum(axis=1)
+
+    def loss(inverse: float) -> float:
+        return float(-np.log(softmax(logits.astype(np.float64) * inverse)[np.arange(500), labels]).mean())
+
+    best = 1 / minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-9}).x
+    assert fit_temperature(logits, labels) == pytest.approx(best, abs=2e-3)
+
+
 def test_nothing_to_fit_gives_temperature_one() -> None:
     assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64)) == 1.0
     assert fit_temperature(np.zeros((5, 1), np.float32), np.zeros(5, np.int64)) == 1.0

@@ -56,29 +56,61 @@ def test_a_line_that_cannot_be_used_is_named_with_its_reason(tmp_path: Path, row
     assert isinstance(problem, Problem) and problem.line == 2 and reason in problem.reason
 
 
+COLUMNS = "conversation_id,speaker,text,template,consent"
+
+
+def table(folder: Path, *rows: str, columns: str = COLUMNS) -> tuple[list[Dialogue], list[tuple[int, str]]]:
+    """The conversations of a table, and the line and reason of each Problem."""
+    path = folder / "chats.csv"
+    path.write_text("\n".join((columns, *rows)) + "\n")
+    found = list(read_csv(path))
+    problems = [(one.line, one.reason) for one in found if isinstance(one, Problem)]
+    return [one for one in found if isinstance(one, Dialogue)], problems
+
+
 def test_a_table_reads_as_its_lines(tmp_path: Path) -> None:
     """Rows of two conversations may stand among each other; one row without consent is a conversation without."""
-    path = tmp_path / "chats.csv"
-    path.write_text(
-        "conversation_id,speaker,text,template,consent\n"
-        "c1,customer,do you ship to Norway?,,\n"
-        'c2,customer,"open on\nSunday?",,yes\n'
-        'c1,agent,"Yes, within five days.",shipping,TRUE\n'
-        "c2,agent,No.,,no\n"
-        "c2,nobody,x,,\n"
-        "c2,agent,x,,perhaps\n"
-        "c2,agent\n"
+    found, problems = table(
+        tmp_path,
+        "c1,customer,do you ship to Norway?,,",
+        'c2,customer,"open on\nSunday?",,yes',
+        'c1,Agent,"Yes, within five days.",shipping,TRUE',
+        "c2,AGENT ,No.,,no",
     )
-    found = list(read_csv(path))
-    problems = [one for one in found if isinstance(one, Problem)]
-    assert [(p.line, p.reason.split(";")[0]) for p in problems] == [
-        (7, "speaker 'nobody' is none of customer, agent, bot"),
-        (8, "\"consent\" is 'perhaps'"),
-        (9, '"text" is missing, not a text'),
-    ]
     (expected,) = read_jsonl(store(tmp_path, {"id": "c1", "turns": TURNS}))
     other = Dialogue("c2", (Spoken("customer", "open on\nSunday?"), Spoken("agent", "No.")), consent=False)
-    assert [one for one in found if isinstance(one, Dialogue)] == [expected, other]
+    assert found == [expected, other] and problems == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("c1,nobody,x,,", "speaker 'nobody' is none of customer, agent, bot; its conversation is left out"),
+        ("c1,customer", '"text" is missing, not a text; its conversation is left out'),
+        (
+            "c1,customer,a, b,,no",
+            "more fields than columns; put a text with commas in quotes; its conversation is left out",
+        ),
+        ("c1,customer,,,", '"text" is empty; its conversation is left out'),
+    ],
+)
+def test_a_row_that_cannot_be_used_leaves_out_its_conversation(tmp_path: Path, bad: str, reason: str) -> None:
+    """Without the second question its answer would stand under the first. One Problem says so, however many rows."""
+    rows = ("c1,customer,Q1,,", "c1,agent,A1,,", bad, bad, "c1,agent,A2,,", "c2,customer,hi,,", ",agent,x,,")
+    found, problems = table(tmp_path, *rows)
+    assert [one.id for one in found] == ["c2"]
+    assert problems == [(4, reason), (8, '"conversation_id" is empty; the row is left out')]
+
+
+@pytest.mark.parametrize("refusal", ["c1,customer,,,false", "c1,nobody,x,,no", "c1,agent,x,,refused", "c1,agent,x,,?"])
+def test_a_refusal_counts_whatever_else_is_wrong_with_its_row(tmp_path: Path, refusal: str) -> None:
+    (found,), problems = table(tmp_path, "c1,customer,Q1,,true", refusal, "c1,agent,A1,,true")
+    assert not found.consent and problems[0][1].endswith("; its conversation is without consent")
+
+
+def test_the_consent_column_is_read_however_it_is_capitalised(tmp_path: Path) -> None:
+    (found,), _ = table(tmp_path, "c1,customer,Q1,no", columns="conversation_id,Speaker,text, Consent")
+    assert not found.consent
 
 
 def test_a_csv_without_the_column_names_it(tmp_path: Path) -> None:

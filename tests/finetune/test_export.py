@@ -57,6 +57,13 @@ def test_the_graph_gives_the_vectors_of_the_model_whatever_the_length(
     assert np.allclose(tiny.encode(baseline.adapted, QUESTIONS)[1], tiny.encode(tiny.frozen, QUESTIONS)[1], atol=1e-5)
 
 
+def test_no_questions_are_no_vectors(tiny: Encoder, trained: QuestionModel, graph: bytes) -> None:
+    served = QuestionModel(tiny, trained.head.labels, {**trained.files, GRAPH: graph}, trained.search_vectors)
+    assert isinstance(served.adapted, Exported)
+    assert served.adapted.pooled([]).shape == (0, tiny.dimension)
+    assert reads_alike(served, merged(tiny, trained.adapter()), ())
+
+
 def test_the_graph_holds_none_of_the_large_weights(tiny: Encoder, graph: bytes) -> None:
     assert len(graph) < 4 * sum(t.size for t in tiny.weights().values() if t.size >= LARGE)
     with pytest.raises(FinetuneError, match="the base has no weights called"):

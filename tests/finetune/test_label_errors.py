@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from finetune.calibrate import Integers
-from finetune.label_errors import Judged, confident_joint, confusable, judge, label_errors, thresholds
+from finetune.label_errors import (
+    Judged,
+    _nearness,
+    confident_joint,
+    confusable,
+    judge,
+    judgeable,
+    label_errors,
+    thresholds,
+)
 from finetune.model import features
 from tests.finetune.planted import planted
 
@@ -153,6 +162,40 @@ def test_an_intent_that_was_cut_in_two_is_found_and_no_other_pair() -> None:
     assert (pair.smaller, pair.larger, pair.rows) == ("intent-3b", "intent-3", (14, 26))
     assert 0.3 < pair.accuracy < 0.7
     assert pair.confused and all(truth[row] == 3 for row in pair.confused)
+
+
+def test_what_no_model_has_seen_is_neither_wrong_nor_one_with_another() -> None:
+    """All rows of one intent are near copies, so one fold has them all: out of it the intent's chance is 0."""
+    rows, truth = planted([30] * 4, spread=0.8)
+    groups = np.where(truth == 2, 1_000, np.arange(len(rows)))
+    judged = judge(features(rows, rows), NAMES[truth].tolist(), groups.tolist(), seed=0)
+    assert judged is not None and not judged.probabilities[truth == 2, 2].any()
+    assert confusable(judged) == []
+    assert judgeable(judged).tolist() == [True, True, False, True]
+    assert all("intent-2" not in (error.given, error.suggested) for error in label_errors(judged))
+    assert len(label_errors(judged)) <= 2
+
+
+def test_a_label_that_no_model_has_seen_takes_no_row() -> None:
+    """The example by hand, b's and c's rows judged without c: nobody is confident of row 4, and nobody of row 5."""
+    judged = by_hand()
+    judged.probabilities[5] = [0.45, 0.55, 0.0]
+    expected = np.array([[2, 1, 0], [0, 2, 0], [0, 0, 1]]) / 6
+    assert confident_joint(judged) == pytest.approx(expected)
+
+
+def test_nearness_is_that_of_the_nearest_three_that_are_no_near_copies() -> None:
+    """Against a loop over the rows; of one label all others are near copies."""
+    random = np.random.default_rng(0)
+    rows, given = random.normal(size=(400, 8)).astype(np.float32), random.integers(0, 3, 400)
+    groups = np.where(given == 2, 0, random.integers(1, 150, 400))
+    judged = Judged(("a", "b", "c"), given, np.zeros((400, 3), np.float32), rows, groups)
+    labels = random.integers(0, 3, 400)
+    found = _nearness(judged, np.arange(400), labels)
+    for row, label in enumerate(labels):
+        others = (given == label) & (groups != groups[row])
+        wanted = np.sort(rows[others] @ rows[row])[-3:].mean() if others.any() else 0.0
+        assert found[row] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_a_pair_of_few_rows_is_not_judged() -> None:

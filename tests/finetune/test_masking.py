@@ -44,6 +44,20 @@ def test_the_parties_that_an_export_names_are_masked() -> None:
     assert counts == {"name": 3}
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (("Ann", "Ann Berg", "Ann Lee", "Berg", "Ann"), (1, 1, 2, 1, 1)),
+        (("Ann Berg", "Ann Lee", "Ann", "Ann Lee"), (1, 2, 3, 2)),
+        (("Mr. Berg", "Al Berg", "Tom Berg", "Berg"), (1, 1, 2, 1)),
+        (("王先生", "王小明", "王小红"), (1, 1, 2)),
+    ],
+)
+def test_two_people_who_share_a_name_have_two_numbers(said: tuple[str, ...], expected: tuple[int, ...]) -> None:
+    masked, _ = mask_texts(said, said)
+    assert masked == tuple(f"[name-{number}]" for number in expected)
+
+
 def test_conversations_know_nothing_of_each_other() -> None:
     assert mask("b@example.com")[0] == mask("a@example.com")[0] == "[email-1]"
 

@@ -93,6 +93,9 @@ def test_the_dial_keeps_its_promise_on_rows_it_was_not_set_on() -> None:
 def test_with_too_few_rows_the_dial_answers_nothing() -> None:
     found = dialled(drawn(0, 12), drawn(1, 50), 0.01)
     assert (found.threshold, found.coverage, found.wrong) == (None, 0, 0)
+    none = drawn(0, 12).only(np.zeros(12, bool))
+    found = dialled(none, drawn(1, 50), 0.3)
+    assert (found.threshold, found.coverage, found.wrong, found.false_answers) == (None, 0, 0, 0)
 
 
 def test_a_calibrated_confidence_is_found_so_only_among_all_rows_in_scope() -> None:

@@ -94,6 +94,51 @@ def test_a_refused_version_goes_live_by_force_only_and_that_is_on_record(registr
     registry.promote(bad, "once forced it is no longer refused", BASE)
 
 
+def test_promoting_what_is_live_again_does_not_cost_the_way_back(registry: Registry) -> None:
+    first, second = (registry.save(FILES, about(rows=n)).version for n in range(2))
+    for version in (first, second, second):
+        registry.promote(version, "better", BASE)
+    assert registry.rollback("complaints", BASE) == first == registry.current()
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", b"\xff\xfe"])
+def test_a_damaged_pointer_is_mended_by_whatever_moves_it(registry: Registry, damage: bytes) -> None:
+    first, second = (registry.save(FILES, about(rows=n)).version for n in range(2))
+    registry.promote(first, "first", BASE)
+    registry.promote(second, "second", BASE)
+    pointer = registry.root / "CURRENT"
+    pointer.write_bytes(damage)
+    with pytest.raises(FinetuneError, match="promote one again"):
+        registry.current()
+    registry.refuse(registry.save(FILES, about(rows=3)).version, "worse")
+    registry.promote(second, "again", BASE)
+    assert registry.current() == second
+    pointer.write_bytes(damage)
+    assert registry.rollback("complaints", BASE) == first == registry.current()
+    assert "interrupted" not in {e.action for e in registry.history()}
+
+
+def test_a_forced_promotion_that_died_does_not_undo_the_refusal(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = (registry.save(FILES, about(rows=n)).version for n in range(2))
+    registry.promote(good, "first", BASE)
+    registry.refuse(bad, "calibration got worse")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("finetune.registry._write", killed)
+        registry.promote(bad, "we need it", BASE, force=True)
+    with pytest.raises(FinetuneError, match="was refused: calibration got worse"):
+        registry.promote(bad, "try", BASE)
+    assert registry.history()[-1].action == "interrupted" and registry.current() == good
+    assert registry.refusal(bad) == "calibration got worse"
+    registry.promote(bad, "we need it", BASE, force=True)
+    assert registry.rollback("no", BASE) == good
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_one_file_is_checked_before_it_is_given(registry: Registry) -> None:
     version = registry.save({**FILES, "report.json": b"{}"}, about()).version
     assert registry.file(version, "report.json") == b"{}" and registry.file(version, "training.png") is None

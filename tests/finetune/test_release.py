@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from finetune.export import GRAPH
 from finetune.gate import Verdict
 from finetune.leaks import split
 from finetune.model import QuestionModel
-from finetune.outcomes import row_key
+from finetune.outcomes import Outcomes, read_outcomes, row_key
 from finetune.recipe import TrainConfig
 from finetune.registry import Registry
 from finetune.release import Learnt, train_and_register
@@ -129,6 +129,35 @@ def test_forcing_makes_lora_live_on_record(base_folder: Path, examples: list[Exa
     assert not learnt.verdict.accepted and learnt.live == learnt.lora.version == registry.current()
     last = registry.history()[-1]
     assert last.reason.startswith("forced: train --force; refused because does not beat the baseline")
+
+
+def test_rows_of_which_none_can_judge_are_told_before_training(base_folder: Path, tmp_path: Path) -> None:
+    told: list[object] = []
+    rows = [Example("where is my order", "a"), Example("refund card please", "b")]
+    with pytest.raises(FinetuneError, match=r"none of the 2 rows .* can be held out .*; add rows"):
+        train_and_register(rows, base_folder, Registry(tmp_path), QUICK, told.append)
+    assert told == [] and Registry(tmp_path).list() == ()
+
+
+def test_held_out_rows_judge_what_serves_without_knowing_them(
+    base_folder: Path, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[QuestionModel] = []
+
+    def reading(model: QuestionModel, rows: Sequence[Example]) -> Outcomes:
+        judged.append(model)
+        return read_outcomes(model, rows)
+
+    monkeypatch.setattr("finetune.release.read_outcomes", reading)
+    rows = [replace(e, answer="money back today") for e in examples]
+    learnt = train_and_register(rows, base_folder, Registry(tmp_path), HALF)
+    held_out = len(split(classed(prepare(rows).examples), 0.5, HALF.seed).held_out)
+    for manifest, adapted in ((learnt.baseline, False), (learnt.lora, True)):
+        model = next(m for m in reversed(judged) if ("adapter_model.safetensors" in m.files) is adapted)
+        served = QuestionModel.load(Registry(tmp_path).folder(manifest.version), base_folder)
+        assert len(served.precedents.asked) == len(rows)
+        assert len(model.precedents.asked) == len(rows) - held_out
+        assert model.exported and np.array_equal(model.head.weight, served.head.weight), "else it is what serves"
 
 
 def test_a_damaged_pointer_is_told_before_training(base_folder: Path, examples: list[Example], tmp_path: Path) -> None:

@@ -66,6 +66,17 @@ def test_a_message_in_no_row_becomes_one_once() -> None:
     ]
 
 
+def test_a_message_that_is_left_out_does_not_come_back_by_another_decision() -> None:
+    rows = [Example("pin lost", "pin")]
+    assert reviewed(rows, [label("leave_out"), intent("card", Asked("Pin lost!"))]) == []
+
+
+def test_a_message_of_a_row_without_consent_does_not_come_back_with_consent() -> None:
+    rows = [Example("my zip?", consent=False), Example("my pin?", origin="slack")]
+    found = reviewed(rows, [intent("zip", Asked("my zip?"), Asked("my pin?"))])
+    assert found == [replace(rows[0], intent="zip", origin="review"), replace(rows[1], intent="zip")]
+
+
 def test_an_answer_labels_its_questions() -> None:
     found = reviewed([Example("my refund?"), Example("and mine", history=TALK)], [ANSWER])
     assert [row.intent for row in found] == ["lamp_refund", "lamp_refund"]

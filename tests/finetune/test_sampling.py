@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
@@ -43,6 +44,24 @@ def test_rare_intents_are_kept_whole_wherever_they_stand() -> None:
     everything = list(rows(20_000, RARE))
     Random(0).shuffle(everything)
     assert Counter(e.intent for e in sample(everything, 1_000).examples)["rare"] == RARE
+
+
+def test_copies_of_one_message_do_not_crowd_out_the_others() -> None:
+    """Whatever the hash of the message: of five buttons one is bound to be among the smallest."""
+    buttons = [Example(f"button {n}", "common") for n in range(5) for _ in range(3_000)]
+    everything = [*rows(4_000), *buttons]
+    Random(0).shuffle(everything)
+    drawn = sample(everything, 1_000).examples
+    assert len(drawn) == len(set(drawn)) == 1_000
+    other = [Example("button 0", "other"), Example("button 0", "common", answer="yes")]
+    assert set(sample([*buttons, *other], 1_000).examples) == {*buttons, *other}
+
+
+def test_rows_without_consent_take_no_places() -> None:
+    refused = [replace(row, consent=False) for row in rows(5_000)]
+    drawn = sample([*refused, *rows(1_000)], 1_000, lambda row: row.text != "message 0")
+    assert drawn.examples == tuple(rows(1_000))[1:]
+    assert (drawn.drawn_from, drawn.left_out, drawn.withheld) == (999, 2, 4_999)
 
 
 def test_the_draw_does_not_depend_on_the_order_of_the_rows() -> None:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.student import TEMPERATURE, contrast
+from finetune.batches import Batch
+from finetune.encoder import Encoder
+from finetune.recipe import TrainConfig
+from finetune.student import TEMPERATURE, Student, contrast
 
 
 def by_hand(rows: np.ndarray, targets: list[int]) -> float:
@@ -37,3 +40,13 @@ def test_a_batch_without_partners_costs_nothing() -> None:
     rows = torch.nn.functional.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     assert contrast(rows, torch.tensor([0, 1, 2])).item() == 0
     assert contrast(rows[:0], torch.tensor([], dtype=torch.long)).item() == 0
+
+
+def test_a_batch_in_which_no_row_teaches_anything_changes_nothing(tiny: Encoder) -> None:
+    student = Student(tiny, ("a", "b"), torch.eye(2, 2 * tiny.dimension), TrainConfig())
+    nothing = torch.zeros((0, 3))
+    batch = Batch([[2, 4, 3]], [], [], [], torch.tensor([], dtype=torch.long), [], nothing, torch.zeros((3, 32)))
+    loss, accuracy = student.loss(batch)
+    loss.backward()
+    assert (loss.item(), accuracy) == (0, 1)
+    assert not any(weight.grad is not None and weight.grad.any() for weight in student.weights)

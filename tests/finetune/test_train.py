@@ -14,6 +14,7 @@ from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
 from finetune.leaks import leak_groups
 from finetune.model import Head
+from finetune.precedents import precedents_from
 from finetune.train import (
     LEAST_PAIRS,
     LEVEL,
@@ -110,6 +111,20 @@ def test_training_leaves_the_frozen_encoder_and_global_random_numbers_alone(
     fit_versions(examples, tiny, QUICK)
     assert np.array_equal(before, tiny.encode(tiny.frozen, questions(examples))[1])
     assert torch.equal(state, torch.random.get_rng_state()) and torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("few", [0, 2_000])
+def test_held_out_rows_judge_a_model_that_does_not_know_them(tiny: Encoder, few: int) -> None:
+    words = VOCABULARY.split()
+    rows = [Example(f"{a} {b}", a, answer=f"{b} please") for a in words[:2] for b in words[10:30]]
+    fitted = fit_versions(rows, tiny, replace(QUICK, held_out=0.3, few=few, least_steps=2, epochs=1))
+    held = questions(fitted.rows.held_out)
+    for trained in (fitted.baseline, fitted.lora):
+        assert np.linalg.norm(trained.model.read(held).expected, axis=1) == pytest.approx(1, abs=0.2)
+        for model, count in ((trained.model, 40), (trained.measured, 40 - len(held))):
+            assert len(model.precedents.asked) == count
+            assert len(precedents_from(model.files["precedents.safetensors"], tiny.dimension).asked) == count
+    assert (fitted.baseline.measured.head is fitted.baseline.model.head) is (few == 0)
 
 
 def test_two_examples_an_intent_are_enough_to_train(tiny: Encoder) -> None:

@@ -141,6 +141,19 @@ def test_rows_of_an_older_import_are_from_an_import_with_consent(tmp_path: Path)
         tuple(read_imported(tmp_path))
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_consent_that_is_withdrawn_later_reaches_what_was_imported_before(tmp_path: Path, answers: bool) -> None:
+    """Also when nothing else is left of the conversation in the newer export."""
+    rows = tmp_path / "rows"
+    other = {**CHAT, "id": "c2"}
+    import_transcripts(store(tmp_path, CHAT, other), "jsonl", rows)
+    assert all(row.consent for row in read_imported(rows))
+    turns = CHAT["turns"] if answers else CHAT["turns"][1:2]  # type: ignore[index]
+    import_transcripts(store(tmp_path, {**CHAT, "turns": turns, "consent": False}, other), "jsonl", rows)
+    consents = {(row.group, row.consent) for row in read_imported(rows)}
+    assert consents == {("conversation:c1", False), ("conversation:c2", True)}
+
+
 def test_a_disk_that_is_full_leaves_nothing_half_written(tmp_path: Path) -> None:
     folder = tmp_path / "rows"
     folder.write_text("a file where the folder should be")

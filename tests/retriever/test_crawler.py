@@ -472,19 +472,24 @@ def test_a_start_that_has_moved_elsewhere_says_where(tmp_path: Path) -> None:
 def test_what_is_no_text_is_a_reason(tmp_path: Path) -> None:
     with website(
         {
-            "/": page("Home", "/x.png", "/x.pdf", "/x.txt", "/latin"),
+            "/": page("Home", "/x.png", "/x.pdf", "/x.txt", "/latin", "/windows", "/china"),
             "/x.png": status(200, {"Content-Type": "image/png"}, b"\x89PNG"),
             "/x.pdf": status(200, {"Content-Type": "application/pdf"}, b"%PDF-1.4"),
             "/x.txt": status(200, {"Content-Type": "text/plain; charset=UTF-8"}, "Grüße".encode()),
             "/latin": status(200, {"Content-Type": "text/html; charset=latin-1"}, page("Grüße").encode("latin-1")),
+            "/windows": status(
+                200, {"Content-Type": "text/html; charset=iso-8859-1"}, page("It’s 5 €").encode("cp1252")
+            ),
+            "/china": status(200, {"Content-Type": "text/html; charset=gb2312"}, page("朱镕基").encode("gbk")),
         }
     ) as site:
         found = read(site, tmp_path)
-        assert paths(found, site) == ["/", "/latin", "/x.pdf", "/x.txt"]
+        assert paths(found, site) == ["/", "/china", "/latin", "/windows", "/x.pdf", "/x.txt"]
         assert "'image/png'" in reasons(found, site)["/x.png"]
         bodies = {path: file for path, file in zip(paths(found, site), dict(found.pages).values(), strict=True)}
         assert [bodies[path].suffix for path in ("/x.pdf", "/x.txt", "/latin")] == [".pdf", ".txt", ".html"]
-        assert "Grüße" in bodies["/latin"].read_text("utf-8-sig")
+        for path, text in (("/latin", "Grüße"), ("/windows", "It’s 5 €"), ("/china", "朱镕基")):
+            assert text in bodies[path].read_text("utf-8-sig")
 
 
 def test_what_no_parser_expects_is_a_reason_and_not_the_end(tmp_path: Path) -> None:

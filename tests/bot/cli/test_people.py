@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli import staff_rows
 from bot.cli.staff_rows import FILE, keep_staff_rows
 from bot.conversation.messages import Message
 from bot.settings import Settings
 from bot.storage.conversations import forget, start_conversation
 from bot.storage.database import Database
 from bot.storage.people import check_password
+from bot.storage.staff_answers import StaffAnswer
 from bot.storage.turns import store_turn
-from finetune.examples import Example, each_row
+from finetune.examples import MAX_TEXT, Example, each_row
+from finetune.transcripts import read_imported
 from tests.bot.channels.office import turn_to
 from tests.bot.cli.conftest import Run
 from tests.bot.storage.sample import ANNA, hire
@@ -79,3 +82,23 @@ def test_what_agents_answered_is_kept_masked_beside_the_imported_chats(tmp_path:
     with Database(tmp_path / "frontdesk.sqlite3") as database:
         forget(database, conversation, actor="test")
     assert keep_staff_rows(settings) == 0 and not file.exists()
+
+
+def test_no_answer_of_an_agent_can_stop_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masking lengthens some texts beyond what a row may hold, and leaves nothing of others."""
+    settings = Settings(home=tmp_path)
+    long, history = "a@b.no " * 1_142, (("customer", "\u200b"), ("agent", "x\x00y"))
+    answers = [
+        StaffAnswer("c1", "Which addresses?", long, history),
+        StaffAnswer("c1", long, "These.", ()),
+        StaffAnswer("c2", "\u200b", "Hello?", ()),
+        StaffAnswer("c3", "Hello?", "\u2060", ()),
+    ]
+    monkeypatch.setattr(staff_rows, "staff_answers", lambda database: iter(answers))
+    Database(tmp_path / "frontdesk.sqlite3").close()
+    assert keep_staff_rows(settings) == 2
+    first, second = read_imported(tmp_path / "transcripts")
+    assert len(first.answer) <= MAX_TEXT and first.answer.startswith("[email-1]") and len(second.text) <= MAX_TEXT
+    assert first.history == (("agent", "xy"),)
+    monkeypatch.setattr(staff_rows, "staff_answers", lambda database: iter(answers[2:]))
+    assert keep_staff_rows(settings) == 0 and not (tmp_path / "transcripts" / FILE).exists()

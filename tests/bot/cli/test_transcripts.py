@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli.learning import training_rows
+from bot.settings import Settings
+from finetune.examples import FinetuneError
 from tests.bot.cli.conftest import Run
 from tests.bot.cli.test_bad_input import left_behind, refused
 
@@ -48,11 +51,28 @@ def test_rows_from_slack_are_kept_but_not_trained_on_unless_a_setting_says_so(
 
 
 @pytest.mark.slow
-def test_training_says_how_many_rows_from_slack_it_leaves_out(frontdesk: Run, tmp_path: Path) -> None:
+def test_training_says_how_many_rows_it_leaves_out_and_why(frontdesk: Run, tmp_path: Path) -> None:
     rows = [{"text": f"where is parcel {n}", "intent": "only"} for n in range(20)]
     rows += [{"text": f"refund {n}", "intent": "refund", "origin": "slack"} for n in range(3)]
+    rows += [{"text": f"complaint {n}", "intent": "complaint", "consent": False} for n in range(2)]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     ran = frontdesk("train", "--examples", path)
     refused(ran, "found 1")
     assert "training on 20 rows" in ran.err and "left out: 3 rows from Slack" in ran.err
+    assert "left out: 2 rows without consent" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"consent": False}] * 2, "nothing to train on: 2 rows are without consent"),
+        ([{"origin": "slack"}], "nothing to train on: all 1 rows are from Slack; Slack's terms"),
+        ([{"consent": False}, {"origin": "slack"}], "1 rows are without consent, all other 1 rows are from Slack; "),
+    ],
+)
+def test_why_no_row_is_left_to_train_on_is_said(tmp_path: Path, rows: list[dict[str, object]], reason: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "hi", "intent": "greeting", **row}) for row in rows))
+    with pytest.raises(FinetuneError, match=reason):
+        training_rows(Settings(home=tmp_path), path)
