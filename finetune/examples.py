@@ -305,9 +305,15 @@ def may_train(example: Example, slack: bool) -> bool:
 
 
 def normalised(text: str) -> str:
-    """Letters and digits only, case folded, single blanks: what makes two messages the same to a reader."""
+    """Letters with the marks on them and digits, case folded, single blanks: what makes two messages the same to a
+    reader. A message of signs alone (a thumb up, a thumb down) is these."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
+    plain = ""
+    for c in folded:
+        # Vowels of Hindi and Thai are marks; a mark behind a sign belongs to the sign.
+        marks = plain[-1:].strip() and unicodedata.category(c).startswith("M")
+        plain += c if c.isalnum() or marks else " "
+    return " ".join(plain.split()) or " ".join(folded.split())
 
 
 def prepare(examples: Sequence[Example]) -> Prepared:

@@ -119,7 +119,7 @@ def kind_of(proposal: Proposal) -> Kind:
 def row_key(row: Example | Asked) -> str:
     """What makes a row the same row in every file: its words and those before it, whatever their punctuation."""
     lines = [row.text, *(text for _, text in row.history)]
-    plain = json.dumps([normalised(line) or line for line in lines], ensure_ascii=False)
+    plain = json.dumps([normalised(line) for line in lines], ensure_ascii=False)
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -180,7 +180,7 @@ def _topics(
 
 
 def _same(words: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(normalised(text) or text for text in words)
+    return tuple(normalised(text) for text in words)
 
 
 def _distinct(rows: Integers, words: Callable[[int], tuple[str, ...]]) -> dict[tuple[str, ...], int]:

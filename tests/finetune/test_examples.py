@@ -17,6 +17,7 @@ from finetune.examples import (
     classed,
     fingerprint,
     may_train,
+    normalised,
     prepare,
     read_examples,
 )
@@ -105,6 +106,21 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_examples(tmp_path / "none.jsonl")
     with pytest.raises(FinetuneError, match="directory"):
         read_examples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Where's my order?!", "where s my  ORDER", True),
+        ("hello ❤️", "Hello", True),
+        ("👍", "👎", False),
+        ("??", " ?? ", True),
+        ("की", "का", False),
+        ("ＡＢＣ", "abc", True),
+    ],
+)
+def test_messages_are_the_same_by_their_letters_and_signs_alone_by_themselves(one: str, other: str, same: bool) -> None:
+    assert (normalised(one) == normalised(other)) == same
 
 
 def test_preparing_drops_repeats_and_reports_what_a_person_should_know() -> None:
