@@ -64,10 +64,9 @@ def read(
     with Child() as child:
         for path in dict.fromkeys(path for path in paths if not _inside(path, named)):
             root = _root(path, kept)
-            parts = list(read_path(path, root, known, child)) if path.is_file() else read_path(path, root, known, child)
-            if isinstance(parts, list) and not any(isinstance(found, FileRead) for found in parts):
-                raise RetrieverError(": ".join(parts[0]))  # type: ignore[arg-type]
-            for found in parts:
+            for found in read_path(path, root, known, child):
+                if path.is_file() and not isinstance(found, FileRead):
+                    raise RetrieverError(f"{found[0]}: {found[1]}")
                 take(str(root), found)
         for site in sites:
             for found in read_site(site, known, child):

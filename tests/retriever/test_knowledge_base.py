@@ -349,16 +349,6 @@ def test_an_index_of_another_encoder_is_refused_and_an_ingest_makes_it_ours(tmp_
     assert (report.unchanged, report.embedded) == (5, 6), "its name alone does not make a space"
 
 
-def test_a_file_named_alone_is_read_in_spite_of_a_bad_row(base: KnowledgeBase, tmp_path: Path) -> None:
-    file = tmp_path / "faq.csv"
-    file.write_text("question,answer\nOpen?,Yes.\nShut?,\n", "utf-8")
-    report = base.ingest([file])
-    assert report.added == 1 and [place for place, _ in report.skipped] == ["faq.csv:3"]
-    file.write_text("question,answer\nShut?,\n", "utf-8")
-    with pytest.raises(RetrieverError, match=r"faq\.csv:2"):
-        base.ingest([file])
-
-
 def test_names_that_are_no_text_and_links_that_lead_nowhere(base: KnowledgeBase, folder: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff.md"))
     odd.write_text("# Odd\n\nThe marmot sleeps until noon.\n", "utf-8")
