@@ -32,8 +32,8 @@ def identify(page: Page, stand: Stand, subject: str) -> None:
 
 def whose(stand: Stand, conversation: str) -> str | None:
     visitor = find_visitor(stand.office.database, find_conversation(stand.office.database, conversation).visitor)
-    assert visitor is not None
-    return visitor.user_id
+    # Between the two looks the conversation may have become another visitor's, and this one nobody's.
+    return None if visitor is None else visitor.user_id
 
 
 def reopened(page: Page) -> None:
