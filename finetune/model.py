@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, Question, 
 from finetune.export import GRAPH, Exported
 from finetune.letters import Letters
 from finetune.memory import NOTHING, Memory
-from finetune.precedents import NONE, precedents_from
+from finetune.precedents import FILE as PRECEDENTS
+from finetune.precedents import NONE, Precedents, precedents_from
 from finetune.quantise import QUANTISED, SMOOTHING, eight_bits, factors_from, fast_here
 from finetune.registry import MODEL_FILES, Manifest, Space, verify
 from finetune.tone import ToneHead, Tones
@@ -194,8 +196,8 @@ class QuestionModel:
             raise FinetuneError("a version without head.safetensors cannot read questions; train again")
         self.head = Head.from_bytes(files["head.safetensors"], labels, encoder.dimension)
         self.precedents = NONE
-        if "precedents.safetensors" in files:
-            self.precedents = precedents_from(files["precedents.safetensors"], encoder.dimension)
+        if PRECEDENTS in files:
+            self.precedents = precedents_from(files[PRECEDENTS], encoder.dimension)
         self.letters: Letters | None = None
         if "letters.safetensors" in files:
             self.letters = Letters.from_bytes(files["letters.safetensors"], len(labels))
@@ -215,6 +217,15 @@ class QuestionModel:
         else:
             self.adapted = merged(encoder, adapter) if adapter else encoder.frozen
             self._frozen = encoder.frozen if second else None
+
+    def with_precedents(self, precedents: Precedents) -> QuestionModel:
+        """The model with other precedents; it shares everything else, its head and weights in memory too."""
+        other = copy(self)
+        other.files = {name: content for name, content in self.files.items() if name != PRECEDENTS}
+        if len(precedents.asked):
+            other.files[PRECEDENTS] = precedents.to_bytes()
+        other.precedents = precedents
+        return other
 
     def adapter(self) -> dict[str, Floats]:
         """What the adapter adds to the weights of the base, by their names; nothing for a baseline."""

@@ -13,6 +13,7 @@ import numpy as np
 from finetune.calibrate import Floats
 from finetune.examples import FinetuneError
 
+FILE = "precedents.safetensors"
 NEIGHBOURS = 8
 SHARPNESS = 40.0
 """A neighbour counts e times less for each .025 of cosine that it is further away."""

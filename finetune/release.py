@@ -28,7 +28,7 @@ from finetune.recipe import TrainConfig
 from finetune.registry import REPORT, RISK_COVERAGE, TRAINING, Kind, Manifest, Registry
 from finetune.report import curve_of, milliseconds, report_of, to_bytes
 from finetune.tone import ToneExample
-from finetune.train import Fitted, Progress, Report, Trained, fit_versions, questions, silent, with_precedents
+from finetune.train import Fitted, Progress, Report, Trained, fit_versions, questions, silent
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ def _candidate(kind: Kind, trained: Trained, fitted: Fitted, report: Report) -> 
     # What has learnt from the held-out rows in the end cannot be judged by them. Else what serves is, without the
     # precedents that they are themselves.
     if judged.head is trained.model.head:
-        judged = with_precedents(form.model, judged.precedents)
+        judged = form.model.with_precedents(judged.precedents)
     outcomes = read_outcomes(judged, fitted.rows.held_out)
     return Candidate(kind, form, outcomes, scores_of(outcomes)), warnings
 

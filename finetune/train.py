@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +27,7 @@ from finetune.leaks import Split, split
 from finetune.letters import fit_letters
 from finetune.memory import memorable, remembered
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, changes, features, merged
+from finetune.precedents import FILE as PRECEDENTS
 from finetune.precedents import Precedents
 from finetune.recipe import TrainConfig
 from finetune.registry import Space
@@ -54,8 +54,6 @@ Report = Callable[[Progress], None]
 
 SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9)
 """How much the letters may count beside the encoder; the first where no row decides."""
-
-PRECEDENTS = "precedents.safetensors"
 
 LEVEL = 0.5
 """How much of a frequent intent's advantage is taken back: 0 none, 1 all of it."""
@@ -193,7 +191,7 @@ class _Seen:
             return model
         count = len(self.train)
         targets = replace(self.targets, near=self.targets.near[:count], credit=self.targets.credit[:count])
-        return with_precedents(model, remember(windows, targets, seed))
+        return model.with_precedents(remember(windows, targets, seed))
 
 
 def _see(rows: Split, told: _Told) -> _Seen:
@@ -276,16 +274,6 @@ def _files(head: Head, precedents: Precedents, reads: Any, told: _Told) -> dict[
         vectors, _ = told.encoder.encode(reads, [(e.text, ()) for e in told.tones])
         files["tone.safetensors"] = fit_tone(told.tones, vectors, told.config.seed).to_bytes()
     return files
-
-
-def with_precedents(model: QuestionModel, precedents: Precedents) -> QuestionModel:
-    """The model with other precedents; it shares everything else, its head and weights in memory too."""
-    other = copy(model)
-    other.files = {name: content for name, content in model.files.items() if name != PRECEDENTS}
-    if len(precedents.asked):
-        other.files[PRECEDENTS] = precedents.to_bytes()
-    other.precedents = precedents
-    return other
 
 
 def _together(cosine: Head, learnt: Head, plain: Head) -> Head:

@@ -48,8 +48,6 @@ def intents(
     settings = load_settings(config)
     train_rows, test_rows = sample(each_example(train)), read_examples(test).examples
     note_drawn(train_rows)
-    if train_rows.withheld:
-        note(f"left out: {train_rows.withheld} rows without consent")
     report = evaluate_intents(
         train_rows.examples,
         test_rows,

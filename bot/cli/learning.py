@@ -100,8 +100,6 @@ def train(
     note_drawn(drawn)
     if drawn.left_out:
         note(f"left out: {drawn.left_out} rows from Slack; {_SLACK_CURE}")
-    if drawn.withheld:
-        note(f"left out: {drawn.withheld} rows without consent")
     learnt = train_and_register(
         drawn.examples,
         assembly.base_folder(settings),

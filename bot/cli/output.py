@@ -68,9 +68,11 @@ def note(text: str) -> None:
 
 
 def note_drawn(drawn: Sample) -> None:
-    """Says on how many rows a training is, and that it is a draw where there are too many."""
+    """Says on how many rows a training is, that it is a draw where there are too many, and what may not train."""
     some = "" if len(drawn.examples) == drawn.drawn_from else f", drawn from {drawn.drawn_from}"
     note(f"training on {len(drawn.examples)} rows{some}")
+    if drawn.withheld:
+        note(f"left out: {drawn.withheld} rows without consent")
 
 
 class Progress:
