@@ -85,7 +85,7 @@ class Score:
 def read_golden(path: Path) -> tuple[GoldenRow, ...]:
     """Raises FrontdeskError with file and line for the first row that cannot be read."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # JSON may hold the other signs that end a line
     except (OSError, UnicodeDecodeError) as error:
         raise FrontdeskError(f"{path}: cannot be read: {error}; give a UTF-8 JSON Lines file") from None
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -97,14 +97,17 @@ def read_golden(path: Path) -> tuple[GoldenRow, ...]:
 def _row(path: Path, number: int, line: str) -> GoldenRow:
     try:
         raw = json.loads(line)
+        lists = [raw.get(name) or [] for name in ("intents", "articles")]
+        if not isinstance(raw["answerable"], bool) or not all(isinstance(one, list) for one in lists):
+            raise TypeError('"answerable" is true or false, "intents" and "articles" are lists')
         return GoldenRow(
             id=str(raw["id"]),
             text=str(raw["text"]),
             history=tuple((str(turn["speaker"]), str(turn["text"])) for turn in raw.get("history") or ()),
             language=str(raw.get("language", "en")),
-            answerable=bool(raw["answerable"]),
-            intents=tuple(raw.get("intents") or ()) + ((str(raw["intent"]),) if raw.get("intent") else ()),
-            articles=tuple(raw.get("articles") or ()),
+            answerable=raw["answerable"],
+            intents=tuple(lists[0]) + ((str(raw["intent"]),) if raw.get("intent") else ()),
+            articles=tuple(lists[1]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         cure = 'a row is {"id", "text", "answerable", "intent", "articles", "language"?, "history"?}'
@@ -256,13 +259,14 @@ def choose_thresholds(
 
 
 def past_turns(lines: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
-    """A written history as turns: each customer line with the reply that followed it."""
+    """A written history as turns: each customer line with what was replied to it."""
     turns: list[Turn] = []
     for speaker, text in lines:
         if speaker == "customer":
             turns.append(_past_turn(len(turns), text, ""))
         elif turns:
-            turns[-1] = _past_turn(len(turns) - 1, turns[-1].message.text, text)
+            said = "\n".join(line for line in (turns[-1].reply.text, text) if line)
+            turns[-1] = _past_turn(len(turns) - 1, turns[-1].message.text, said)
         else:
             turns.append(_past_turn(0, "", text))
     return tuple(turns)

@@ -103,11 +103,13 @@ class Writer:
         for number, part in enumerate(parts):
             if number and self._announced(parts[number - 1]):
                 continue
-            text, cited = self._say(part, texts, state, len(parts) > 1)
+            if (slot := _asked(part.decision)) and slot in map(_asked, (one.decision for one in parts[:number])):
+                continue  # one value answers both questions
+            text, cited = self._say(part, texts, state, len(parts) > 1, citations)
             if number and not isinstance(part.decision, NotKnown | HandOver):
                 text = _after(texts.also, text)
             chunks.append(("\n\n" if chunks else "") + text)
-            citations += [one for one in cited if one not in citations]
+            citations = _listed(citations, cited)
         status = min((_status(part.decision, state) for part in parts), key=_STATUSES.index)
         suggestions = (
             self._suggestions(parts, state, texts, language)
@@ -121,13 +123,16 @@ class Writer:
         intent = self.playbook.intent(before.decision.intent) if isinstance(before.decision, Approved) else None
         return intent is not None and intent.then == "hand_over"
 
-    def _say(self, part: Part, texts: Texts, state: State, several: bool) -> tuple[str, tuple[Citation, ...]]:
+    def _say(
+        self, part: Part, texts: Texts, state: State, several: bool, before: Sequence[Citation]
+    ) -> tuple[str, tuple[Citation, ...]]:
+        """The words of a part and what it cites; `before` is what the parts before it cite."""
         decision = part.decision
         match decision:
             case Approved():
                 return self._approved(decision, part, texts.language)
             case Grounded():
-                return self._grounded(decision, part, state)
+                return self._grounded(decision, part, state, before)
             case SmallTalk():
                 return self._small_talk(decision.intent, texts), ()
             case AskFor():
@@ -167,13 +172,17 @@ class Writer:
         passage = hit.passage
         return Citation(passage.title, passage.url or self.link(passage.source, passage.id), quoted, passage.id)
 
-    def _grounded(self, decision: Grounded, part: Part, state: State) -> tuple[str, tuple[Citation, ...]]:
+    def _grounded(
+        self, decision: Grounded, part: Part, state: State, before: Sequence[Citation]
+    ) -> tuple[str, tuple[Citation, ...]]:
         asked_before = next((line.text for line in reversed(state.lines) if line.speaker == "customer"), "")
         leans = any(entity.kind == "follow_up" for entity in part.understanding.entities)
         quotes = choose_quotes(part.question, asked_before if leans else "", decision.hits, self.scorer)
         by_passage = {hit.passage.id: hit for hit in decision.hits}
         citations = tuple(self._citation(by_passage[one.passage.id], one.text) for one in quotes)
-        return "\n\n".join(_quoted(one, n, len(quotes)) for n, one in enumerate(quotes, start=1)), citations
+        listed = _listed(before, citations)
+        marks = [f" [{listed.index(one) + 1}]" if len(quotes) > 1 else "" for one in citations]
+        return "\n\n".join(_quoted(one) + mark for one, mark in zip(quotes, marks, strict=True)), citations
 
     def _small_talk(self, name: str, texts: Texts) -> str:
         intent = self.playbook.intent(name)
@@ -189,7 +198,9 @@ class Writer:
 
     def _hand_over(self, decision: HandOver, part: Part, texts: Texts, state: State) -> str:
         if state.waiting is not None:
-            return texts.waiting
+            # Out of hours nobody is about to join.
+            away = dict(texts.reasons).get("hours") if state.waiting == "hours" else None
+            return away or texts.waiting
         intent = self.playbook.intent(part.understanding.intent or "")
         if (
             intent is not None
@@ -262,11 +273,20 @@ def _status(decision: Decision, state: State) -> Status:
             assert_never(decision)
 
 
-def _quoted(one: Quote, number: int, count: int) -> str:
-    mark = f" [{number}]" if count > 1 else ""
+def _listed(before: Sequence[Citation], cited: Sequence[Citation]) -> list[Citation]:
+    """All that a reply cites, each once, in the order in which readers number it."""
+    return list(dict.fromkeys((*before, *cited)))
+
+
+def _asked(decision: Decision) -> str:
+    """The slot that is asked for, or empty."""
+    return decision.slot if isinstance(decision, AskFor) else ""
+
+
+def _quoted(one: Quote) -> str:
     if not one.heading:
-        return one.text + mark
-    return f"{one.heading}:" + ("\n" if one.spans[0].item else " ") + one.text + mark
+        return one.text
+    return f"{one.heading}:" + ("\n" if one.spans[0].item else " ") + one.text
 
 
 def _after(first: str, second: str) -> str:

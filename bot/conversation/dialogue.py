@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -29,7 +29,7 @@ from bot.conversation.messages import (
 )
 from bot.conversation.phrases import UNKNOWN_NAME, PhraseBook, plain
 from bot.conversation.playbook import TALK_TO_PERSON, Intent, Playbook, Slot
-from bot.conversation.questions import is_full_question, is_question
+from bot.conversation.questions import is_full_question, is_question, is_request
 from bot.conversation.quotes import best_sentence
 from bot.conversation.signals import SignalKind, place_named
 from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
@@ -55,8 +55,6 @@ SUPPORTED = 0.5
 """Share of the best passage's chance at which the intent's own article supports its approved answer."""
 NEARLY_AS_GOOD = 0.33
 """Share of the best passage's chance from which another passage is quoted beside it."""
-REMEMBERED_KINDS = ("order_number", "email", "phone")
-"""Values that stay the customer's for the whole conversation; dates and amounts belong to one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +126,7 @@ def decide_all(matters: Sequence[Matter]) -> tuple[Part, ...]:
         pending = matter.state.pending
         told = told or (number > 0 and pending is not None and _goes_on(decision, pending.intent))
     settled = settle(parts[0], tuple(parts[1:])) if len(parts) > 1 else tuple(parts)
+    settled = (*settled, *_asked_beside(matters[0], settled))
     return tuple(one for part in settled for one in _with_hand_over(part, matters[0].playbook))
 
 
@@ -158,11 +157,25 @@ def settle(whole: Part, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
 
 
 def _goes_on(decision: Decision, intent: str) -> bool:
-    match decision:
-        case Approved(intent=name) | AskFor(intent=name, problem=""):
-            return name == intent
-        case _:
-            return False
+    refused = isinstance(decision, AskFor) and decision.problem
+    return isinstance(decision, Approved | AskFor) and decision.intent == intent and not refused
+
+
+def _asked_beside(whole: Matter, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The other questions that the bot asked something for, once the customer goes on with the one that is pending."""
+    pending = whole.state.pending
+    acted_on = [part.decision for part in parts if isinstance(part.decision, Approved | AskFor)]
+    goes_on = next((one for one in acted_on if pending is not None and one.intent == pending.intent), None)
+    if goes_on is None:
+        return ()
+    told = goes_on.slots if isinstance(goes_on, Approved) else goes_on.filled
+    found = []
+    for asked in whole.state.asked_beside:
+        intent = whole.playbook.intent(asked.intent)
+        if intent is not None and all(one.intent != asked.intent for one in acted_on):
+            filled = (*asked.filled, *(pair for pair in told if pair[0] in intent.slots))
+            found.append(Part(whole.text, whole.meaning, whole.hits, _act(whole, intent, filled)))
+    return tuple(found)
 
 
 def _with_hand_over(part: Part, playbook: Playbook) -> tuple[Part, ...]:
@@ -208,8 +221,10 @@ def _says_nothing(matter: Matter) -> Decision | None:
 
 
 def _takes_back(matter: Matter) -> Decision | None:
-    something_open = (state := matter.state).pending or state.interrupted or state.offered
-    taken_back = something_open and matter.shows("never_mind")
+    state = matter.state
+    about = (*(asked.intent for asked in (state.pending, state.interrupted) if asked is not None), *state.offered)
+    # "Cancel it" takes nothing back where cancelling is what it is about.
+    taken_back = about and matter.shows("never_mind") and not matter.playbook.titled(matter.text, about)
     return SmallTalk(NEVER_MIND) if taken_back or (state.pending and matter.shows("no")) else None
 
 
@@ -220,7 +235,8 @@ def _picks(matter: Matter) -> Decision | None:
         return None
     if matter.shows("none_of_these") or (matter.shows("no") and matter.intent is None):
         return _misses(matter)
-    chosen = _picked(matter.text, options, matter.playbook)
+    titled = matter.playbook.titled(matter.text, options) if matter.shows("never_mind") else ()
+    chosen = titled[0] if len(titled) == 1 else _picked(matter.text, options, matter.playbook)
     if chosen is not None:
         return _act(matter, chosen)
     return Clarify(options) if matter.shows("yes") and not matter.state.offered_again else None
@@ -246,12 +262,14 @@ def _fills(matter: Matter) -> Decision | None:
     slot = matter.playbook.slot(asked.slot) if asked else None
     if asked is None or intent is None or slot is None or asked.slot not in intent.slots:
         return None
-    value = slot_value(matter.text, slot.kind, slot.pattern, matter.now, matter.meaning.entities)
-    if value:
+    other = matter.intent if matter.intent is not None and matter.intent.name != intent.name else None
+    if other is not None and other.kind == "answer" and (is_question(matter.text) or is_request(matter.text)):
+        return None
+    value = _heard(matter, slot, dict(asked.filled)) or slot_value(matter.text, slot.kind, slot.pattern, matter.now)
+    if matter.playbook.value_for(slot, (value,), {}):
         return _act(matter, intent, (*asked.filled, (slot.name, value)))
-    elsewhere = matter.intent is not None and matter.intent.name != intent.name
     asks = is_question(matter.text) and _good_hits(matter)
-    if elsewhere or asks or (matter.degraded and is_question(matter.text)):
+    if other is not None or asks or (matter.degraded and is_question(matter.text)):
         return None
     if matter.shows("yes"):
         return AskFor(intent.name, slot.name, asked.filled)
@@ -269,7 +287,7 @@ def _resumes(matter: Matter) -> Decision | None:
         return None
     # A reader that reads the conversation may still hear the topic that was just dealt with.
     elsewhere = matter.intent is not None and matter.intent.name not in (asked.intent, *matter.state.answered)
-    value = next((entity.value for entity in matter.meaning.entities if entity.kind == slot.kind), "")
+    value = _heard(matter, slot, dict(asked.filled))
     if not value or elsewhere or is_question(matter.text):
         return None
     return _act(matter, intent, (*asked.filled, (slot.name, value)))
@@ -305,7 +323,7 @@ def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
         return ()
     if intent.name in matter.state.answered and matter.shows("follow_up"):
         return hits
-    own = [hit.answers for hit in matter.hits if intent.article and hit.passage.source.endswith(intent.article)]
+    own = [hit.answers for hit in matter.hits if matter.playbook.is_article(hit.passage.source, intent.article)]
     if max(own, default=0.0) >= SUPPORTED * hits[0].answers:
         return ()
     pending = matter.state.pending
@@ -318,14 +336,14 @@ def _better_passage(matter: Matter, intent: Intent) -> tuple[Hit, ...]:
 def _quotes(matter: Matter) -> Decision | None:
     """What most likely answers, unless the question is foreign: whatever it is about, some passage is the nearest.
 
-    That is an intent, although it is not sure enough to go first, when no passage is as likely.
+    That is an intent, although not sure enough to go first, when no passage and no other intent is as likely.
     """
     if matter.out_of_scope > matter.thresholds.foreign:
         return None
     hits = _good_hits(matter)
     best, second = (*matter.meaning.runners_up, *NOBODY)[:2]
     intent = matter.playbook.intent(best.intent)
-    leads = best.confidence >= LIKELIEST and second.confidence <= best.confidence / 2
+    leads = matter.meaning.intent is None and best.confidence >= LIKELIEST and second.confidence <= best.confidence / 2
     if intent is not None and leads and best.confidence >= _any_answers(hits):
         return _act(matter, intent)
     return Grounded(hits) if hits else None
@@ -410,21 +428,19 @@ def _act(matter: Matter, intent: Intent, filled: tuple[tuple[str, str], ...] = (
     known = dict(filled)
     for name in intent.slots:
         slot = matter.playbook.slot(name)
-        value = known.get(name) or (_known_value(matter, slot) if slot else "")
+        value = known.get(name, "")
+        if not value and slot is not None:
+            value = _heard(matter, slot, known) or matter.state.remembered(slot, matter.playbook, known)
         if not value:
             return AskFor(intent.name, name, tuple(known.items()))
         known[name] = value
     return Approved(intent.name, tuple((name, known[name]) for name in intent.slots))
 
 
-def _known_value(matter: Matter, slot: Slot) -> str:
-    """What the customer said in this message, else what they said earlier and still holds."""
-    here = next((entity.value for entity in matter.meaning.entities if entity.kind == slot.kind), "")
-    if here or slot.kind not in REMEMBERED_KINDS:
-        return here
-    told = (value for name, value in reversed(matter.state.told) if name == slot.name)
-    seen = (entity.value for entity in reversed(matter.state.entities) if entity.kind == slot.kind)
-    return next(told, "") or next(seen, "")
+def _heard(matter: Matter, slot: Slot, filled: Mapping[str, str]) -> str:
+    """The slot's value in the message itself, or empty."""
+    values = (entity.value for entity in matter.meaning.entities if entity.kind == slot.kind)
+    return matter.playbook.value_for(slot, values, filled)
 
 
 ORDER_OF_ANSWERING = (

@@ -15,7 +15,7 @@ from typing import Literal
 
 from bot.conversation.dates import DATE_RULES, read_date
 from bot.conversation.messages import Entity
-from bot.conversation.words import CJK
+from bot.conversation.words import CJK, folded
 
 EntityKind = Literal["order_number", "email", "date", "amount", "phone"]
 KINDS: tuple[EntityKind, ...] = ("order_number", "email", "date", "amount", "phone")
@@ -25,9 +25,6 @@ ACCEPTED = 0.5
 
 _NEARBY = 32
 """Characters before and after a match in which context words count."""
-
-# Same length, so that spans found in the folded text hold in the original: full-width forms and dashes to ASCII.
-_FOLD = {0xFF01 + i: 0x21 + i for i in range(94)} | dict.fromkeys(map(ord, "‐‑‒–—−－"), ord("-")) | {0x3000: 0x20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +129,7 @@ RULES = (
         0.55,
         _phone,
     ),
+    _rule("phone", "area and number", r"(?<![\w.+/-])\(?0\d{1,4}\)?[\s/-]?\d{5,8}(?![\w/-]|\.\d)", 0.35, _phone),
     _rule("phone", "digits", rf"{_BEFORE_NUMBER}0?\d{{9,11}}(?![\w@%]|[.,/-]\d)", 0.15, _phone),
     _rule("amount", "sign first", rf"(?<!\w)(?P<currency>{_SIGNS})\s?{_NUMBER}(?![\d%]|[.,]\d)", 0.9, _amount),
     _rule("amount", "unit last", rf"(?<![A-Za-z0-9.,]){_NUMBER}\s?(?P<currency>{_UNITS})(?![A-Za-z])", 0.85, _amount),
@@ -174,10 +172,10 @@ def find_entities(
     `patterns` are the company's own formats, which replace our rules for their kind. `expected` is the kind that was
     just asked for: being asked is context. Dates are read relative to `now`.
     """
-    folded = text.translate(_FOLD)
+    text = folded(text)
     found: list[Entity] = []
-    for match, kind, name, score, value in _matches(folded, now, patterns):
-        score, because = _in_context(folded, match, kind, score, expected)
+    for match, kind, name, score, value in _matches(text, now, patterns):
+        score, because = _in_context(text, match, kind, score, expected)
         if value and score >= ACCEPTED:
             found.append(Entity(kind, value, match.start(), match.end(), round(score, 2), name + because))
     chosen: list[Entity] = []
@@ -187,20 +185,24 @@ def find_entities(
     return tuple(sorted(chosen, key=lambda one: one.start))
 
 
-def slot_value(text: str, kind: EntityKind, pattern: str, now: datetime, entities: Iterable[Entity] = ()) -> str:
+def slot_value(text: str, kind: EntityKind, pattern: str, now: datetime) -> str:
     """The value that answers a question for a slot of `kind`; empty when the text holds none.
 
     More forgiving than `find_entities`, because the question was asked: "nl 204 881" is read as NL-204881 where that
     is the company's format.
     """
-    known = next((entity.value for entity in entities if entity.kind == kind), "")
-    if known:
-        return known
     patterns = ((kind, pattern),) if pattern else ()
     for entity in find_entities(text, now, patterns, expected=kind):
         if entity.kind == kind:
             return entity.value
+    if kind == "amount" and (alone := re.fullmatch(rf"\W*{_NUMBER}\W*", folded(text))):
+        return _decimal(alone["number"])
     return _loosely(text, pattern) if pattern else ""
+
+
+def of_format(value: str, pattern: str) -> bool:
+    """Whether a normalised value is in a company's format; `pattern` is empty where it has none."""
+    return bool(pattern) and _company_pattern(pattern).fullmatch(value) is not None
 
 
 def _matches(
@@ -257,7 +259,7 @@ def _one_spelling(written: str, pattern: str) -> str:
 def _loosely(text: str, pattern: str) -> str:
     """A code written with other spaces and dashes than the company's: each run of letters and digits, re-joined."""
     whole = _company_pattern(pattern)
-    for match in re.finditer(r"[A-Za-z]{0,5}[\s#:-]{0,2}\d(?:[\s-]?\d){2,}", text.translate(_FOLD)):
+    for match in re.finditer(r"[A-Za-z]{0,5}[\s#:-]{0,2}\d(?:[\s-]?\d){2,}", folded(text)):
         letters, digits = re.sub(r"[^A-Za-z]", "", match.group()), re.sub(r"\D", "", match.group())
         for written in (f"{letters}{digits}", f"{letters}-{digits}", digits):
             if whole.fullmatch(written):

@@ -22,6 +22,8 @@ _SCRIPTS = (
     ("th", re.compile(r"[\u0e00-\u0e7f]")),
     ("hi", re.compile(r"[\u0900-\u097f]")),
 )
+_CODE = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]+|https?://[!-~]+|[A-Za-z-]{0,9}\d[A-Za-z0-9-]*")
+"""Addresses and numbers are the same in every language."""
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]{2,}")
 
 FEW_WORDS = 2
@@ -38,6 +40,7 @@ def language_of(text: str, spoken: str, known: tuple[str, ...]) -> str:
     `spoken` is the language of the conversation so far (empty at its start), which short and wordless messages keep;
     `known` are the company's languages, the first of which is assumed when nothing else tells.
     """
+    text = _CODE.sub(" ", text)
     counts = [(len(pattern.findall(text)), name) for name, pattern in _SCRIPTS]
     latin = _LATIN_WORD.findall(text)
     if any(name in ("ja", "ko") and count for count, name in counts):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.conversation.messages import Candidate, Entity
-from bot.conversation.playbook import Playbook
+from bot.conversation.playbook import TALK_TO_PERSON, Playbook
 from bot.conversation.words import CHINESE_GRAMMAR, CJK, chinese_share, names_in, sentences, tokens
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Phrase:
 
 
 def phrase_book(playbook: Playbook, messages: Iterable[Phrase] = ()) -> PhraseBook:
-    """The book of a playbook's titles, examples and answers, and of labelled messages."""
+    """The book of a playbook's titles, examples, answers and button for a person, and of labelled messages."""
     titles = [Phrase(text, intent.name) for intent in playbook.intents for _, text in intent.title.said]
     examples = [Phrase(text, intent.name) for intent in playbook.intents for _, text in intent.examples]
     answers = [
@@ -64,7 +64,11 @@ def phrase_book(playbook: Playbook, messages: Iterable[Phrase] = ()) -> PhraseBo
         for _, text in intent.answer.said
         for span in sentences(text)
     ]
-    return PhraseBook((*titles, *examples, *messages), answers)
+    known = {plain(phrase.text) for phrase in (*titles, *examples)}
+    # The button that offers a person comes back as a message; a title or an example of the same words goes before.
+    buttons = [Phrase(texts.talk_to_person, TALK_TO_PERSON) for texts in playbook.texts]
+    asked = [button for button in buttons if plain(button.text) not in known]
+    return PhraseBook((*titles, *examples, *asked, *messages), answers)
 
 
 class PhraseBook:

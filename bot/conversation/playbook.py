@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from bot import FrontdeskError
-from bot.conversation.entities import KINDS, EntityKind
+from bot.conversation.entities import KINDS, EntityKind, of_format
 from bot.conversation.messages import HandOverReason
+from bot.conversation.words import content_words
 
 IntentKind = Literal["answer", "small_talk", "hand_over"]
 
@@ -135,6 +136,30 @@ class Playbook:
     def slot(self, name: str) -> Slot | None:
         """The slot of that name, or None."""
         return next((slot for slot in self.slots if slot.name == name), None)
+
+    def is_article(self, source: str, article: str) -> bool:
+        """Whether a source of knowledge is the `article` that an intent names, or its copy in another language."""
+        return bool(article) and source in (article, *(f"{language}/{article}" for language in self.languages))
+
+    def titled(self, text: str, names: Iterable[str]) -> tuple[Intent, ...]:
+        """Those of the intents `names` in whose title a word of `text` stands that carries content."""
+        words = set(content_words(text))
+        intents = [intent for name in names if (intent := self.intent(name)) is not None]
+        return tuple(
+            one for one in intents if words.intersection(content_words(" ".join(t for _, t in one.title.said)))
+        )
+
+    def value_for(self, slot: Slot, values: Iterable[str], filled: Mapping[str, str]) -> str:
+        """The first of `values`, of the slot's kind, that may be the slot's; empty when none may.
+
+        Not what another slot has (`filled`), and not what is of another slot's format, unless it is of this one's too.
+        """
+        others = [other.pattern for other in self.slots if other.kind == slot.kind and other.name != slot.name]
+        for value in values:
+            foreign = any(of_format(value, pattern) for pattern in others) and not of_format(value, slot.pattern)
+            if value and value not in filled.values() and not foreign:
+                return value
+        return ""
 
     def texts_in(self, language: str) -> Texts:
         """The fixed wordings in `language`, else in the company's first language."""

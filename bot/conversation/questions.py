@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from bot.conversation.messages import LONGEST_TEXT
-from bot.conversation.words import CJK, Span, chinese_share, content_words, sentences
+from bot.conversation.words import CJK, Span, chinese_share, content_words, folded, sentences
 from retriever.passages import Line, Query
 
 MOST_QUESTIONS = 3
@@ -30,7 +30,7 @@ _ORDERING_WORDS = (
 ).replace(",", "|")
 _ASKING = re.compile(
     # "Did not arrive" and "have not had it" tell, although they begin as questions do.
-    rf"{_OPENING}(?:(?:{_ASKING_WORDS})(?:'s)?\b(?!\s+not\b|['’])|ha(?:s|ve)\s+(?:you|i|we|they|it|my|the|any)\b)",
+    rf"{_OPENING}(?:(?:{_ASKING_WORDS})(?:'s)?\b(?!\s+not\b|')|ha(?:s|ve)\s+(?:you|i|we|they|it|my|the|any)\b)",
     re.IGNORECASE,
 )
 _REQUESTING = re.compile(
@@ -39,12 +39,10 @@ _REQUESTING = re.compile(
     re.IGNORECASE,
 )
 _CHINESE_ASKING = re.compile(
-    r"[吗呢么][？?。！!]?$|怎么|怎样|如何|多久|多少|多长|几天|几点|几个|什么|哪|能不能|可不可以|可以.{0,12}吗|能否|是否"
+    r"[吗呢么][?。!]?$|怎么|怎样|如何|多久|多少|多长|几天|几点|几个|什么|哪|能不能|可不可以|可以.{0,12}吗|能否|是否"
     r"|有没有|是不是|为什么|为啥|要不要|会不会|请问"
 )
-_CHINESE_JOINT = re.compile(
-    r"[，,；;]\s*(?=(?:另外|还有|以及|顺便|再问|同时|然后|还想问|还想|对了))|(?<=[吗呢么])[，,；;]\s*"
-)
+_CHINESE_JOINT = re.compile(r"[,;]\s*(?=(?:另外|还有|以及|顺便|再问|同时|然后|还想问|还想|对了))|(?<=[吗呢么])[,;]\s*")
 _JOINT = re.compile(
     r"(?:,|;|\s-)?\s+(?=(?:and|also|plus)\s+(?:also\s+)?(?:then\s+)?"
     r"(?:how|what|when|where|why|who|which|can|could|do|does|did|is|are|will|would|should)\b)"
@@ -74,7 +72,13 @@ def questions_of(text: str, history: tuple[Line, ...]) -> tuple[Query, ...]:
 
 def is_question(text: str) -> bool:
     """Whether a sentence asks something, by its form."""
-    return text.rstrip(" \"'”’)").endswith(("?", "？")) or bool(_ASKING.match(text) or _CHINESE_ASKING.search(text))
+    text = folded(text)
+    return text.rstrip(" \"'”)").endswith("?") or bool(_ASKING.match(text) or _CHINESE_ASKING.search(text))
+
+
+def is_request(text: str) -> bool:
+    """Whether a sentence wants something done, by its form: "I want to cancel it", "please track it"."""
+    return bool(_REQUESTING.match(folded(text)))
 
 
 def is_full_question(text: str) -> bool:
@@ -117,7 +121,7 @@ def _pieces(text: str) -> list[str]:
 
 def _clauses(text: str, span: Span) -> list[Span]:
     """A sentence cut where a second question is joined on: "what does it cost and how long does it take?"."""
-    sentence = text[span.start : span.end]
+    sentence = folded(text[span.start : span.end])
     if len(sentence) > MOST_PREAMBLE:
         return [span]
     joint = _CHINESE_JOINT if re.search(f"[{CJK}]", sentence) else _JOINT
@@ -135,7 +139,7 @@ def _long_enough(clause: str) -> bool:
 
 def _asks_by_itself(sentence: str) -> bool:
     """A question or request with content; "can you help me?" asks nothing by itself. So does a bare code or address."""
-    if is_question(sentence) or _REQUESTING.match(sentence):
+    if is_question(sentence) or is_request(sentence):
         return bool(content_words(sentence))
     return len(sentence) <= 60 and bool(_CODE_LIKE.search(sentence)) and _is_little(_CODE_LIKE.sub("", sentence))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bot.conversation.messages import Entity
+from bot.conversation.words import folded
 
 SignalKind = Literal["wants_person", "angry", "never_mind", "yes", "no", "none_of_these", "follow_up"]
 
@@ -39,7 +40,7 @@ def _signal(
 
 def _said(*words: str, also: str = "") -> str:
     """A message of nothing but these words, once or a few times, with courtesies and punctuation."""
-    pause = r"[\s,.!。，！~～]*+"
+    pause = r"[\s,.!。~]*+"
     return rf"[\s,.]*+(?:(?:{'|'.join(words)}){pause}){{1,4}}(?:(?:{also or 'please'}){pause}){{0,5}}"
 
 
@@ -104,7 +105,7 @@ _PERSON_SIGNALS = (
     _signal(
         "wants_person",
         "人工",
-        r"(?:请?给?我?|麻烦)?(?:人工|人工客服|人工服务|真人|真人客服|找客服|客服)[吧呢啊。！!~～]*",
+        r"(?:请?给?我?|麻烦)?(?:人工|人工客服|人工服务|真人|真人客服|找客服|客服)[吧呢啊。!~]*",
         whole=True,
     ),
     _signal(
@@ -141,8 +142,8 @@ _ANGER_SIGNALS = (
     _signal(
         "angry",
         "辱骂或威胁",
-        "垃圾(?:公司|服务|客服|平台|店|产品)|骗子|骗钱|骗人|坑人|黑心|去死|^滚(?:开|蛋|出去)?[!！。]*$|傻[逼比叉]|他妈|妈的|什么破|气死",
-        "忍无可忍|太过分|欺人太甚|12315|起诉|曝光你们|太差劲|差到极点|恶心",
+        "垃圾(?:公司|服务|客服|平台|店|产品)|骗子|骗钱|骗人|坑人|黑心|去死|^滚(?:开|蛋|出去)?[!。]*$|傻[逼比叉]|他妈|妈的|什么破|气死",
+        r"忍无可忍|太过分|欺人太甚|(?<!\d)12315(?!\d)|起诉|曝光你们|太差劲|差到极点|恶心",
         value="strong",
         unless="是不是$|是否$|短信是?$|邮件是?$",
     ),
@@ -150,7 +151,7 @@ _ANGER_SIGNALS = (
         "angry",
         "displeased",
         r"!{3,}|\bridiculous\b|\bdisappointed\b|\bannoy(?:ed|ing)\b|\bfrustrat(?:ed|ing)\b",
-        "！{3,}|失望|生气|不满|太慢了|无语",
+        "失望|生气|不满|太慢了|无语",
         value="mild",
     ),
 )
@@ -175,7 +176,7 @@ _REPLY_SIGNALS = (
     _signal(
         "never_mind",
         "不用了",
-        r"(?:(?:哦|那|好吧|嗯)[，, ]*)?"
+        r"(?:(?:哦|那|好吧|嗯)[, ]*)?"
         + _said(
             "算了|不用了|没事了?|取消吧?|不需要了|先不用了?|当我没[说问]|不问了|不查了|不弄了|没关系了?|不必了",
             also=_CHINESE_THANKS,
@@ -219,7 +220,7 @@ _REPLY_SIGNALS = (
         "none of the options",
         r"(?:no[,. ]*)?(?:none|neither)(?: of (?:these|those|them|the above|that))?[\s.!]*",
         r"(?:no[,. ]*)?(?:it'?s )?something else[\s.!]*|not (?:that|those|these|any of (?:these|those|them))[\s.!]*",
-        "(?:以上)?都不是[。！]*|都不对[。！]*|不是这些[。！]*|两个都不是[。！]*|其他的?[。！]*|别的(?:问题)?[。！]*",
+        "(?:以上)?都不是[。!]*|都不对[。!]*|不是这些[。!]*|两个都不是[。!]*|其他的?[。!]*|别的(?:问题)?[。!]*",
         whole=True,
     ),
 )
@@ -242,7 +243,7 @@ _FOLLOW_UP_SIGNALS = (
     _signal(
         "follow_up",
         "接着问",
-        "(?:那么?|然后|如果|要是|还有|而且|但是?).{1,24}|.{1,12}呢[？?。]?",
+        "(?:那么?|然后|如果|要是|还有|而且|但是?).{1,24}|.{1,12}呢[?。]?",
         ".{0,20}(?:它|这个|那个|这种|那种|这样|那里|那边|其中|同样).{0,20}",
         whole=True,
     ),
@@ -261,6 +262,7 @@ _AGREEING = frozenset("👍👌🙏✅❤😊😀🙂😄🎉💯🆗")
 def find_signals(text: str) -> tuple[Entity, ...]:
     """The signals of `text` as entities of score 1, whose `kind` is a SignalKind; at most one of each kind."""
     found: dict[str, Entity] = {}
+    text = folded(text)
     stripped = text.strip()
     offset = text.find(stripped)
     for signal in SIGNALS:
@@ -283,8 +285,11 @@ def find_signals(text: str) -> tuple[Entity, ...]:
 
 
 def _place(*names: str) -> re.Pattern[str]:
-    words = rf"(?:the )?(?:option |number |no\.? ?|第)?(?:{'|'.join(names)})(?: one| option|[个项种条])?(?: please)?"
-    return re.compile(rf"\W*{words}\W*", re.IGNORECASE)
+    before = (
+        r"(?:i (?:choose|pick|mean|want) |it'?s )?(?:the )?(?:option |number |no\.? ?(?=\d)|我?(?:选择?|要(?=第)))?第?"
+    )
+    after = r"(?: one| option|[个项种条])?(?:,? (?:please|thanks|thank you)|吧|[,\s]*谢谢)?"
+    return re.compile(rf"\W*{before}(?:{'|'.join(names)}){after}\W*", re.IGNORECASE)
 
 
 _PLACES = (
@@ -297,6 +302,7 @@ _LAST_PLACE = _place("last", "最后一?")
 
 def place_named(text: str, count: int) -> int | None:
     """Which of `count` options a message names by its place ("2", "the second one", "第二个"), from 0; None if none."""
+    text = folded(text)
     if _LAST_PLACE.fullmatch(text):
         return count - 1
     return next((place for place, pattern in enumerate(_PLACES[:count]) if pattern.fullmatch(text)), None)

@@ -5,10 +5,11 @@ Owns what the next decision must remember. Knows nothing about intents' meaning 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from bot.conversation.entities import KINDS
 from bot.conversation.messages import (
     Approved,
     AskFor,
@@ -22,10 +23,14 @@ from bot.conversation.messages import (
     SmallTalk,
     Turn,
 )
+from bot.conversation.playbook import Playbook, Slot
 from retriever.passages import Line
 
 RESUMED_WITHIN = 4
 """Turns for which a question that the customer left unanswered can still be answered."""
+
+REMEMBERED_KINDS = ("order_number", "email", "phone")
+"""Values that stay the customer's for the whole conversation; dates and amounts belong to one question."""
 
 NEVER_MIND = "never_mind"
 NO_TEXT = "no_text"
@@ -44,6 +49,8 @@ class State:
     """Why a person was asked for, while none has returned the conversation."""
     pending: AskFor | None = None
     """What the bot asked for in its last reply."""
+    asked_beside: tuple[AskFor, ...] = ()
+    """What else it asked for in that reply, for other questions of the same message."""
     interrupted: AskFor | None = None
     """What it asked for earlier and was not told, because the customer changed the topic."""
     refused_values: int = 0
@@ -60,9 +67,16 @@ class State:
     quoted: tuple[str, ...] = ()
     """Sources quoted in the last reply."""
     told: tuple[tuple[str, str], ...] = ()
-    """Slot values that the customer gave, `(slot, value)`, latest last."""
-    entities: tuple[Entity, ...] = ()
-    """Everything recognised in earlier messages, latest last."""
+    """Values that the customer gave, `(slot or kind of entity, value)`, latest last."""
+
+    def remembered(self, slot: Slot, playbook: Playbook, filled: Mapping[str, str]) -> str:
+        """What the customer said last for the slot and still holds; `filled` is what other slots have of it."""
+        if slot.kind not in REMEMBERED_KINDS:
+            return ""
+        # Of two slots of one kind, only what was told for this one is surely meant for it.
+        alone = all(other.kind != slot.kind or other.name == slot.name for other in playbook.slots)
+        names = (slot.name, slot.kind) if alone else (slot.name,)
+        return playbook.value_for(slot, (value for name, value in reversed(self.told) if name in names), filled)
 
 
 def state_of(turns: Sequence[Turn], returned_at: datetime | None = None) -> State:
@@ -73,27 +87,29 @@ def state_of(turns: Sequence[Turn], returned_at: datetime | None = None) -> Stat
     if not turns:
         return State()
     last = turns[-1]
-    decisions = [[part.decision for part in turn.parts] for turn in turns]
-    asked = next((one for one in decisions[-1] if isinstance(one, AskFor)), None)
+    # Once a person has spoken, what the bot asked or offered before is not what the customer answers.
+    since = turns[max((number for number, turn in enumerate(turns, start=1) if turn.behind), default=0) :]
+    decisions = [[part.decision for part in turn.parts] for turn in since]
+    latest = decisions[-1] if decisions else []
+    asked = [one for one in latest if isinstance(one, AskFor)]
+    pending = asked[0] if asked else None
     offers = [_offered(turn) for turn in decisions[-2:]]
     spoken = [part.understanding.language for turn in turns for part in turn.parts[-1:]]
     return State(
         lines=tuple(line for turn in turns for line in turn.lines if line.text.strip()),
         language=spoken[-1] if spoken else "",
         waiting=_waiting(last, returned_at),
-        pending=asked,
-        interrupted=None if asked else _interrupted(decisions),
-        refused_values=_refused(decisions, asked),
-        offered=offers[-1],
+        pending=pending,
+        asked_beside=tuple(asked[1:]),
+        interrupted=None if pending else _interrupted(decisions),
+        refused_values=_refused(decisions, pending),
+        offered=offers[-1] if offers else (),
         offered_again=len(offers) == 2 and offers[0] == offers[1] != (),
-        misses=_misses(turns),
+        misses=_misses(since),
         was_angry=any(_strongly(entity) for part in last.parts for entity in part.understanding.entities),
-        answered=tuple(one.intent for one in decisions[-1] if isinstance(one, Approved)),
-        quoted=tuple(hit.passage.source for one in decisions[-1] if isinstance(one, Grounded) for hit in one.hits),
-        told=tuple(
-            pair for turn in decisions for one in turn if isinstance(one, AskFor | Approved) for pair in _told(one)
-        ),
-        entities=tuple(entity for turn in turns for part in turn.parts for entity in part.understanding.entities),
+        answered=tuple(one.intent for one in latest if isinstance(one, Approved)),
+        quoted=tuple(hit.passage.source for one in latest if isinstance(one, Grounded) for hit in one.hits),
+        told=tuple(pair for turn in turns for pair in _told(turn)),
     )
 
 
@@ -153,5 +169,11 @@ def _strongly(entity: Entity) -> bool:
     return entity.kind == "angry" and entity.value == "strong"
 
 
-def _told(decision: AskFor | Approved) -> tuple[tuple[str, str], ...]:
-    return decision.filled if isinstance(decision, AskFor) else decision.slots
+def _told(turn: Turn) -> list[tuple[str, str]]:
+    """The values of one message: those recognised, then those that slots took."""
+    heard = [one for part in turn.parts for one in part.understanding.entities if one.kind in KINDS]
+    told: list[tuple[str, str]] = [(one.kind, one.value) for one in heard]
+    for part in turn.parts:
+        if isinstance(part.decision, AskFor | Approved):
+            told += part.decision.filled if isinstance(part.decision, AskFor) else part.decision.slots
+    return told

@@ -9,6 +9,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_TRADITIONAL = (
+    "兩個麼麽買產會價們別剛務勁單嗎員塊媽對導幣幫開當惡擇換無時條極樣歐氣沒滿點煩碼禮種經給編聯脅"
+    "話訴語說請談謝貨購費轉邊達過運還這選遞郵錢錯鎊長問項順領題額罵騙裡裏號訂講電機後幾與為闆週繫"
+)
+_SIMPLIFIED = (
+    "两个么么买产会价们别刚务劲单吗员块妈对导币帮开当恶择换无时条极样欧气没满点烦码礼种经给编联胁"
+    "话诉语说请谈谢货购费转边达过运还这选递邮钱错镑长问项顺领题额骂骗里里号订讲电机后几与为板周系"
+)
+"""The characters of our patterns that are written otherwise in Hong Kong and Taiwan."""
+_FOLD = (
+    {0xFF01 + i: 0x21 + i for i in range(94)}
+    | dict.fromkeys(map(ord, "‐‑‒–—−－"), "-")
+    | dict.fromkeys(map(ord, "‘’ʼ´`"), "'")
+    | {0x3000: " ", ord("ı"): "i", ord("İ"): "I", ord("ſ"): "s", 0x212A: "K"}
+    | dict(zip(map(ord, _TRADITIONAL), _SIMPLIFIED, strict=True))
+)
+
 CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _CJK_RUN = re.compile(f"[{CJK}]+")
 _TOKEN = re.compile(rf"[{CJK}]+|[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
@@ -37,19 +54,23 @@ _ABBREVIATION = re.compile(
     r"|[A-Z])\.$",
     re.IGNORECASE,
 )
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？；]+[”’」』）]*|\n+")
+# Between Chinese characters "?" and "!" need no space behind them.
+_END = re.compile(rf"[.!?…]+[\"'”’)\]]*(?=\s|$)|[!?]+(?=[{CJK}])|[。！？；]+[”’」』）]*|\n+")
 _ITEM = re.compile(r"\s*(?:[-*•·▪]\s|\d{1,2}[.)、]\s*(?=\D)|[（(]?[一二三四五六七八九十][)）、]|\|)")
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _LINE = re.compile(r"\s*[^\n]*")
 
 _NAME = re.compile(r"(?<![\w@./&-])[A-Z](?:[A-Za-z]|['’](?=[A-Z]))+(?![\w@&]|[.'’-]\w)")
-_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n\"“”(*])[\s\"“(]*$")
+_OPENS_SENTENCE = frozenset('\n"“(')
+_ENDS_SENTENCE = frozenset(".!?:;”*")
 _PLACE = re.compile(r"\b(?:in|to|from|at|near|over|into|of|around)\s+(?:the\s+|downtown\s+)?(?:[A-Z][\w'’-]*\s+)*$")
 _CALENDAR = re.compile(
     r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|satur|sun)(?:days?)?|january|february|march|april|may|june|july|august"
     r"|september|october|november|december|christmas|easter",
     re.IGNORECASE,
 )
+_BEFORE_NAME = 80
+"""Characters before a name in which a word of place is looked for."""
 _SHOUTED = 0.5
 """Share of capital letters from which writing no longer tells names."""
 
@@ -61,6 +82,15 @@ class Span:
     start: int
     end: int
     item: bool = False
+
+
+def folded(text: str) -> str:
+    """`text` as patterns read it, place for place as long: full-width forms, dashes and apostrophes as in ASCII,
+    traditional Chinese characters simplified.
+
+    In ASCII are also the four letters that an ASCII letter matches without regard to case; no table of words has them.
+    """
+    return text.translate(_FOLD)
 
 
 def tokens(text: str) -> list[str]:
@@ -152,9 +182,19 @@ def names_in(text: str) -> list[tuple[str, int]]:
         return []
     found = []
     for match in _NAME.finditer(text):
-        word, before = match.group(), text[: match.start()]
+        word, start = match.group(), match.start()
         abbreviation = word.isupper() and len(word) <= 5
-        inside = abbreviation or not _SENTENCE_START.search(before)
-        if inside and not _CALENDAR.fullmatch(word) and not _PLACE.search(before):
-            found.append((word, match.start()))
+        inside = abbreviation or not _begins_sentence(text, start)
+        placed = _PLACE.search(text, max(0, start - _BEFORE_NAME), start)
+        if inside and not _CALENDAR.fullmatch(word) and not placed:
+            found.append((word, start))
     return found
+
+
+def _begins_sentence(text: str, start: int) -> bool:
+    """Read backwards from the word: a pattern would try every quotation mark before it to the end."""
+    while start and (text[start - 1].isspace() or text[start - 1] in _OPENS_SENTENCE):
+        start -= 1
+        if text[start] in _OPENS_SENTENCE:
+            return True
+    return not start or text[start - 1] in _ENDS_SENTENCE

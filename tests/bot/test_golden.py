@@ -77,6 +77,8 @@ def test_an_unanswerable_question_may_only_be_refused() -> None:
 
 
 def test_written_history_becomes_turns_in_order() -> None:
+    turns = past_turns([("agent", "what"), ("agent", "is it?"), ("customer", "a"), ("agent", "b"), ("agent", "B")])
+    assert [(t.message.text, t.reply.text) for t in turns] == [("", "what\nis it?"), ("a", "b\nB")]
     turns = past_turns([("agent", "hello"), ("customer", "a"), ("agent", "b"), ("customer", "c")])
     assert [(t.message.text, t.reply.text) for t in turns] == [("", "hello"), ("a", "b"), ("c", "")]
 
@@ -87,6 +89,28 @@ def test_a_bad_row_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     path.write_text('{"id": "a", "text": "x", "answerable": false}\n' + line)
     with pytest.raises(FrontdeskError, match=r"golden\.jsonl:2: bad golden row"):
         read_golden(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ['"answerable": "false"', '"answerable": true, "intents": "refund"', '"answerable": true, "articles": "a.md"'],
+)
+def test_a_value_of_another_type_is_not_taken_for_one(tmp_path: Path, wrong: str) -> None:
+    """ "false" would count as answerable, and a text as a list of its letters."""
+    path = tmp_path / "golden.jsonl"
+    path.write_text('{"id": "a", "text": "x", ' + wrong + "}")
+    with pytest.raises(FrontdeskError, match=r"golden\.jsonl:1: bad golden row"):
+        read_golden(path)
+
+
+def test_a_row_ends_at_a_line_feed_alone_and_a_byte_order_mark_is_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "golden.jsonl"
+    rows = (
+        '{"id": "a", "text": "x\u2028y\x85z", "answerable": false}',
+        '{"id": "b", "text": "x", "answerable": false}',
+    )
+    path.write_text("\ufeff" + "\r\n".join(rows), "utf-8")
+    assert [row.text for row in read_golden(path)] == ["x\u2028y\x85z", "x"]
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

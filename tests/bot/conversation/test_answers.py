@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bot.conversation.answers import Answer, NextTopic, Writer, article_link
@@ -84,6 +86,29 @@ def test_two_sources_are_numbered() -> None:
     assert [citation.passage for citation in answer.citations] == ["one", "two"]
 
 
+def test_sources_are_numbered_as_they_are_listed_whatever_part_cites_them() -> None:
+    """A reader opens source 2 where the text says [2]; each part once counted its own from 1."""
+    one, two = (
+        hit("Parcels to Sweden cost 99 kr.", 0.9, name="one"),
+        hit("Returns are free for a month.", 0.8, name="two"),
+    )
+    asked = part(Grounded((one, two)), text="cost of parcels, and free returns for how many days?")
+    other = hit("Returns are free for a month.", 0.9, name="two")
+    again = part(
+        Grounded((other, hit("Bulbs are E14.", 0.8, name="three", source="b.md"))), text="free returns? bulbs?"
+    )
+    answer = WRITER.answer([part(Approved("return_lamp")), asked, again], State())
+    assert [citation.passage for citation in answer.citations] == ["", "one", "two", "three"]
+    assert "cost 99 kr. [2]\n\nReturns are free for a month. [3]" in answer.chunks[1]
+    assert "Returns are free for a month. [3]\n\nBulbs are E14. [4]" in answer.chunks[2]
+
+
+def test_what_two_questions_need_is_asked_for_once() -> None:
+    answer = say(AskFor("order_status", "order_number"), AskFor("duplicate_charge", "order_number"))
+    assert answer.chunks == ("What is your order number? It looks like NL-123456.",)
+    assert len(say(AskFor("order_status", "order_number"), AskFor("duplicate_charge", "amount")).chunks) == 2
+
+
 def test_a_follow_up_is_quoted_with_the_question_before_in_mind() -> None:
     text = "Lamps are red. " * 20 + "The cable is long. " + "Shades are white. " * 20
     state = State(lines=(Line("customer", "tell me about the cable"), Line("bot", "yes?")))
@@ -125,6 +150,15 @@ def test_while_waiting_the_truth_is_told_again() -> None:
     answer = say(HandOver("asked"), state=State(waiting="asked"))
     assert (answer.status, answer.suggestions) == ("waiting", ())
     assert answer.chunks[0].startswith("A colleague has been asked to join")
+
+
+def test_whoever_waits_out_of_hours_is_told_so() -> None:
+    book = playbook()
+    away = replace(book.texts[0], reasons=(*book.texts[0].reasons, ("hours", "We are back at nine.")))
+    state = State(waiting="hours")
+    told = Writer(replace(book, texts=(away, book.texts[1]))).answer([part(HandOver("hours"))], state)
+    assert (told.chunks, told.status) == (("We are back at nine.",), "waiting")
+    assert say(HandOver("hours"), state=state).chunks[0].startswith("A colleague has been asked")
 
 
 def test_an_answer_that_ends_in_a_hand_over_is_not_followed_by_another() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.conversation.dialogue import ORDER_OF_ANSWERING, Matter, decide, decide_all, settle
-from bot.conversation.entities import find_entities
+from bot.conversation.entities import EntityKind, find_entities
 from bot.conversation.messages import (
     Approved,
     AskFor,
@@ -23,6 +23,7 @@ from bot.conversation.messages import (
     Thresholds,
     Understanding,
 )
+from bot.conversation.playbook import Intent, Playbook, Slot, Wording
 from bot.conversation.signals import find_signals
 from bot.conversation.state import ANYTHING_ELSE, NEVER_MIND, NO_TEXT, State
 from retriever.passages import Hit
@@ -112,6 +113,20 @@ def test_what_may_answer_a_question_for_a_slot(text: str, intent: str | None, ex
     assert decide(matter(text, intent, state=State(pending=ASKED))) == expected
 
 
+def test_cancel_it_takes_nothing_back_where_cancelling_is_what_was_asked_about() -> None:
+    """ "All right, I have stopped that" would sound as if the order was cancelled."""
+    offered = State(offered=("order_status", "cancel_order"))
+    for text in ("cancel it please", "cancel", "取消吧"):
+        assert decide(matter(text, state=offered)) == Approved("cancel_order"), text
+    asked = AskFor("cancel_order", "order_number")
+    assert decide(matter("cancel it", "cancel_order", state=State(interrupted=asked))) == Approved("cancel_order")
+    book = replace(BOOK, intents=tuple(replace(one, slots=("order_number",)) for one in BOOK.intents))
+    again = decide(replace(matter("cancel it", state=State(pending=asked)), playbook=book))
+    assert isinstance(again, AskFor) and again.intent == "cancel_order"
+    assert decide(matter("never mind", state=State(pending=asked))) == SmallTalk(NEVER_MIND)
+    assert decide(matter("cancel it", state=State(offered=("order_status", "return_lamp")))) == SmallTalk(NEVER_MIND)
+
+
 def test_a_question_of_the_customers_own_goes_first() -> None:
     state = State(pending=ASKED)
     assert decide(matter("which bulb?", hits=(GOOD,), state=state)) == Grounded((GOOD,))
@@ -119,6 +134,77 @@ def test_a_question_of_the_customers_own_goes_first() -> None:
     assert decide(matter("which bulb?", "order_status", hits=(GOOD,), state=state)) == Grounded((GOOD,))
     own = hit("Track it.", 0.9, source="shipping/track.md")
     assert decide(matter("but where is it?", "order_status", hits=(own,), state=state)) == ASKED
+
+
+def test_a_value_in_a_question_about_something_else_does_not_answer_ours() -> None:
+    state = State(pending=ASKED)
+    for text in ("How can I cancel NL-123456?", "I want to cancel order NL-123456", "please cancel NL-123456"):
+        assert decide(matter(text, "cancel_order", state=state)) == Approved("cancel_order"), text
+    told = Approved("order_status", (("order_number", "NL-123456"),))
+    for text, intent in (
+        ("NL-123456, it is one of three", "cancel_order"),
+        ("can you find NL-123456?", "order_status"),
+        ("hello, is NL-123456 enough?", "greeting"),
+    ):
+        assert decide(matter(text, intent, state=state)) == told, text
+
+
+def two_of_a_kind() -> Playbook:
+    """A company that asks for two e-mail addresses, and whose order and invoice numbers look alike but for a letter."""
+
+    def slot(name: str, kind: EntityKind, pattern: str = "") -> Slot:
+        return Slot(name, kind, pattern, Wording((("en", f"{name}?"),)), Wording((("en", f"no {name}"),)))
+
+    def intent(name: str, *slots: str) -> Intent:
+        return replace(BOOK.intents[0], name=name, slots=slots)
+
+    slots = (
+        slot("old_email", "email"),
+        slot("new_email", "email"),
+        slot("order", "order_number", r"NL-\d{6}"),
+        slot("invoice", "order_number", r"IN-\d{6}"),
+    )
+    return replace(
+        BOOK, slots=slots, intents=(intent("change_email", "old_email", "new_email"), intent("pay", "invoice"))
+    )
+
+
+def asked_of_two(text: str, intent: str | None = None, state: State | None = None) -> Decision:
+    book = two_of_a_kind()
+    one = matter(text, intent, state=state)
+    entities = (*find_entities(text, NOW, book.patterns()), *find_signals(text))
+    return decide(replace(one, playbook=book, meaning=replace(one.meaning, entities=entities)))
+
+
+def test_two_slots_of_one_kind_are_told_one_by_one() -> None:
+    old, new = ("old_email", "a@x.example"), ("new_email", "b@x.example")
+    assert asked_of_two("change a@x.example to b@x.example", "change_email") == Approved("change_email", (old, new))
+    asked = AskFor("change_email", "new_email", (old,))
+    assert asked_of_two("change my a@x.example", "change_email") == asked
+    assert asked_of_two("b@x.example", state=State(pending=asked)) == Approved("change_email", (old, new))
+    assert asked_of_two("not a@x.example but b@x.example", state=State(pending=asked)) == Approved(
+        "change_email", (old, new)
+    )
+
+
+def test_a_slot_does_not_take_a_value_of_another_slots_format() -> None:
+    asked = AskFor("pay", "invoice")
+    assert asked_of_two("how do I pay for NL-123456?", "pay") == asked
+    assert asked_of_two("how do I pay IN-123456?", "pay") == Approved("pay", (("invoice", "IN-123456"),))
+    refused = asked_of_two("NL-123456", state=State(pending=asked))
+    assert isinstance(refused, AskFor) and refused.problem
+    told = Approved("pay", (("invoice", "IN-123456"),))
+    assert asked_of_two("NL-123456, so IN-123456", state=State(pending=asked)) == told
+    assert asked_of_two("it was NL-123456", state=State(interrupted=asked)) != told
+    earlier = State(told=(("invoice", "IN-123456"), ("order_number", "NL-123456")))
+    assert asked_of_two("how do I pay?", "pay", earlier) == told
+
+
+def test_the_order_spoken_of_last_is_meant() -> None:
+    earlier = State(told=(("order_number", "NL-111111"), ("order_number", "NL-222222")))
+    assert decide(matter("where is it?", "order_status", state=earlier)) == Approved(
+        "order_status", (("order_number", "NL-222222"),)
+    )
 
 
 def test_a_second_refused_value_brings_a_person() -> None:
@@ -190,6 +276,11 @@ def test_an_intent_far_ahead_answers_when_no_passage_is_as_likely() -> None:
     )
 
 
+def test_what_is_second_to_an_intent_that_cannot_be_acted_on_does_not_answer_for_it() -> None:
+    ahead = (("order_status", 0.45), ("cancel_order", 0.05))
+    assert decide(matter("my order", "left_the_playbook", confidence=0.5, runners_up=ahead)) == NotKnown()
+
+
 def test_articles_know_more_than_intents_unless_the_question_is_foreign_beyond_doubt() -> None:
     weak = hit("Bulbs.", 0.6)
     assert decide(matter("which bulb?", hits=(weak,), out_of_scope=0.8)) == Grounded((weak,))
@@ -229,6 +320,9 @@ def test_the_intents_own_article_speaks_for_its_approved_answer() -> None:
     assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(GOOD, own))) == Approved("return_lamp")
     assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(GOOD, weak))) == Grounded((GOOD,))
     assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(translated,))) == Approved("return_lamp")
+    for source in ("b2b-returns/how-to-return.md", "old/returns/how-to-return.md"):
+        other = hit("Return.", 0.9, source=source)
+        assert decide(matter("return?", "return_lamp", confidence=0.8, hits=(other,))) == Grounded((other,)), source
 
 
 def test_before_a_question_for_a_slot_only_a_nearly_certain_passage() -> None:
@@ -349,6 +443,23 @@ def test_a_piece_that_tells_the_value_frees_the_next() -> None:
         Approved("order_status", (("order_number", "NL-123456"),)),
         Approved("return_lamp"),
     ]
+
+
+def test_both_questions_that_waited_for_a_value_are_answered_with_it() -> None:
+    twice = AskFor("duplicate_charge", "order_number")
+    state = State(pending=ASKED, asked_beside=(twice,))
+    told = (("order_number", "NL-123456"),)
+    (first, second) = decide_all([matter("NL-123456", state=state)])
+    assert (first.decision, second.decision) == (
+        Approved("order_status", told),
+        AskFor("duplicate_charge", "amount", told),
+    )
+    (loose, second) = decide_all([matter("nl 123 456", state=state)])
+    assert (loose.decision, second.decision) == (first.decision, AskFor("duplicate_charge", "amount", told))
+    (refused, second) = decide_all([matter("no idea", state=state)])
+    assert isinstance(refused.decision, AskFor) and second.decision == twice, "not forgotten over a bad value"
+    for text, intent in (("never mind", None), ("cancel my order", "cancel_order"), ("an agent please", None)):
+        assert len(decide_all([matter(text, intent, state=state)])) == 1, text
 
 
 def test_a_person_follows_an_answer_that_says_so() -> None:

@@ -25,6 +25,7 @@ def values(text: str, kind: EntityKind, **options: EntityKind) -> list[str]:
         ("order #48291 please", ["48291"]),
         ("#48291", ["48291"]),
         ("订单号123456到哪了", ["123456"]),
+        ("訂單123456到哪了", ["123456"]),
         ("我的订单是：AB48291", ["AB48291"]),
         ("confirmation ab12345", ["AB12345"]),
         ("is the AB-48291 waterproof", []),  # a product code: nothing says order
@@ -76,9 +77,25 @@ def test_email_addresses(text: str, expected: list[str]) -> None:
         ("tomorrow please", ["2026-11-23"]),
         ("3 days ago", ["2026-11-19"]),
         ("two weeks ago", ["2026-11-08"]),
+        ("twenty-two days ago", ["2026-10-31"]),
+        ("thirty days ago", ["2026-10-23"]),
+        ("fıve days ago", ["2026-11-17"]),  # a Turkish keyboard
+        ("yeſterday", ["2026-11-21"]),
         ("last Friday", ["2026-11-20"]),
         ("last sunday", ["2026-11-15"]),
         ("next tue", ["2026-11-24"]),
+        ("can I bring it in on saturday?", ["2026-11-28"]),
+        ("on Saturday, please", ["2026-11-28"]),
+        ("will it be delivered on Friday?", ["2026-11-27"]),
+        ("it arrived on Saturday", ["2026-11-21"]),
+        ("on Saturday it was still here", ["2026-11-21"]),
+        ("I want to return what I bought on Saturday", ["2026-11-21"]),
+        ("I ordered a tent, can I fetch it on Saturday?", ["2026-11-28"]),
+        ("can I get it delivered on Friday?", ["2026-11-27"]),
+        ("I have returned it on Friday", ["2026-11-20"]),
+        ("I ordered it Friday", ["2026-11-20"]),
+        ("周五买的", ["2026-11-20"]),
+        ("周六能送达吗", ["2026-11-28"]),
         ("on 25/12/2026", ["2026-12-25"]),
         ("on 12/25/26", ["2026-12-25"]),
         ("on 5.5.2026", ["2026-05-05"]),
@@ -88,16 +105,28 @@ def test_email_addresses(text: str, expected: list[str]) -> None:
         ("大前天", ["2026-11-19"]),
         ("三天前", ["2026-11-19"]),
         ("2周之前", ["2026-11-08"]),
+        ("十五天前", ["2026-11-07"]),
+        ("二十天前", ["2026-11-02"]),
+        ("二十五天前", ["2026-10-28"]),
         ("上周五", ["2026-11-13"]),
         ("这周一", ["2026-11-16"]),
         ("下周日", ["2026-11-29"]),
+        ("下下周五", ["2026-12-04"]),
+        ("下個禮拜五", ["2026-11-27"]),
+        ("後天", ["2026-11-24"]),
         ("on 03/04/2026", []),  # two readings
+        ("两三天前", []),
+        ("5-7 days ago", []),
+        ("1.5 weeks ago", []),
         ("2026-02-30", []),
         ("31 June", []),
         ("version 2026.1", []),
         ("10/12 would recommend", []),
         ("may 20% be off?", []),
         ("march on", []),
+        ("every friday", []),
+        ("每周五送达", []),
+        ("两周一次收到", []),
         ("Sun shade", []),
         ("24/7", []),
         ("192.168.10.12", []),
@@ -123,6 +152,7 @@ def test_29_february_is_read_in_the_nearest_leap_year() -> None:
         ("1.200,50 €", ["1200.50 EUR"]),
         ("£1,200", ["1200 GBP"]),
         ("20 euros", ["20 EUR"]),
+        ("20 dollarſ", ["20 USD"]),
         ("49.9 dollars", ["49.90 USD"]),
         ("¥199", ["199 CNY"]),
         ("扣了199元", ["199 CNY"]),
@@ -167,6 +197,24 @@ def test_phone_numbers(text: str, expected: list[str]) -> None:
 def test_being_asked_is_context() -> None:
     assert values("4482913", "order_number") == []
     assert values("4482913", "order_number", expected="order_number") == ["4482913"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ("Friday", "date", "2026-11-27"),
+        ("星期六吧", "date", "2026-11-28"),
+        ("129.50", "amount", "129.50"),
+        ("1,200", "amount", "1200"),
+        ("it was 2 lamps", "amount", ""),
+        ("010-12345678", "phone", "01012345678"),
+        ("(0755) 1234567", "phone", "07551234567"),
+        ("030 1234567", "phone", "0301234567"),
+    ],
+)
+def test_what_alone_is_nothing_answers_a_question_for_it(text: str, kind: EntityKind, expected: str) -> None:
+    assert slot_value(text, kind, "", NOW) == expected
+    assert not [entity for entity in find_entities(text, NOW) if entity.kind == kind]
 
 
 def test_a_company_format_replaces_ours() -> None:

@@ -19,6 +19,9 @@ KNOWN = ("en", "zh")
         ("你好", "en", "zh"),
         ("ok", "zh", "zh"),
         ("NL-204881", "zh", "zh"),
+        ("li@mail.example.com", "zh", "zh"),
+        ("邮箱是li.ming@mail.example.com", "", "zh"),
+        ("https://shop.example/my/order/page", "zh", "zh"),
         ("123", "zh", "zh"),
         ("👍", "zh", "zh"),
         ("", "zh", "zh"),
@@ -41,4 +44,5 @@ def test_language(text: str, spoken: str, expected: str) -> None:
 def test_a_company_without_english_assumes_its_first_language() -> None:
     assert language_of("hallo", "", ("de", "fr")) == "de"
     assert language_of("...", "", ("zh",)) == "zh"
+    assert language_of("LM482913", "", ("zh", "en")) == "zh"
     assert language_of("hello there", "", ("zh",)) == "en"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def test_a_phrase_with_two_intents_settles_nothing() -> None:
     book = PhraseBook([Phrase("help", "a"), Phrase("Help!", "b"), Phrase("no", OUT_OF_SCOPE)])
     assert book.exact("help") is None
     assert book.exact("No.") == OUT_OF_SCOPE
+
+
+def test_the_button_that_offers_a_person_is_understood_in_the_companys_words() -> None:
+    book = playbook()
+    english, chinese = book.texts
+    own = replace(
+        book, texts=(replace(english, talk_to_person="To the crew!"), replace(chinese, talk_to_person="谢谢"))
+    )
+    assert phrase_book(own).exact("to the crew") == "talk_to_person"
+    assert phrase_book(own).exact("谢谢") == "thanks", "what is said of an intent goes before"
 
 
 def test_which_texts_the_book_reads() -> None:

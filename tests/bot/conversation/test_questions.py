@@ -55,9 +55,12 @@ def test_one_question_stays_whole(text: str) -> None:
             "I want to cancel my order. I also need an invoice.",
             ["I want to cancel my order.", "I also need an invoice."],
         ),
+        ("I’d like a refund. I’d also like an invoice.", ["I’d like a refund.", "I’d also like an invoice."]),
         ("NL-204881. Also, what does shipping cost?", ["NL-204881.", "Also, what does shipping cost?"]),
         ("Where is my lamp?\nHow do I return it?", ["Where is my lamp?", "How do I return it?"]),
         ("退款多久到账？怎么开发票？", ["退款多久到账？", "怎么开发票？"]),
+        ("退款多久到账?怎么开发票?", ["退款多久到账?", "怎么开发票?"]),
+        ("這個防水嗎，還有送電池嗎", ["這個防水嗎", "還有送電池嗎"]),
         ("退款多久到账，另外怎么开发票？", ["退款多久到账", "另外怎么开发票？"]),
         ("这个防水吗，送电池吗", ["这个防水吗", "送电池吗"]),
     ],
@@ -103,8 +106,10 @@ def test_only_recent_lines_are_history() -> None:
     ("text", "expected"),
     [
         ("how long", True), ("Is it ok", True), ("ok and where is it", True), ("the red one?", True), ("多久", True),
-        ("可以退吗", True), ("请问运费", True), ("NL-204881", False), ("it broke", False), ("did not arrive", False),
-        ("didn't work", False), ("have not got it", False), ("have you got it", True), ("昨天买的", False), ("", False),
+        ("可以退吗", True), ("可以退嗎", True), ("怎麼退", True),
+        ("请问运费", True), ("NL-204881", False), ("it broke", False), ("did not arrive", False),
+        ("didn't work", False), ("what’s the return policy", True),
+        ("have not got it", False), ("have you got it", True), ("昨天买的", False), ("", False),
     ],
 )  # fmt: skip
 def test_what_is_a_question(text: str, expected: bool) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bot.conversation.signals import SIGNALS, SignalKind, find_signals
+from bot.conversation.signals import SIGNALS, SignalKind, find_signals, place_named
 
 
 def kinds(text: str) -> set[str]:
@@ -22,7 +22,7 @@ def kinds(text: str) -> set[str]:
         "get me a representative",
         "is there a real person I can ask", "stop, give me a person", "I hate this bot", "a human not a bot",
         "need a person now", "转人工", "人工", "人工客服", "我要找真人", "请帮我转接客服", "想和真人聊聊",
-        "叫你们经理来", "找个活人",
+        "叫你们经理来", "找个活人", "請幫我轉接客服", "我想跟真人說話", "叫你們經理來",
         "我要跟人工客服讲",
     ],
 )  # fmt: skip
@@ -35,7 +35,8 @@ def test_a_person_is_asked_for(text: str) -> None:
     [
         "Are you a real person?", "am I talking to a human?", "is this a human or a bot",
         "I spoke to an agent yesterday and she promised a refund", "after talking to your staff I bought two",
-        "I don't want to talk to an agent", "do I need a person to sign for it", "can someone else pick up my parcel",
+        "I don't want to talk to an agent",
+        "I don’t want to talk to an agent", "do I need a person to sign for it", "can someone else pick up my parcel",
         "someone stole my parcel", "can I give it to someone as a gift", "are your agents there on sunday",
         "what does the agent commission cost", "the person at the door", "my personal data", "superhuman lamp",
         "人工智能手表", "人工费多少", "是人工还是自动回复", "不要转人工", "你是真人吗", "昨天和客服说过了",
@@ -63,10 +64,15 @@ def test_a_person_is_not_asked_for(text: str) -> None:
         ("where is it!!!", "mild"),
         ("a bit disappointed", "mild"),
         ("太慢了", "mild"),
+        ("騙子！", "strong"),
+        ("太過分了", "strong"),
         ("is this e-mail a scam?", ""),
         ("got a scam text message", ""),
         ("这条短信是骗子吗", ""),
         ("垃圾桶怎么买", ""),
+        ("再不退款我打12315", "strong"),
+        ("订单号是12315678", ""),
+        ("order 4123155", ""),
         ("滚筒洗衣机能洗吗", ""),
         ("the worst weather this tent can take", ""),
         ("is the lamp too angry looking", ""),
@@ -79,12 +85,13 @@ def test_anger(text: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        ("never_mind", ["never mind", "No, forget it.", "cancel", "ok nvm thanks", "actually, don't bother",
-            "算了", "不用了谢谢", "没事了", "那算了吧"]),
+        ("never_mind", ["never mind", "No, forget it.", "cancel", "ok nvm thanks", "actually, don't bother", 
+            "don’t bother", "算了", "不用了谢谢", "没事了", "那算了吧", "沒事了", "不用了謝謝"]),
         ("yes", ["yes", "Yes please!", "ok", "sure, thanks", "go ahead", "好的", "可以，谢谢", "嗯嗯", "是的",
             "👍", "🙏🙏"]),
-        ("no", ["no", "nope", "no thanks", "that's all, thanks", "不用", "没有了谢谢", "不是"]),
-        ("none_of_these", ["none of these", "neither", "something else", "no, something else", "都不是", "其他"]),
+        ("no", ["no", "nope", "no thanks", "that's all, thanks", "that’s all, thanks", "不用", "没有了谢谢", "不是"]),
+        ("none_of_these", ["none of these", "neither", "something else", "no, something else", "都不是",
+            "都不是！", "其他"]),
         ("follow_up", ["and for Canada?", "what about batteries", "how long does it take?", "to Sweden?",
             "那到加拿大呢？", "如果坏了呢", "这个多少钱"]),
     ],
@@ -128,6 +135,20 @@ def test_no_text_takes_long(text: str) -> None:
     start = time.perf_counter()
     find_signals(text)
     assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("2", 1), ("２", 1), ("option 2, please", 1), ("the second one, thanks", 1), ("no. 2", 1),
+        ("I mean the second", 1),
+        ("选2", 1), ("我选第二个", 1), ("第二个吧", 1), ("第二個，谢谢", 1), ("我要第二个", 1),
+        ("最后一个吧", 2), ("the last one", 2),
+        ("no one", None), ("要2个", None), ("second hand", None), ("4", None),
+    ],
+)  # fmt: skip
+def test_an_option_is_named_by_its_place(text: str, place: int | None) -> None:
+    assert place_named(text, 3) == place
 
 
 def test_every_kind_has_both_languages() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from bot.conversation.messages import (
@@ -62,6 +63,24 @@ def test_a_slot_is_pending_only_right_after_it_was_asked_for() -> None:
     assert after(turn(ASKED), turn(SmallTalk("thanks"))).pending is None
 
 
+def test_what_else_was_asked_for_in_the_same_reply_is_kept() -> None:
+    other = AskFor("duplicate_charge", "order_number")
+    state = after(turn(ASKED, other))
+    assert (state.pending, state.asked_beside) == (ASKED, (other,))
+    assert after(turn(ASKED, other), turn(SmallTalk("thanks"))).asked_beside == ()
+
+
+def test_what_the_bot_had_open_is_closed_once_a_person_spoke() -> None:
+    def spoken(one: Turn) -> Turn:
+        return replace(one, behind=(Line("agent", "I found it, it comes tomorrow."),))
+
+    for open_turn in (turn(ASKED), turn(Clarify(("a", "b"))), turn(NotKnown())):
+        assert after(open_turn) != replace(after(open_turn), pending=None, offered=(), misses=0)
+        for later in ((), (turn(SmallTalk("thanks")),)):
+            state = after(spoken(open_turn), *later)
+            assert (state.pending, state.interrupted, state.offered, state.misses) == (None, None, (), 0)
+
+
 def test_a_slot_left_open_can_be_taken_up_again() -> None:
     assert after(turn(ASKED), turn(SmallTalk("thanks"))).interrupted == ASKED
     assert after(turn(ASKED)).interrupted is None
@@ -116,8 +135,15 @@ def test_what_was_answered_quoted_and_told() -> None:
     assert state.told == (("order_number", "NL-1"),)
 
 
+def test_what_was_told_stands_in_the_order_of_telling() -> None:
+    number = Entity("order_number", "NL-2", 0, 4, 1.0, "company format")
+    angry = Entity("angry", "strong", 0, 1, 1.0, "insult")
+    state = after(turn(ANSWERED), turn(NotKnown(), entities=(number, angry)), turn(SmallTalk("thanks")))
+    assert state.told == (("order_number", "NL-1"), ("order_number", "NL-2"))
+
+
 def test_the_last_language_and_anger_are_remembered() -> None:
     angry = Entity("angry", "strong", 0, 1, 1.0, "insult")
     state = after(turn(NotKnown(), language="en"), turn(NotKnown(), language="zh", entities=(angry,)))
-    assert (state.language, state.was_angry, state.entities) == ("zh", True, (angry,))
+    assert (state.language, state.was_angry) == ("zh", True)
     assert not after(turn(NotKnown(), entities=(angry,)), turn(NotKnown())).was_angry

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.conversation.words import chinese_share, content_words, names_in, sentences, stem, tokens
+from bot.conversation.words import chinese_share, content_words, folded, names_in, sentences, stem, tokens
 
 
 def cut(text: str) -> list[str]:
@@ -49,6 +51,8 @@ def test_content_words_leave_grammar_out() -> None:
         ("Ask Dr. Berg, e.g. by mail. Yes.", ["Ask Dr. Berg, e.g. by mail.", "Yes."]),
         ('He said "no." Then left.', ['He said "no."', "Then left."]),
         ("灯坏了。怎么办？谢谢！", ["灯坏了。", "怎么办？", "谢谢！"]),
+        ("灯坏了!怎么办?谢谢", ["灯坏了!", "怎么办?", "谢谢"]),
+        ("see x.example/?a=b!c", ["see x.example/?a=b!c"]),
         ("a wrapped\nline goes on. Next\nLine", ["a wrapped\nline goes on.", "Next", "Line"]),
         ("You need:\n- a lamp. With a bulb.\n- a plug", ["You need:", "- a lamp. With a bulb.", "- a plug"]),
         ("1. Switch off. Wait.\n2. Pull", ["1. Switch off. Wait.", "2. Pull"]),
@@ -106,3 +110,17 @@ def test_chinese_share() -> None:
 def test_names(text: str, expected: list[str]) -> None:
     assert [name for name, _ in names_in(text)] == expected
     assert all(text[start:].startswith(name) for name, start in names_in(text))
+
+
+@pytest.mark.parametrize("before", ['"' * 2000, "(" * 2000, ". " * 1000, "X-to " * 400])
+def test_looking_for_names_takes_no_long(before: str) -> None:
+    """What stands before each name is not read from the beginning again: that took ten seconds for one message."""
+    start = time.perf_counter()
+    assert len(names_in(f"{before} x " + "Abcd " * 390)) == 390
+    assert time.perf_counter() - start < 0.5
+
+
+def test_folding_keeps_every_place() -> None:
+    text = "Ｏ’ｋ，—我要轉接客服ı"
+    assert folded(text) == "O'k,-我要转接客服i"
+    assert all(len(folded(chr(code))) == 1 for code in range(0xD800))
