@@ -84,7 +84,8 @@ class Head:
     `labels` may hold classes that are no intents. OUT_OF_SCOPE takes part in the score for out of scope, never in an
     arg max (reference: that finds .36 of it); those of OTHERWISE take their share of the probability, so that a
     question for an article is not taken for the intent next to it. `memory` holds training questions in scope,
-    `strangers` those out of scope. `share` is how much the letters count beside the features.
+    `strangers` those out of scope. `share` is how much the letters count beside the features, `level` how much of what
+    frequent classes gained has been taken from `bias`.
     """
 
     labels: tuple[str, ...]
@@ -95,6 +96,7 @@ class Head:
     temperature: float = 1.0
     scope: OutOfScope = UNFITTED
     share: float = 0.0
+    level: float = 0.0
 
     @property
     def intents(self) -> tuple[str, ...]:
@@ -145,6 +147,7 @@ class Head:
                     **self.strangers.tensors("strangers"),
                     "temperature": np.array([self.temperature]),
                     "share": np.array([self.share]),
+                    "level": np.array([self.level]),
                     "scope": scope,
                     "scope_offset": np.array([self.scope.offset]),
                 }
@@ -169,6 +172,7 @@ class Head:
                 float(tensors["temperature"][0]),
                 OutOfScope(means, scales, weights, float(tensors["scope_offset"][0])),
                 float(tensors["share"][0]),
+                float(tensors["level"][0]),
             )
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
             raise FinetuneError(f"head.safetensors: not a head of this program ({error}); train again") from error

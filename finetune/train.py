@@ -52,11 +52,13 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
-SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9)
+SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9, 1.2, 1.5)
 """How much the letters may count beside the encoder; the first where no row decides."""
 
-LEVEL = 0.5
-"""How much of a frequent intent's advantage is taken back: 0 none, 1 all of it."""
+LEVELS = (0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
+"""How much of a frequent intent's advantage is taken back, 0 none: the first where no row decides."""
+LEVEL_PRIOR = 50.0
+"""What a level costs as a log loss of all held-out rows together: this times its squared distance from the first."""
 
 LEAST_PAIRS = 20
 """Held-out questions with an answer that it takes to let adapted vectors search."""
@@ -251,7 +253,8 @@ def _calibrated(head: Head, asked: Floats, seen: _Seen, settled: QuestionModel |
     if settled is None:
         return calibrated(head, asked, seen.held_out, seen.names)
     like = settled.head
-    return levelled(replace(head, temperature=like.temperature, scope=like.scope, share=like.share), seen.names)
+    settled_head = replace(head, temperature=like.temperature, scope=like.scope, share=like.share)
+    return levelled(settled_head, seen.names, like.level)
 
 
 def _with_labels(
@@ -296,7 +299,7 @@ def questions(examples: Sequence[Example]) -> list[tuple[str, Sequence[tuple[str
 
 
 def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: Sequence[str]) -> Head:
-    """The head with the letters' share, its temperature and its out-of-scope score fitted on held-out features.
+    """The head with the letters' share, its level, temperature and out-of-scope score fitted on held-out features.
 
     `trained` names the class of each row it was trained on: what is frequent there is levelled in part.
     """
@@ -307,8 +310,7 @@ def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: S
     outside = np.array([examples[i].intent == OUT_OF_SCOPE for i in known])
     inside = [i for i in known if examples[i].intent != OUT_OF_SCOPE]
     targets = np.array([numbers[examples[i].intent or ""] for i in inside], np.int64)
-    head = levelled(fit_share(head, rows[inside], targets), trained)
-    head = replace(head, temperature=fit_temperature(head.logits(rows[inside])[0], targets))
+    head = fit_level(fit_share(head, rows[inside], targets), rows[inside], targets, trained)
     prior = SCOPE_PRIOR_CLASS if OUT_OF_SCOPE in head.labels else SCOPE_PRIOR
     return replace(head, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
 
@@ -324,18 +326,34 @@ def fit_share(head: Head, rows: Floats, targets: Integers) -> Head:
     return min(tried, key=lambda one: one[0])[1]
 
 
-def levelled(head: Head, trained: Sequence[str]) -> Head:
-    """The head without LEVEL of what classes gained from being frequent among the rows `trained`.
+def fit_level(head: Head, rows: Floats, targets: Integers, trained: Sequence[str]) -> Head:
+    """The head levelled so far, and the temperature for it, that held-out rows surprise least.
 
-    Logit adjustment after training (Menon et al. 2020, arXiv 2007.07314). All of it suits customers who ask about
-    every intent as often, none of it those who ask as the rows do; half was better than none for both.
+    All of it suits customers who ask about every intent as often, none of it those who ask as the rows do. Of few rows
+    half was better than none for both, so that is what the prior holds; of many, which show what chats are about, held
+    out ones say how much less.
+    """
+    tried = []
+    for level in LEVELS if len(targets) else LEVELS[:1]:
+        one = levelled(head, trained, level)
+        logits = one.logits(rows)[0]
+        temperature = fit_temperature(logits, targets)
+        surprise = len(targets) * log_loss(logits / temperature, targets) + LEVEL_PRIOR * (level - LEVELS[0]) ** 2
+        tried.append((surprise, replace(one, temperature=temperature)))
+    return min(tried, key=lambda one: one[0])[1]
+
+
+def levelled(head: Head, trained: Sequence[str], level: float) -> Head:
+    """The head without `level`, a share, of what classes gained from being frequent among the rows `trained`.
+
+    Logit adjustment after training (Menon et al. 2020, arXiv 2007.07314).
     """
     counts = Counter(trained)
     places = [place for place, label in enumerate(head.labels) if label != OUT_OF_SCOPE]
     gained = np.log([counts[head.labels[place]] or 1 for place in places])
     bias = head.bias.copy()
-    bias[places] -= LEVEL * head.temperature * (gained - gained.mean())
-    return replace(head, bias=bias)
+    bias[places] -= level * head.temperature * (gained - gained.mean())
+    return replace(head, bias=bias, level=level)
 
 
 def search_space(targets: Targets, frozen: tuple[Floats, Floats], adapted: tuple[Floats, Floats]) -> Space:

@@ -17,13 +17,13 @@ from finetune.model import Head
 from finetune.precedents import precedents_from
 from finetune.train import (
     LEAST_PAIRS,
-    LEVEL,
     SHARES,
     Progress,
     TrainConfig,
     _learn,
     _Told,
     adapt,
+    fit_level,
     fit_share,
     fit_versions,
     levelled,
@@ -55,22 +55,38 @@ def test_both_versions_learn_separable_intents(tiny: Encoder, examples: list[Exa
     assert fitted.baseline.model.adapter_bytes < fitted.lora.model.adapter_bytes
 
 
-def test_frequent_intents_lose_half_of_what_frequency_gave_them() -> None:
+def test_frequent_intents_lose_as_much_of_what_frequency_gave_them_as_is_said() -> None:
     """Two intents drawn 9 to 1: the head that is right where both are asked alike differs by the log of that."""
     skewed = Head(("rare", "usual"), np.eye(2, dtype=np.float32), np.log(np.array([0.1, 0.9], np.float32)))
     names = ["rare"] * 10 + ["usual"] * 90
     rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    shift = (levelled(skewed, names).logits(rows)[0] - skewed.logits(rows)[0]).mean(axis=0)
-    np.testing.assert_allclose(shift, [LEVEL * np.log(9) / 2, -LEVEL * np.log(9) / 2], rtol=1e-5)
+    shift = (levelled(skewed, names, 0.4).logits(rows)[0] - skewed.logits(rows)[0]).mean(axis=0)
+    np.testing.assert_allclose(shift, [0.4 * np.log(9) / 2, -0.4 * np.log(9) / 2], rtol=1e-5)
     hot = replace(skewed, temperature=3.0)
-    shift = (levelled(hot, names).logits(rows)[0] - hot.logits(rows)[0]).mean(axis=0) / 3
-    np.testing.assert_allclose(shift, [LEVEL * np.log(9) / 2, -LEVEL * np.log(9) / 2], rtol=1e-5)
-    np.testing.assert_allclose(levelled(skewed, ["rare", "usual"] * 50).bias, skewed.bias, atol=1e-7)
+    shift = (levelled(hot, names, 0.4).logits(rows)[0] - hot.logits(rows)[0]).mean(axis=0) / 3
+    np.testing.assert_allclose(shift, [0.4 * np.log(9) / 2, -0.4 * np.log(9) / 2], rtol=1e-5)
+    np.testing.assert_allclose(levelled(skewed, ["rare", "usual"] * 50, 0.4).bias, skewed.bias, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "level"),
+    [("as the rows", 20_000, 0.0), ("evenly", 20_000, 0.5), ("as the rows", 4, 0.5), ("as the rows", 0, 0.5)],
+)
+def test_held_out_rows_say_how_much_frequency_tells(asked: str, count: int, level: float) -> None:
+    """Messages that say little, of two intents drawn 9 to 1: where customers ask as often, frequency tells."""
+    random = np.random.default_rng(0)
+    truth = (random.random(count) < (0.9 if asked == "as the rows" else 0.5)).astype(np.int64)
+    rows = (np.eye(2)[truth] + random.normal(size=(count, 2))).astype(np.float32)
+    right = Head(("rare", "usual"), np.eye(2, dtype=np.float32), np.log(np.array([0.1, 0.9], np.float32)))
+    told = fit_level(right, rows, truth, ["rare"] * 10 + ["usual"] * 90)
+    assert told.level == level
+    np.testing.assert_allclose(told.bias, levelled(right, ["rare"] * 10 + ["usual"] * 90, level).bias)
+    assert Head.from_bytes(told.to_bytes(), told.labels, 1).level == level
 
 
 def test_strangers_are_neither_frequent_nor_rare() -> None:
     head = Head((OUT_OF_SCOPE, "a", "b"), np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
-    told = levelled(head, [OUT_OF_SCOPE] * 500 + ["a"] * 4 + ["b"] * 4)
+    told = levelled(head, [OUT_OF_SCOPE] * 500 + ["a"] * 4 + ["b"] * 4, 0.5)
     assert (told.bias == 0).all()
 
 
