@@ -12,6 +12,9 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 fast test campaign: export OMP_NUM_THREADS := 1
 
+# Two processes, each with whole files in the order of the tree: the sample company learns while browsers are driven.
+TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+
 SUITES := understanding memory peer_setfit discovery retriever vectors scale peer_search server widget
 
 .PHONY: help install check test fast campaign bench $(SUITES:%=bench-%) demo lock browser widget widget-parts clean
@@ -59,10 +62,7 @@ $(WIDGET)/node_modules/.installed: $(WIDGET)/package-lock.json
 	@touch $@
 
 test: check browser widget-parts  ## a seeded sample of every suite, browser included; under 30 minutes on 2 cores
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not campaign and not gpu"
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --fail-under=90
+	$(BIN)/python -m pytest -m "not campaign and not gpu" $(TOGETHER) --cov --cov-fail-under=90
 
 campaign: check browser widget-parts  ## all of it: thousands of kills, whole attack corpora
 	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-300} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" --timeout=7200

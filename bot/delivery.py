@@ -68,9 +68,12 @@ def mailer(server: MailServer, address: str, trust: ssl.SSLContext | None = None
             with _connected(server, trust or ssl.create_default_context()) as smtp:
                 if server.user:
                     smtp.login(server.user, server.password)
-                smtp.send_message(message)
+                refused = smtp.send_message(message)
         except (smtplib.SMTPException, OSError) as error:
             raise FrontdeskError(f"{server.host}:{server.port}: {_plainly(error)}; check the table [mail]") from None
+        for name, (code, said) in refused.items():  # the others have it
+            why = _plainly(smtplib.SMTPResponseException(code, said))
+            _log.warning("%s:%s takes no mail for %s (%s); check mail.to", server.host, server.port, name, why)
 
     return send
 
@@ -114,6 +117,8 @@ class Courier:
         self._database = database
         self._ways = ways
         self._over = threading.Event()
+        self._unnoted: dict[str, str] = {}
+        """What came of a notification that the record could not take yet, by its id: the problem, empty if none."""
 
     def run(self) -> None:
         rounds = [threading.Thread(target=self._go_rounds, args=(kind,), name=kind, daemon=True) for kind in KINDS]
@@ -139,20 +144,30 @@ class Courier:
         for notice in due(self._database, now, kinds):
             if self._over.is_set():
                 break
-            way = self._ways.get(notice.kind)
-            try:
-                if way is None:
-                    raise FrontdeskError(f"no {notice.kind} is set up any more; see [mail] and [webhook]")
-                way(notice)
-            except FrontdeskError as error:
-                mark_failed(self._database, notice, str(error), now)
-            except Exception as error:
-                _log.exception("notification %s", notice.id)
-                mark_failed(self._database, notice, f"failed ({type(error).__name__}); see the log", now)
+            # While the disk is full, say, the record still calls it due: the same letter each second helps nobody.
+            if notice.id not in self._unnoted:
+                self._unnoted[notice.id] = self._try(notice)
+            if problem := self._unnoted[notice.id]:
+                mark_failed(self._database, notice, problem, now)
             else:
                 mark_sent(self._database, notice)
                 delivered += 1
+            del self._unnoted[notice.id]
         return delivered
+
+    def _try(self, notice: Notice) -> str:
+        """The problem, empty if it was delivered."""
+        way = self._ways.get(notice.kind)
+        if way is None:
+            return f"no {notice.kind} is set up any more; see [mail] and [webhook]"
+        try:
+            way(notice)
+        except FrontdeskError as error:
+            return str(error)
+        except Exception as error:
+            _log.exception("notification %s", notice.id)
+            return f"failed ({type(error).__name__}); see the log"
+        return ""
 
 
 def _letter(notice: Notice, server: MailServer, address: str) -> EmailMessage:

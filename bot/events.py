@@ -10,10 +10,9 @@ text of a finished turn is forgotten here. Knows nothing about how answers are m
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bot.conversation.messages import Turn
@@ -230,23 +229,6 @@ class Bell:
     def ring(self, conversation: str) -> None:
         for listener in self._listeners:
             listener(conversation)
-
-
-def follow(
-    attach: Callable[[Deliver], Callable[[], None]], patience: float, most_waiting: int = 4096
-) -> Iterator[Event | None]:
-    """Events as an iterator for a thread of its own; None after `patience` seconds of silence. Ends for a reader
-    that fell `most_waiting` events behind: it may resume from the last id."""
-    waiting: queue.Queue[Event] = queue.Queue()
-    detach = attach(waiting.put)
-    try:
-        while waiting.qsize() < most_waiting:
-            try:
-                yield waiting.get(timeout=patience)
-            except queue.Empty:
-                yield None
-    finally:
-        detach()
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from bot import FrontdeskError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "frontdesk.toml"
 SERVICE_FILE = "service.json"
+ROUNDING = 2.0
+"""Seconds by which the clocks of files and processes may differ."""
 
 
 class Home:
@@ -84,8 +87,10 @@ def read_settings_file(path: str | None) -> dict[str, object]:
     import tomllib
 
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        with open(path, encoding="utf-8-sig") as file:  # editors on Windows put a mark before the first line
+            return tomllib.loads(file.read())
+    except OSError as error:
+        raise FrontdeskError(f"{path}: cannot be read ({error.strerror}); give this user read access") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FrontdeskError(f"{path}: not valid TOML: {error}; correct that line") from None
 
@@ -98,7 +103,7 @@ def resolve(value: str, settings_file: str | None) -> str:
 def home_folder(option: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """The home folder, without checking any other setting."""
     if environ.get("FRONTDESK_HOME"):
-        return environ["FRONTDESK_HOME"]
+        return resolve(environ["FRONTDESK_HOME"], None)
     path = find_settings(option, environ)
     return resolve(str(read_settings_file(path).get("home", ".frontdesk")), path)
 
@@ -116,8 +121,21 @@ def running_service(home: str | Path) -> RunningService | None:
     try:
         with open(os.path.join(home, SERVICE_FILE), encoding="utf-8") as file:
             said = json.load(file)
+            written = os.fstat(file.fileno()).st_mtime
         service = RunningService(str(said["url"]), int(said["pid"]))
         os.kill(service.pid, 0)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return service
+    # After a kill or a power cut, another program may have got the number of a service that could not sign off.
+    age = _age_of(service.pid)
+    return service if age is None or age > time.time() - written - ROUNDING else None
+
+
+def _age_of(pid: int) -> float | None:
+    """Seconds since a process began; None where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])  # its name, in the brackets, may hold anything
+    except (OSError, ValueError, IndexError):
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -34,6 +34,10 @@ class Lane:
     """The highest place given to a message."""
     answers: deque[Answer] = field(default_factory=deque)
 
+    def at(self, place: int) -> Answer | None:
+        """The answer to the message at `place`, if it is in hand."""
+        return next((answer for answer in self.answers if answer.sequence == place), None)
+
 
 class Answer:
     """An answer in the making. Any number of readers follow it, each from its beginning."""
@@ -45,6 +49,8 @@ class Answer:
         """Whether the message is durable: then it is owed an answer, whatever happens."""
         self.again = promised
         """Whether it was accepted and not answered before, so that somebody may have heard a beginning."""
+        self.silent = False
+        """Whether a person had the conversation when the answer began: then it is theirs to give."""
         self.began = time.perf_counter()
         self.since = 0
         """The last event of the conversation before this answer began."""

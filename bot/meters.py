@@ -88,13 +88,10 @@ class Meters:
         self._steps.labels("store").observe(store_seconds)
         self._whole.observe(seconds)
         self._turns.labels(turn.reply.status).inc()
-        for part in turn.parts:
-            if isinstance(part.decision, HandOver):
-                self.handover(part.decision.reason)
-
-    def handover(self, reason: str) -> None:
-        """`reason` is one of a closed set, never a text of somebody."""
-        self._handovers.labels(reason).inc()
+        reasons = [part.decision.reason for part in turn.parts if isinstance(part.decision, HandOver)]
+        # Whatever is said while a person is awaited, or there, names the reason again.
+        if reasons and turn.reply.status == "handed_over":
+            self._handovers.labels(reasons[0]).inc()
 
     def refused(self, what: str) -> None:
         self._refused.labels(what).inc()

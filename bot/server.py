@@ -177,12 +177,13 @@ def inherited() -> socket.socket | None:
         raise FrontdeskError(f"LISTEN_FDS={count!r}: the service takes one socket; give the unit one ListenStream")
     try:
         listener = socket.socket(fileno=FIRST_INHERITED)
-        if listener.type == socket.SOCK_STREAM and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listens = listener.type == socket.SOCK_STREAM and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if listens and listener.family in (socket.AF_INET, socket.AF_INET6):  # a file has neither address nor port
             listener.set_inheritable(False)
             return listener
     except OSError as error:
         raise FrontdeskError(f"the socket of the unit cannot be used ({error.strerror})") from None
-    raise FrontdeskError("the socket of the unit does not listen for connections; use ListenStream")
+    raise FrontdeskError("the socket of the unit takes no connections of TCP; write ListenStream=127.0.0.1:8080, say")
 
 
 class Service:

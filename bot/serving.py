@@ -21,15 +21,16 @@ from sqlalchemy import Connection
 
 from bot import FrontdeskError
 from bot.conversation.messages import HandOverReason, Message, Turn, pseudonym, readable
-from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, follow, last_text, stored_events, turn_event
+from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, last_text, stored_events, turn_event
 from bot.fallback import failure, silence
 from bot.lanes import Answer, Lane, Overloaded
+from bot.retry import Retry
 from bot.storage import handover
-from bot.storage.conversations import UnknownConversation, forget
+from bot.storage.conversations import UnknownConversation, find_conversation, forget
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
 from bot.storage.handover import Agent
-from bot.storage.happenings import BLOCK, AgentMessage, Happening, StatusChange, told
+from bot.storage.happenings import BLOCK, TURN, AgentMessage, Happening, StatusChange, told
 from bot.storage.outbox import Kind
 from bot.storage.turns import (
     Entry,
@@ -41,6 +42,7 @@ from bot.storage.turns import (
     last_place,
     last_sequence,
     look_up,
+    overtaken,
     owed,
     past,
     place_message,
@@ -51,7 +53,6 @@ T = TypeVar("T", bound=Happening | None)
 Told = Callable[[Turn, float, float], None]
 
 _log = logging.getLogger(__name__)
-_RETRY_SECONDS = 5.0
 _ORDERS = 1024
 
 
@@ -100,7 +101,7 @@ class Desk:
         self._orders = [threading.Lock() for _ in range(_ORDERS)]
         self._in_hand: dict[tuple[str, str], Answer] = {}
         self._lanes: dict[str, Lane] = {}
-        self._retry: threading.Timer | None = None
+        self._retry = Retry(self.resume)
         self._closed = False
 
     # -- messages in ------------------------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ class Desk:
             accept_message(self._database, answer.message, answer.sequence)
             answer.promised = True
             if answer.failed:  # before the promise was made, so nobody took it up again
-                self._resume_later()
+                self._retry.later()
 
     def resume(self) -> int:
         """Takes up every message that was accepted and never answered; how many there were. Call after start."""
@@ -149,7 +150,7 @@ class Desk:
             try:
                 self._take_in(entry.message)
             except Overloaded:
-                self._resume_later()
+                self._retry.later()
                 break
         return len(found)
 
@@ -173,10 +174,6 @@ class Desk:
             return stored_events(entries(self._database, conversation, after=place - 1), happened)
 
         return self.events.attach(conversation, after, deliver, stored)
-
-    def subscribe(self, conversation: str, after: int = 0, *, patience: float = 15.0) -> Iterator[Event | None]:
-        """The same as an iterator for a thread of its own; None after `patience` seconds in which nothing happened."""
-        return follow(lambda deliver: self.attach(conversation, after, deliver), patience)
 
     # -- people: each step is durable and told when the call returns; all raise UnknownConversation -------------------
 
@@ -257,10 +254,9 @@ class Desk:
 
     def close(self, *, seconds: float = 30.0) -> None:
         """Refuses new messages and finishes those in hand, for at most `seconds`. Safe to call twice."""
+        self._retry.close()
         with self._lock:
             self._closed = True
-            if self._retry is not None:
-                self._retry.cancel()
             answers = list(self._in_hand.values())
         until = time.monotonic() + seconds
         finished = all([answer.wait(until - time.monotonic()) for answer in answers])
@@ -279,6 +275,7 @@ class Desk:
         last, entry = look_up(self._database, message.conversation, message.id)
         if entry is not None and entry.turn is not None:
             return Answer.of(entry)
+        late = entry is not None and overtaken(self._database, entry)
         with self._lock:
             if key in self._in_hand:
                 return self._in_hand[key]
@@ -290,7 +287,9 @@ class Desk:
                 raise Overloaded(retry_after=1.0)
             if lane is None:
                 lane = self._lanes[message.conversation] = Lane(last)
-            sequence = entry.sequence if entry is not None else lane.last + 1
+            # Whoever hears of events by rising ids has heard of later ones: from its old place it would be passed over.
+            late = late or (entry is not None and self._is_told_of_more(entry.sequence, lane, message.conversation))
+            sequence = entry.sequence if entry is not None and not late else lane.last + 1
             lane.last = max(lane.last, sequence)
             answer = self._in_hand[key] = Answer(message, sequence, promised=entry is not None)
             answer.since = self.events.last(message.conversation)
@@ -298,6 +297,11 @@ class Desk:
             if not waiting:
                 self._workers.submit(self._work, lane)
         return answer
+
+    def _is_told_of_more(self, place: int, lane: Lane, conversation: str) -> bool:
+        """Whether something behind the turn at `place` was told here, or waits before it."""
+        before = lane.answers[-1].sequence if lane.answers else 0
+        return before > place or self.events.last(conversation) > place * BLOCK + TURN
 
     def _work(self, lane: Lane) -> None:
         """Answers the first message of a lane, then sends the lane to the end of the queue."""
@@ -311,6 +315,10 @@ class Desk:
             outcome = error
         with self._order(answer.message.conversation):
             if isinstance(outcome, Turn):
+                if answer.silent and self._is_the_bots(answer.message.conversation):
+                    # Whoever had it let go of it meanwhile, and will not answer this message.
+                    self._workers.submit(self._work, lane)
+                    return
                 outcome = self._store(answer, outcome)
             with self._lock:
                 lane.answers.popleft()
@@ -324,8 +332,14 @@ class Desk:
             self.answered(answer.message.conversation, sum(ms for _, ms in outcome.milliseconds))
         else:
             self._report(answer, outcome)
-            answer.fail(outcome)
         self.bell.ring(answer.message.conversation)
+
+    def _is_the_bots(self, conversation: str) -> bool:
+        """Whether no person has the conversation, nor is awaited in it."""
+        try:
+            return find_conversation(self._database, conversation).status in ("open", "resolved")
+        except FrontdeskError:  # forgotten, say: storing the turn will tell
+            return False
 
     def _store(self, answer: Answer, turn: Turn) -> Turn | FrontdeskError:
         """Stores and publishes the turn with what happened behind its message; what is durable now, or the problem."""
@@ -375,6 +389,9 @@ class Desk:
                 return step(connection, place_message(connection, answer.message, answer.sequence)[0])
 
             happened = self._database.write(act)
+            if answer is None and happened is not None:
+                with self._lock:  # its message may have come while the step was stored
+                    answer = lane.at(happened.after) if (lane := self._lanes.get(conversation)) is not None else None
             if answer is not None:
                 answer.promised = True  # it is in the record now; its turn tells of the step
             elif happened is not None and happened.event is not None:
@@ -398,10 +415,11 @@ class Desk:
 
     def _respond(self, answer: Answer) -> Turn:
         """The assistant's turn, its text passed on as it comes; an honest failure if it gives none."""
-        message = answer.message
+        message, answer.silent = answer.message, False
         try:
             before = past(self._database, message.conversation)
-            if before.status == "person":
+            answer.silent = before.status == "person"
+            if answer.silent:
                 return silence(message, before)
             for item in self._said(message, before):
                 if not isinstance(item, Turn):
@@ -426,23 +444,7 @@ class Desk:
         return self._assistant.respond(message, before.turns, waiting=reason)
 
     def _report(self, answer: Answer, problem: FrontdeskError) -> None:
-        message = answer.message
-        self.events.error(message.conversation, answer.sequence, message.id, str(problem))
+        self.events.error(answer.message.conversation, answer.sequence, answer.message.id, str(problem))
+        answer.fail(problem)  # before the look at the promise: whoever makes it now sees that it failed (`accept`)
         if answer.promised and isinstance(problem, RecordUnavailable):
-            self._resume_later()
-
-    def _resume_later(self) -> None:
-        """An accepted message is owed an answer also when nobody sends it again."""
-        with self._lock:
-            if self._closed or (self._retry is not None and self._retry.is_alive()):
-                return
-            self._retry = threading.Timer(_RETRY_SECONDS, self._resume_again)
-            self._retry.daemon = True
-            self._retry.start()
-
-    def _resume_again(self) -> None:
-        try:
-            self._retry = None
-            self.resume()
-        except FrontdeskError:
-            self._resume_later()
+            self._retry.later()

@@ -131,7 +131,7 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    requests_per_address: Positive = Field(default=900, description="requests of one address, of any kind")
+    requests_per_address: Positive = Field(default=900, description="requests to the chat API from one address")
     conversations_per_address: Positive = Field(default=60, description="conversations that one address may open")
     conversations_per_site: Positive = Field(default=600, description="conversations that may be opened at one site")
     messages_per_address: Positive = Field(default=120, description="messages from one address; an office shares one")
@@ -181,7 +181,9 @@ class Settings(BaseModel):
     trusted_proxies: tuple[str, ...] = Field(
         (), description="addresses and ranges of your own proxies, whose X-Forwarded-For is believed"
     )
-    in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="messages answered at the same time")
+    in_flight: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        64, description="messages that may be answered or wait for it at the same time; 16 are answered at once"
+    )
     agent_minutes: Annotated[float, Field(gt=0, le=1_440)] = Field(
         10, description="minutes without a word of the agent after which a customer is back in the queue"
     )
@@ -222,6 +224,24 @@ class Settings(BaseModel):
                 raise ValueError(f"{one} is no address and no range; write one such as 10.0.0.0/8") from None
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", one):
+                raise ValueError(f"{one} is no name alone; write one such as chat.example.com, 商店 as xn--czrs0t")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _of_a_page(cls, value: str | None) -> str | None:
+        # It stands in mails and in other people's pages, where nobody looks for a mistake of ours.
+        if value and not re.fullmatch(
+            r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/[^\s?#]*)?", value
+        ):
+            raise ValueError("no address of a page; write one such as https://chat.example.com")
+        return value or None
+
     @property
     def home_folder(self) -> Home:
         return Home(self.home)
@@ -245,7 +265,7 @@ def load_settings(option: str | None = None, environ: Mapping[str, str] = os.env
     origin = {name: f"{path}" for name in values}
     variables = {PREFIX + name.replace(".", "_").upper(): name for name in all_settings()}
     for variable, name in variables.items():
-        if variable in environ:
+        if variable in environ and (environ[variable] or name != "home"):  # an empty one is none, as in `home_folder`
             _set(values, name, environ[variable])
             origin[name] = variable
     try:
@@ -271,6 +291,7 @@ def _paths(settings: Settings, origin: Mapping[str, str], path: str | None) -> d
         from_file = path is not None and origin.get(name) == f"{path}"
         return Path(resolve(str(value), path if from_file else None))
 
+    weights = place("encoder", Path(settings.encoder))
     return {
         "home": place("home", settings.home),
         "playbook": place("playbook", settings.playbook),
@@ -278,6 +299,9 @@ def _paths(settings: Settings, origin: Mapping[str, str], path: str | None) -> d
         "examples": tuple(place("examples", p) for p in settings.examples),
         "validation": settings.validation and place("validation", settings.validation),
         "tone": settings.tone and place("tone", settings.tone),
+        "reranker": settings.reranker and place("reranker", settings.reranker),
+        # Else it is the name of an installed package.
+        "encoder": str(weights) if weights.is_dir() else settings.encoder,
     }
 
 

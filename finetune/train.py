@@ -57,7 +57,7 @@ SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9, 1.2, 1.5)
 
 LEVELS = (0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 """How much of a frequent intent's advantage is taken back, 0 none: the first where no row decides."""
-LEVEL_PRIOR = 50.0
+LEVEL_PRIOR = 20.0
 """What a level costs as a log loss of all held-out rows together: this times its squared distance from the first."""
 
 LEAST_PAIRS = 20

@@ -19,6 +19,8 @@ from bot.storage.database import Database
 PROMPT = "you> "
 BOT = "bot> "
 BEHIND = " " * len(BOT)
+WITH_A_PERSON = "(a person has this conversation now)"
+"""Behind a message that the bot is silent on."""
 
 
 def terminal_message(text: str, conversation: str = "terminal") -> Message:
@@ -52,7 +54,7 @@ def _answer(desk: Desk, message: Message, write: Callable[[str], None]) -> None:
     streamed = ""
     for said in desk.receive(message):
         if isinstance(said, Turn):
-            text = said.reply.text
+            text = said.reply.text or WITH_A_PERSON
             # What is stored is what counts; the chunks only came early.
             rest = text.removeprefix(streamed) if text.startswith(streamed) else f"\n{BOT}{text}"
             write(_printable(rest) + "\n" + "".join(f"{line}\n" for line in sources(said)) + "\n")

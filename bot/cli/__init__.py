@@ -32,6 +32,8 @@ DISK = {
     errno.EROFS: "the folder is read-only; choose another `home` in frontdesk.toml",
     errno.EACCES: "not allowed; check owner and mode of the file or choose another `home`",
     errno.EPERM: "not allowed; check owner and mode of the file or choose another `home`",
+    errno.EEXIST: "a file is in the place of a folder; choose another `home`",
+    errno.ENOTDIR: "a file is in the place of a folder; choose another `home`",
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bot import FrontdeskError
 from bot.cli import assembly
+from bot.cli.output import recorded
 from bot.settings import Settings, load_settings
 from finetune.examples import FinetuneError
 from retriever.passages import RetrieverError
@@ -39,6 +40,10 @@ def examine(config: str | None) -> list[Finding]:
         "home": _home,
         "disk": _disk,
         "playbook": lambda s: f"{len(assembly.open_playbook(s).intents)} intents in {s.playbook}",
+        "examples": lambda s: f"{sum(1 for _ in assembly.labelled_rows(s))} labelled messages",
+        "validation": _validation,
+        "tone": _tone,
+        "articles": _articles,
         "knowledge": _knowledge,
         "model": _model,
         "record": _record,
@@ -87,6 +92,24 @@ def _disk(settings: Settings) -> str:
     return f"{free / 1e9:,.0f} GB free"
 
 
+def _validation(settings: Settings) -> str:
+    from bot.golden import read_golden
+
+    return f"{len(read_golden(settings.validation))} questions" if settings.validation else "none set"
+
+
+def _tone(settings: Settings) -> str:
+    from finetune.tone import read_tones
+
+    return f"{len(read_tones(settings.tone))} messages" if settings.tone else "none set"
+
+
+def _articles(settings: Settings) -> str:
+    if gone := [str(path) for path in settings.knowledge if not path.exists()]:
+        raise FrontdeskError(f"{', '.join(gone)}: no such file or folder; correct `knowledge` of the settings")
+    return ", ".join(map(str, settings.knowledge)) or "none set"
+
+
 def _knowledge(settings: Settings) -> str:
     knowledge = assembly.open_knowledge_base(settings).load()
     if knowledge.warning:
@@ -107,4 +130,4 @@ def _record(settings: Settings) -> str:
     if not path.exists():
         return "nothing recorded yet"
     with Database(path) as database:
-        return str(count(database))
+        return recorded(count(database))

@@ -44,7 +44,7 @@ def register(commands: typer.Typer) -> None:
 
 
 def demo(
-    port: Annotated[int, typer.Option(help="Port of the chat page.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the chat page.")] = 8080,
     check: Annotated[bool, typer.Option("--check", help="Ask ten questions over HTTP and end with 0 or 1.")] = False,
 ) -> None:
     """The sample company end to end: ingest, train, serve, open the page. Example: frontdesk demo --check"""

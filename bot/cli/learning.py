@@ -268,8 +268,12 @@ def _threshold_chooser(
 ) -> Callable[[QuestionModel], Mapping[str, float]]:
     """Thresholds from the validation questions through the whole bot, when there are such questions."""
     from bot.cli.evaluation import validated_thresholds
+    from bot.golden import read_golden
 
     if settings.validation is None or knowledge is None:
         note("default thresholds: they are chosen on `validation` questions and articles, and one of them is missing")
         return lambda _: {}
+    # What cannot be read is told now, not after minutes of training.
+    read_golden(settings.validation)
+    assembly.open_playbook(settings)
     return lambda model: validated_thresholds(settings, model, knowledge)

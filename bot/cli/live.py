@@ -22,6 +22,7 @@ from bot.conversation.understanding import UNAVAILABLE
 from bot.serving import Desk
 from bot.settings import Settings
 from bot.storage.next_questions import NextQuestions
+from finetune.examples import FinetuneError
 from retriever.passages import Document, Passage
 
 EVERY = 0.5
@@ -131,15 +132,23 @@ def followed(live: Live, desk: Desk, every: float = EVERY) -> Iterator[None]:
 
 def _marks(settings: Settings) -> Mapping[str, object]:
     """What tells each part from the one before it."""
-    from finetune.registry import Registry
     from retriever.knowledge_base import current_version
 
     home = settings.home_folder
     return {
         "playbook": _mark(Path(settings.playbook)),
         "knowledge": current_version(home.knowledge),
-        "model": Registry(home.models).current(),
+        "model": _live_model(home.models),
     }
+
+
+def _live_model(models: Path) -> str | None:
+    from finetune.registry import Registry
+
+    try:
+        return Registry(models).current()
+    except FinetuneError as error:  # told when the model is loaded; here it must not hide what else is new
+        return str(error)
 
 
 def _mark(path: Path) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from bot.storage.conversations import Counts
     from finetune.sampling import Sample
     from finetune.train import Progress as Step
     from retriever.passages import Hit
@@ -45,6 +46,22 @@ def plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def recorded(counts: Counts) -> str:
+    """The record in one line."""
+    by_status = ", ".join(f"{number} {status}" for status, number in sorted(counts.conversations.items()))
+    words = [
+        _many(sum(counts.conversations.values()), "conversation") + (f" ({by_status})" if by_status else ""),
+        _many(sum(counts.turns.values()), "turn"),
+        f"{_many(counts.unanswered, 'message')} unanswered",
+        f"thumbs {counts.thumbs_up} up and {counts.thumbs_down} down",
+    ]
+    return ", ".join(words)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def why_found(hit: Hit) -> str:

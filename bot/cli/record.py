@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 COPIED = ("knowledge", "models", "transcripts", "proposals", "files")
 """Folders of immutable versions and whole files: a plain copy of them is consistent at any moment."""
 
+SET_ASIDE = ".before-restore"
+"""What `restore_database` puts behind the name of the record that was there."""
+
 
 def register(commands: typer.Typer) -> None:
     commands.command()(explain)
@@ -92,26 +95,43 @@ def backup(
     from bot.storage.backup import backup_database
 
     home = load_settings(config).home_folder
-    to = to or home.backups / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    if to.exists() and any(to.iterdir()):
+    # Absolute: what is made beside it needs its name, which "." does not have.
+    to = (to or home.backups / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")).absolute()
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
         raise FrontdeskError(f"{to}: not empty; give a new folder")
     if not home.database.exists():
         raise FrontdeskError(f"{home.database}: nothing recorded yet; there is nothing to copy")
     staging = to.with_name(f".{to.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    target = Home(staging)
-    note(f"copying {home.database}")
-    backup_database(home.database, target.database)
-    for name in COPIED:
-        if (home.folder / name).is_dir():
-            note(f"copying {home.folder / name}")
-            shutil.copytree(home.folder / name, staging / name, ignore=_unfinished)
-    if to.exists():
-        to.rmdir()
-    os.replace(staging, to)
+    try:
+        note(f"copying {home.database}")
+        backup_database(home.database, Home(staging).database)
+        for name in COPIED:
+            if (home.folder / name).is_dir():
+                note(f"copying {home.folder / name}")
+                _copy_folder(home.folder / name, staging / name)
+        if to.exists():
+            to.rmdir()
+        os.replace(staging, to)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)  # half a copy of every night would fill the disk
+        raise
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
     emit(json, {"backup": str(to), "bytes": size}, [f"copied {size / 1e6:,.1f} MB to {to}"])
+
+
+def _copy_folder(source: Path, to: Path) -> None:
+    import shutil
+
+    try:
+        shutil.copytree(source, to, ignore=_unfinished)
+    except shutil.Error as error:
+        # What was deleted since it was listed, by a customer or with an old version, is no part of the copy.
+        failed = [(path, why) for path, _, why in error.args[0] if Path(path).exists()]
+        if failed:
+            path, why = failed[0]
+            raise FrontdeskError(f"{path}: cannot be copied ({why}); see to it, then try again") from None
 
 
 def _unfinished(folder: str, names: list[str]) -> list[str]:
@@ -138,16 +158,33 @@ def restore(
     if service is not None:
         raise FrontdeskError(f"{home.folder}: a service (process {service.pid}) uses it; stop it first")
     home.folder.mkdir(parents=True, exist_ok=True)
-    restore_database(copy.database, home.database)
-    kept = home.folder / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    for name in COPIED:
-        if not (source / name).is_dir():
-            continue
-        incoming = home.folder / f".{name}.incoming"
-        shutil.rmtree(incoming, ignore_errors=True)
-        shutil.copytree(source / name, incoming)
+    # Each restore has a folder of its own: the next one must not take the place of what no copy has.
+    kept = home.folder / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    incoming = {name: home.folder / f".{name}.incoming" for name in COPIED if (source / name).is_dir()}
+    try:
+        # First of all, for there may be no room: then everything is as it was.
+        for name, folder in incoming.items():
+            shutil.rmtree(folder, ignore_errors=True)
+            _copy_folder(source / name, folder)
+        _keep_record(home, kept, SET_ASIDE)  # of a restore that was killed before it came to that
+        restore_database(copy.database, home.database)
+    except BaseException:
+        for folder in incoming.values():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _keep_record(home, kept, "")
+    for name, folder in incoming.items():
         if (home.folder / name).exists():
             kept.mkdir(exist_ok=True)
             os.replace(home.folder / name, kept / name)
-        os.replace(incoming, home.folder / name)
-    emit(json, {"restored": source, "home": home.folder, "kept": kept}, [f"restored {source} into {home.folder}"])
+        os.replace(folder, home.folder / name)
+    before = kept if kept.exists() else None
+    lines = [f"restored {source} into {home.folder}", *([f"what was there before is in {before}"] if before else [])]
+    emit(json, {"restored": source, "home": home.folder, "kept": before}, lines)
+
+
+def _keep_record(home: Home, kept: Path, ending: str) -> None:
+    """Moves the record that was set aside, if there is one, into `kept`; `ending` takes the place of SET_ASIDE."""
+    for path in home.folder.glob(f"{home.database.name}{SET_ASIDE}*"):
+        kept.mkdir(exist_ok=True)
+        os.replace(path, kept / path.name.replace(SET_ASIDE, ending))

@@ -15,7 +15,7 @@ import typer
 from bot import FrontdeskError
 from bot.ask import ask_running_service, render
 from bot.cli import assembly
-from bot.cli.output import ConfigOption, JsonFlag, emit, note
+from bot.cli.output import ConfigOption, JsonFlag, emit, note, recorded
 from bot.home import Home, running_service
 from bot.settings import Settings, load_settings
 
@@ -38,7 +38,9 @@ def register(commands: typer.Typer) -> None:
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes any free one.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve the chat page and the API until stopped. Example: frontdesk serve --port 8080"""
@@ -259,7 +261,7 @@ def status(json: JsonFlag = False, config: ConfigOption = None) -> None:
         f"service   {service.url if service else 'not running; start it with `frontdesk serve`'}",
         f"model     {f'{model} ({manifest.kind})' if manifest else 'none yet; run `frontdesk train`'}",
         f"knowledge {index or 'none yet; run `frontdesk ingest FOLDER`'}",
-        f"record    {counts if counts else 'nothing recorded yet'}",
+        f"record    {recorded(counts) if counts else 'nothing recorded yet'}",
     ]
     emit(json, value, lines)
 

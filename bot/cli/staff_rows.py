@@ -11,9 +11,11 @@ import os
 from collections.abc import Iterator, Sequence
 
 from bot.settings import Settings
+from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
 from bot.storage.people import all_people
 from bot.storage.staff_answers import StaffAnswer, staff_answers
+from bot.storage.visitors import find_visitor
 from finetune.dialogues import tidied
 from finetune.masking import mask_texts
 
@@ -28,7 +30,7 @@ def keep_staff_rows(settings: Settings) -> int:
         return 0
     with Database(home.database) as database:
         names = [person.name for person in all_people(database)]
-        rows = (_row(answer, names) for answer in staff_answers(database))
+        rows = (_row(answer, [*names, *_customer(database, answer.conversation)]) for answer in staff_answers(database))
         lines = [json.dumps(row, ensure_ascii=False) for row in rows if row is not None]
     if not lines:
         file.unlink(missing_ok=True)
@@ -44,6 +46,15 @@ def keep_staff_rows(settings: Settings) -> int:
     finally:
         staged.unlink(missing_ok=True)
     return len(lines)
+
+
+def _customer(database: Database, conversation: str) -> Sequence[str]:
+    """The name that the customer is known by, which nothing in a text like "Hi Kari" gives away as one."""
+    try:
+        visitor = find_visitor(database, find_conversation(database, conversation).visitor)
+    except UnknownConversation:  # deleted meanwhile
+        return ()
+    return () if visitor is None or not visitor.name else (visitor.name,)
 
 
 def _row(answer: StaffAnswer, names: Sequence[str]) -> dict[str, object] | None:

@@ -65,6 +65,16 @@ RULES: Final[Mapping[str, Role | str]] = {
 }
 """The least role for every address. A route that is not here answers nobody."""
 
+BY_ITSELF: Final = frozenset(
+    {
+        "GET /console/events",
+        "GET /console/inbox/list",
+        "GET /console/inbox/{conversation_id}/story",
+        "GET /console/inbox/{conversation_id}/draft",
+    }
+)
+"""What an open page asks for without anybody there."""
+
 WITH_TEMPORARY_PASSWORD: Final = frozenset({"GET /console/password", "POST /console/password", "POST /console/logout"})
 
 
@@ -93,9 +103,9 @@ async def admit(request: Request, door: TheDoor) -> None:
     if needed is None:
         raise Refused(403, "Not allowed", "Nobody may use this address.")
     token = request.cookies.get(COOKIE, "")
-    live = not key.startswith(("GET /console/events", "GET /console/inbox/list"))  # those come without anybody there
+    used = key not in BY_ITSELF
     session = (
-        await run_in_threadpool(find_session, door.database, token, datetime.now(UTC), used=live) if token else None
+        await run_in_threadpool(find_session, door.database, token, datetime.now(UTC), used=used) if token else None
     )
     request.state.session = session
     if request.method not in ("GET", "HEAD"):

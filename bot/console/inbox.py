@@ -7,6 +7,7 @@ Owns the routes under /console/inbox and the stream that says what changed. What
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,8 +26,8 @@ from bot.channels.web.events import respond
 from bot.channels.web.uploads import as_attachment
 from bot.console.access import COOKIE, Refused, Who, agent_of
 from bot.console.pages import go, is_part, page
-from bot.console.story import reply_of, story_of
-from bot.conversation.messages import Turn
+from bot.console.story import reply_of, story_of, unmarked
+from bot.conversation.messages import Turn, pseudonym
 from bot.storage.canned import all_canned
 from bot.storage.conversations import Conversation, UnknownConversation, find_conversation
 from bot.storage.handover import HandOverRecord, Taken, current
@@ -34,6 +35,7 @@ from bot.storage.inbox import VIEWS, View, count_taken, count_waiting, listed
 from bot.storage.outbox import count_dead
 from bot.storage.people import Session, find_session
 from bot.storage.turns import past, reason_of
+from bot.storage.visitors import find_visitor
 
 Text = Annotated[str, Form(max_length=20_000)]
 Id = Annotated[str, Form(max_length=64)]
@@ -43,6 +45,7 @@ LOOK_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 """How soon a stream notices that its session is over, however much happens on it."""
 
+_log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -72,11 +75,16 @@ def inbox_draft(door: TheDoor, who: Who, conversation_id: str) -> Response:
     _found(door, conversation_id)
     before = past(door.database, conversation_id).turns
     if not before:
-        return page("draft.html", who, {"draft": None, "asked": ""})
+        return page("draft.html", who, {"draft": None, "insert": "", "asked": ""})
     # Who only asked for a person wants an answer to the question before.
     place = next((n for n in reversed(range(len(before))) if not _only_wants_person(before[n])), len(before) - 1)
-    turn = door.desk.draft(before[place].message, before[:place])
-    return page("draft.html", who, {"draft": reply_of(turn), "asked": turn.message.text})
+    asked = before[place].message
+    try:
+        draft = reply_of(door.desk.draft(asked, before[:place]))
+    except Exception:  # as a rule the very fault for which the conversation waits
+        _log.exception("no draft for conversation %s", pseudonym(conversation_id))
+        return page("draft.html", who, {"draft": None, "insert": "", "asked": asked.text})
+    return page("draft.html", who, {"draft": draft, "insert": unmarked(draft), "asked": asked.text})
 
 
 @router.post("/inbox/{conversation_id}/take")
@@ -189,6 +197,7 @@ def _pane(door: Door, who: Session, conversation: Conversation) -> dict[str, obj
     holder = held.taken_by if held is not None and conversation.status == "person" else None
     return {
         "conversation": conversation,
+        "visitor": find_visitor(door.database, conversation.visitor),
         "held": held,
         "is_mine": holder == who.person.id,
         "colleague": held.taken_name if held is not None and holder not in (None, who.person.id) else "",

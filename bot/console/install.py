@@ -36,6 +36,8 @@ from bot.storage.sites import (
 )
 
 Field = Annotated[str, Form(max_length=2_000)]
+Addresses = Annotated[str, Form(max_length=20_000)]
+"""As many as a site may have, each as long as a host can be."""
 
 OURS = ("", "default")
 """The site that is always there: our own chat page."""
@@ -55,7 +57,7 @@ def sites(door: TheDoor, who: Who) -> Response:
 
 @router.post("/install")
 def add(
-    request: Request, office: TheOffice, door: TheDoor, who: Who, name: Field = "", origins: Field = ""
+    request: Request, office: TheOffice, door: TheDoor, who: Who, name: Field = "", origins: Addresses = ""
 ) -> Response:
     try:
         site, secret = create_site(door.database, _one_line(name), origins=_words(origins), actor=who.person.id)
@@ -79,8 +81,8 @@ def change(
     who: Who,
     site_id: str,
     name: Field = "",
-    origins: Field = "",
-    link_hosts: Field = "",
+    origins: Addresses = "",
+    link_hosts: Addresses = "",
     colour: Field = "",
     text: Field = "",
     greeting: Field = "",

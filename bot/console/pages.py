@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from bot.channels.web.pages import FOREVER, Asset
+from bot.channels.web.problems import problem_of
 from bot.console.access import Refused, SignInNeeded
+from bot.storage.database import RecordUnavailable
 from bot.storage.people import Session, may
 
 if TYPE_CHECKING:
@@ -135,6 +138,12 @@ def answer_refusals(application: FastAPI) -> None:
             return Response(status_code=401, headers={"HX-Redirect": error.address})
         if request.url.path == "/console/events":
             return Response(status_code=401)
+        if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
+            # Who follows a link of another site, in a mail say, comes without the session's strict cookie, though they
+            # may be signed in. From a page of ours the browser sends it.
+            query = request.url.query
+            address = quote(request.url.path) + (f"?{query}" if query else "")
+            return page("onward.html", None, {"address": address})
         return go(error.address)
 
     @application.exception_handler(Refused)
@@ -142,3 +151,10 @@ def answer_refusals(application: FastAPI) -> None:
         session: Any = getattr(request.state, "session", None)
         name = "refusal.html" if is_part(request) else "refused.html"
         return page(name, session, {"title": error.title, "detail": error.detail}, status=error.status)
+
+    @application.exception_handler(RecordUnavailable)
+    def _not_stored(request: Request, error: RecordUnavailable) -> Response:
+        if not request.url.path.startswith("/console"):
+            return problem_of(error).response()
+        detail = "The record cannot be written just now, so nothing was changed. Try again; if it stays, tell the "
+        return _refused(request, Refused(503, "Not stored", f"{detail}people who run this service."))

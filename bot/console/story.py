@@ -6,6 +6,7 @@ nothing is marked up: templates escape all of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,7 @@ from bot.storage.turns import Entry, entries
 
 LONGEST_SUMMARY = 160
 MOST_ASKED = 5
+_MARK = re.compile(r" \[(\d{1,3})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,11 @@ def reply_of(turn: Turn) -> Said:
         sources=sources(turn.reply.citations),
         language=first.understanding.language if first is not None else "",
     )
+
+
+def unmarked(line: Said) -> str:
+    """The text without the numbers of its sources, for an agent's reply, which shows none."""
+    return _MARK.sub(lambda found: "" if 1 <= int(found[1]) <= len(line.sources) else found[0], line.text)
 
 
 def sources(citations: Sequence[Citation]) -> tuple[Source, ...]:

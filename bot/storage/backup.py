@@ -72,10 +72,11 @@ def _copy(source: Path, to: Path) -> Copied:
         with plainly(source):
             if not revision_of(source):
                 raise FrontdeskError(f"{source} is empty; give a record or a copy that `frontdesk backup` made")
+        # SQLite fills an empty file that is there, and one that it made itself could be read by anybody meanwhile.
+        os.close(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with plainly(to), closing(_connect(source)) as connection:
             # Reads one snapshot, so it neither waits for the writer nor sees half of what it does.
             connection.execute("VACUUM INTO ?", (str(staging),))
-        os.chmod(staging, 0o600)
         _sync(staging)
         with plainly(source), closing(_connect(staging)) as connection:
             turns = _check_is_whole(source, connection)

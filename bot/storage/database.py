@@ -261,6 +261,8 @@ def open_engine(path: Path, begin: str) -> Engine:
             "temp_store = MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        # SQLite's own knows the letters of English alone: nobody called Émile or Анна would find their account.
+        connection.create_function("lower", 1, str.lower, deterministic=True)
 
     if begin:
 

@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from bot import FrontdeskError
 from bot.conversation.messages import readable
-from bot.storage.conversations import UnknownConversation, require_conversation
+from bot.storage.conversations import require_conversation
 from bot.storage.database import Database
+from bot.storage.faults import DiskFault, RecordUnavailable
 from bot.storage.tables import FileRow, MessageRow
 
 LARGEST_FILE = 10 * 2**20
@@ -81,7 +83,6 @@ class Files:
             raise FileRefused(f"files of this kind are not taken; send one of {', '.join(TYPES)}")
         file = secrets.token_urlsafe(16)
         now = datetime.now(UTC)
-        self._write(file, content)
 
         def keep(connection: Connection) -> StoredFile:
             require_conversation(connection, conversation)
@@ -107,10 +108,20 @@ class Files:
             return stored
 
         try:
+            self._write(file, content)
             return self._database.write(keep)
-        except (FileRefused, UnknownConversation):
+        except DiskFault:  # the row may turn up when the record is opened anew
+            raise
+        except FrontdeskError:
             self._delete([file])
             raise
+        except OSError as error:
+            with suppress(OSError):
+                self._delete([file])
+            raise RecordUnavailable(
+                f"{self._folder} cannot be written ({error.strerror}), the file is not stored; "
+                "free some space, or give this user write access"
+            ) from error
 
     def find(self, file: str) -> StoredFile | None:
         with self._database.read() as connection:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from sqlalchemy import Row, Select, and_, func, select
 
+from bot import FrontdeskError
 from bot.conversation.messages import Channel, HandOverReason, Part, Sentiment
 from bot.conversation.understanding import UNAVAILABLE
 from bot.storage.conversations import ConversationStatus
@@ -123,7 +124,10 @@ def _of_view(view: View, staff: str) -> Select[*tuple[Any, ...]]:
 
 
 def _listed(row: Row[*tuple[Any, ...]], encoded: str | None) -> Listed:
-    parts = from_json(tuple[Part, ...], encoded) if encoded else ()
+    try:
+        parts = from_json(tuple[Part, ...], encoded) if encoded else ()
+    except FrontdeskError:  # it costs what this line says of the message, and not the whole list
+        parts = ()
     meanings = [part.understanding for part in parts]
     return Listed(
         conversation=row.id,

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 
 from bot import FrontdeskError
 from bot.storage.conversations import note
-from bot.storage.database import Database
+from bot.storage.database import Database, RecordUnavailable
 from bot.storage.tables import SessionRow, StaffRow
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ def choose_password(database: Database, person: Person, password: str) -> Signed
             f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters and is not your name; "
             "three or four words are easy to remember"
         )
+    with database.read() as connection:
+        before = connection.scalar(select(StaffRow.password_hash).where(StaffRow.id == person.id))
+    if before and _fits(before, password):
+        raise FrontdeskError("that is the password you have; choose another, which nobody else has read")
     hashed = _hashed(password)
 
     def change(connection: Connection) -> SignedIn:
@@ -221,7 +226,8 @@ def find_session(database: Database, token: str, now: datetime, *, used: bool = 
         return None
     if used and now >= row.seen_at + SEEN_EVERY:
         seen = update(SessionRow).where(SessionRow.token_hash == key).values(seen_at=now)
-        database.write(lambda connection: connection.execute(seen))
+        with suppress(RecordUnavailable):  # at worst the session ends early
+            database.write(lambda connection: connection.execute(seen))
     return Session(_person(row), row.csrf, key)
 
 

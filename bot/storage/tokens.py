@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from bot.storage.database import Database
+from bot.storage.database import Database, RecordUnavailable
 from bot.storage.tables import ConversationRow, TokenRow
 
 ANONYMOUS_LIFE = timedelta(days=30)
@@ -111,7 +112,8 @@ def opened_by(database: Database, token: str) -> Opened | None:
     life = timedelta(seconds=row.life)
     if row.expires_at - now < life * 0.95:  # a write each day, or hour, and not with each request
         # Nobody waits for it: a use that is not noted costs nothing but a shorter life.
-        database.submit(lambda connection: connection.execute(_EXTEND, {"token": hashed, "until": now + life}))
+        with suppress(RecordUnavailable):
+            database.submit(lambda connection: connection.execute(_EXTEND, {"token": hashed, "until": now + life}))
     return Opened(
         row.conversation_id,
         row.channel,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from bot import FrontdeskError
@@ -42,6 +42,9 @@ from retriever.passages import Line
 
 T = TypeVar("T")
 Found = Row[*tuple[Any, ...]]
+
+REMEMBERED = 100
+"""Turns that the next message of a conversation finds; of 4,000 the reading alone took two seconds, each time."""
 
 _PAGE = 500
 
@@ -73,9 +76,17 @@ _ANSWERED = _SAID.where(TurnRow.id.is_not(None))
 _OF_CONVERSATION = MessageRow.conversation_id == bindparam("conversation")
 _FROM_PLACE = _SAID.where(_OF_CONVERSATION, MessageRow.sequence > bindparam("after")).order_by(MessageRow.sequence)
 _HISTORY = _ANSWERED.where(_OF_CONVERSATION).order_by(MessageRow.sequence)
+_LATEST = _ANSWERED.where(_OF_CONVERSATION).order_by(MessageRow.sequence.desc()).limit(REMEMBERED)
 _BY_MESSAGE = _SAID.where(_OF_CONVERSATION, MessageRow.id == bindparam("message"))
 _BY_TURN = _ANSWERED.where(TurnRow.id == bindparam("turn"))
 _OWED = _SAID.where(TurnRow.id.is_(None)).order_by(MessageRow.conversation_id, MessageRow.sequence)
+_OVERTAKEN = _ANSWERED.where(_OF_CONVERSATION, MessageRow.sequence > bindparam("place")).exists().select()
+_HAS_TURN = (
+    select(TurnRow.id)
+    .where(TurnRow.conversation_id == bindparam("conversation"), TurnRow.message_id == bindparam("message"))
+    .exists()
+    .select()
+)
 _STATUS = select(ConversationRow.status).where(ConversationRow.id == bindparam("conversation"))
 _CONVERSATION_OF = select(TurnRow.conversation_id).where(TurnRow.id == bindparam("turn"))
 _IN_CONVERSATION = MessageRow.conversation_id == ConversationRow.id
@@ -92,6 +103,11 @@ _STANDING = select(
     .label("occupant"),
 ).where(ConversationRow.id == bindparam("conversation"))
 _ADD_MESSAGE = insert(MessageRow)
+_MOVE_MESSAGE = (
+    update(MessageRow)
+    .where(_OF_CONVERSATION, MessageRow.id == bindparam("message"))
+    .values(sequence=bindparam("place"))
+)
 _ADD_TURN = insert_or(TurnRow).on_conflict_do_nothing(index_elements=["conversation_id", "message_id"])
 
 
@@ -121,7 +137,8 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A conversation as its next message finds it: the turns, the status, and the hand-over it is in, if any."""
+    """A conversation as its next message finds it: at most `REMEMBERED` turns, the status, and the hand-over it is in,
+    if any."""
 
     turns: tuple[Turn, ...]
     status: ConversationStatus
@@ -153,7 +170,8 @@ def store_turn(database: Database, turn: Turn, sequence: int | None = None, noti
             assert entry is not None and entry.turn is not None
             return Stored(entry.turn, place, False, None)
         change = None
-        if kept.reply.status == "handed_over" and status in ("open", "resolved"):
+        # The bot may have gone on promising a person who was called off meanwhile: the promise is kept.
+        if kept.reply.status in ("handed_over", "waiting") and status in ("open", "resolved"):
             change = ask(connection, conversation, reason_of(kept) or "asked", after=place, notify=notify)
         elif status == "resolved":
             change = reopen(connection, conversation, after=place)
@@ -179,6 +197,13 @@ def find_entry(database: Database, conversation: str, message_id: str) -> Entry 
     """The message with this id and its turn, or None if it never arrived."""
     with database.read() as connection:
         return _by_message(connection, conversation, message_id)
+
+
+def overtaken(database: Database, entry: Entry) -> bool:
+    """Whether a message that came later was answered already."""
+    with database.read() as connection:
+        found = {"conversation": entry.message.conversation, "place": entry.sequence}
+        return bool(connection.scalar(_OVERTAKEN, found))
 
 
 def last_sequence(database: Database, conversation: str) -> int:
@@ -207,12 +232,13 @@ def history(database: Database, conversation: str) -> tuple[Turn, ...]:
 
 
 def past(database: Database, conversation: str) -> Past:
-    """The conversation as its next message finds it, with what agents said behind each turn."""
+    """The conversation as its next message finds it: the latest turns, with what agents said behind each."""
     with database.read() as connection:
-        rows = connection.execute(_HISTORY, {"conversation": conversation}).all()
+        rows = connection.execute(_LATEST, {"conversation": conversation}).all()[::-1]
         status = connection.scalar(_STATUS, {"conversation": conversation}) or "open"
         handover = current(connection, conversation)
-        replies = [one for one in written(connection, conversation) if one.kind == "reply"]
+        since = rows[0].sequence if rows else 0
+        replies = [one for one in written(connection, conversation, since) if one.kind == "reply"]
     turns = [_turn(row) for row in rows]
     for number, row in enumerate(rows if replies else ()):
         until = rows[number + 1].sequence if number + 1 < len(rows) else None
@@ -370,15 +396,24 @@ def _standing(connection: Connection, conversation: str, message_id: str = "", s
 
 
 def place_message(connection: Connection, message: Message, sequence: int | None) -> tuple[int, ConversationStatus]:
-    """The place of a message, where it already is, else `sequence` if free, else the next; and the status."""
-    standing = _standing(connection, message.conversation, message.id, sequence or 0)
-    if standing.place is not None:
+    """The place of a message, where it already is, else `sequence` if free, else the next; and the status.
+
+    One that has no turn yet is moved to a `sequence` behind its place: what is answered late stands, and is told,
+    behind what was answered before it.
+    """
+    conversation, asked = message.conversation, {"conversation": message.conversation, "message": message.id}
+    standing = _standing(connection, conversation, message.id, sequence or 0)
+    late = standing.place is not None and (sequence or 0) > standing.place
+    if standing.place is not None and (not late or connection.scalar(_HAS_TURN, asked)):
         return standing.place, standing.status
     place = standing.last + 1 if sequence is None or standing.occupant is not None else sequence
+    if late:
+        connection.execute(_MOVE_MESSAGE, {**asked, "place": place})
+        return place, standing.status
     connection.execute(
         _ADD_MESSAGE,
         {
-            "conversation_id": message.conversation,
+            "conversation_id": conversation,
             "id": message.id,
             "sequence": place,
             "sender": message.sender,

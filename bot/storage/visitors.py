@@ -96,12 +96,9 @@ def open_conversation(
             anonymous = False
         else:
             visitor = before or add_visitor(connection, site)
-        _tell(
-            connection,
-            visitor,
-            (identity.name if identity else "") or name,
-            (identity.email if identity else "") or email,
-        )
+        _tell(connection, visitor, name, email, only_unknown=not anonymous)
+        if identity is not None:
+            _tell(connection, visitor, identity.name, identity.email)
         life = ANONYMOUS_LIFE if anonymous else KNOWN_LIFE
         if resume and (found := _latest_unresolved(connection, visitor)) is not None:
             make_room(connection, found)
@@ -159,7 +156,11 @@ def _listed() -> Select[*tuple[Any, ...]]:
     ).scalar_subquery()
     unread = (
         select(func.count())
-        .where(answer.conversation_id == ConversationRow.id, answer.stored_at > ConversationRow.seen_at)
+        .where(
+            answer.conversation_id == ConversationRow.id,
+            answer.stored_at > ConversationRow.seen_at,
+            answer.reply != "",  # a message that was for a person, to which the bot said nothing
+        )
         .correlate(ConversationRow)
     ).scalar_subquery()
     replies = (
@@ -219,10 +220,12 @@ def _merge(connection: Connection, anonymous: str, known: str) -> None:
     note(connection, actor="customer", action="merge", subject=known, detail=anonymous)
 
 
-def _tell(connection: Connection, visitor: str, name: str, email: str) -> None:
-    told = {key: value for key, value in (("name", name), ("email", email)) if value}
-    if told:
-        connection.execute(update(VisitorRow).where(VisitorRow.id == visitor).values(**told))
+def _tell(connection: Connection, visitor: str, name: str, email: str, *, only_unknown: bool = False) -> None:
+    """`only_unknown`: what is known already was proven, and stays."""
+    for column, value in ((VisitorRow.name, name), (VisitorRow.email, email)):
+        if value:
+            known = update(VisitorRow).where(VisitorRow.id == visitor).values({column: value})
+            connection.execute(known.where(column == "") if only_unknown else known)
 
 
 def _latest_unresolved(connection: Connection, visitor: str) -> str | None:

@@ -25,8 +25,10 @@ from bot import FrontdeskError
 from bot.delivery import Courier, Deliver, MailServer, caller, mailer
 from bot.serving import Desk
 from bot.storage.database import Database
+from bot.storage.faults import RecordUnavailable
 from bot.storage.outbox import Kind, due, undelivered
 from tests.bot.channels.office import wait_until
+from tests.bot.storage.faulty_disk import FULL, faulty_disk
 from tests.bot.storage.sample import message, open_conversation, open_record
 from tests.bot.storage.test_handover import Bot
 
@@ -70,6 +72,8 @@ class Post(socketserver.StreamRequestHandler):
             elif word == "EHLO":
                 plain = server.security == "starttls" and not isinstance(self.connection, ssl.SSLSocket)
                 self.say(f"250-post.test\r\n250 {'STARTTLS' if plain else 'AUTH PLAIN'}")
+            elif word == "RCPT" and any(f"<{name}>" in line for name in server.unknown):
+                self.say("550 nobody here is called that")
             elif word == "STARTTLS":
                 self.say("220 go on")
                 self.encrypt()
@@ -98,6 +102,7 @@ class PostOffice(socketserver.ThreadingTCPServer):
         self.letters: list[Letter] = []
         self.signed_in: list[str] = []
         self.refuse = 0
+        self.unknown: set[str] = set()
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -221,6 +226,18 @@ def test_what_a_mail_server_refuses_comes_later_under_the_same_id(database: Data
     assert [one["Frontdesk-Id"] for one in post_office.letters] == [notice.id]
 
 
+def test_who_of_the_team_gets_no_letter_is_told_in_the_log(
+    database: Database, post_office: PostOffice, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others have it, so it is not sent again; without a word nobody would ever find the slip in the settings."""
+    ask(database, "email")
+    post_office.unknown = {"lea@shop.test"}
+    assert Courier(database, {"email": mail(post_office)}).go_round(datetime.now(UTC)) == 1
+    assert len(post_office.letters) == 1
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "bot.delivery")
+    assert "lea@shop.test" in told and "550 nobody here" in told and "mail.to" in told and "team@" not in told
+
+
 def test_a_server_without_starttls_gets_no_password(database: Database, post_office: PostOffice) -> None:
     ask(database, "email")
     Courier(database, {"email": mail(post_office, security="starttls")}).go_round(datetime.now(UTC))
@@ -341,6 +358,28 @@ def test_a_mail_server_that_hangs_does_not_hold_up_the_webhook(database: Databas
             hanging.close()
             thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_letter_goes_once_while_the_record_cannot_be_written(
+    tmp_path: Path, post_office: PostOffice, refused: int
+) -> None:
+    """The team must not get the same letter each second until somebody has made room."""
+    post_office.refuse = refused
+    with faulty_disk() as disk, open_record(tmp_path) as database:
+        ask(database, "email")
+        courier = Courier(database, {"email": mail(post_office)})
+        now = datetime.now(UTC)
+        disk.fault = {"write": FULL}
+        for _ in range(3):
+            with pytest.raises(RecordUnavailable):
+                courier.go_round(now)
+        assert (len(post_office.letters), post_office.refuse) == (1 - refused, 0)
+        disk.fault = {}
+        assert courier.go_round(now) == 1 - refused
+        assert due(database, now) == [] and ["451" in one.problem for one in undelivered(database)] == [True] * refused
+        assert courier.go_round(now + timedelta(seconds=11)) == refused
+    assert len(post_office.letters) == 1
 
 
 def test_a_hand_over_by_the_bot_is_notified_too(database: Database) -> None:

@@ -21,6 +21,7 @@ from retriever.passages import Query
 from tests.bot.channels.office import API, STOREFRONT, Office, Scripted, open_office, visitor
 from tests.bot.conversation.fakes import reader as keyword_reader
 from tests.bot.storage.faulty_disk import FULL, faulty_disk
+from tests.bot.storage.sample import ANNA, hire
 
 TOKEN = "0123456789abcdefTOKEN"
 STATUSES = {"approved", "grounded", "small_talk", "asked", "clarified", "not_known", "handed_over", "waiting"}
@@ -93,6 +94,20 @@ def test_what_was_sent_is_what_is_counted(measured: Measured) -> None:
     failed = total(samples, "frontdesk_handovers_total", reason="error")
     assert failed == 2 and total(samples, "frontdesk_step_seconds_count", step="understand") == messages - failed
     assert total(samples, "frontdesk_messages_in_hand") == total(samples, "frontdesk_messages_waiting") == 0
+
+
+def test_a_hand_over_is_counted_once_however_much_is_said_in_it(measured: Measured) -> None:
+    who = visitor(measured.http)
+    hire(measured.office.database)
+    who.ask("fail now")
+    measured.office.desk.take(who.conversation, ANNA)
+    for text in ("are you there?", "hello?"):
+        assert who.ask(text)["status"] == "waiting"
+    samples = measured.read()
+    assert total(samples, "frontdesk_turns_total", status="waiting") == 2
+    assert (
+        total(samples, "frontdesk_handovers_total") == total(samples, "frontdesk_handovers_total", reason="error") == 1
+    )
 
 
 def test_it_stays_bounded_and_names_nobody(measured: Measured) -> None:

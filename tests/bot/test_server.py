@@ -258,3 +258,21 @@ def test_two_sockets_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LISTEN_FDS", "2")
     with pytest.raises(FrontdeskError, match="ListenStream"):
         inherited()
+
+
+def test_a_socket_that_is_a_file_is_refused_with_the_cure(tmp_path: Path) -> None:
+    """It has no port, and on it every customer would have the same address: none."""
+    program = (
+        "import os, socket, sys\n"
+        "held = socket.socket(socket.AF_UNIX)\n"
+        "held.bind(sys.argv[1])\n"
+        "held.listen()\n"
+        "os.dup2(held.fileno(), 3)\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
+        "from bot.server import inherited\n"
+        "inherited()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "s")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "ListenStream=127.0.0.1:8080" in done.stderr

@@ -389,7 +389,7 @@ def test_what_was_accepted_before_a_crash_is_answered_after_it(
 def test_more_is_owed_than_fits_at_once_and_still_answered(
     database: Database, open_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.serving._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("bot.retry.SECONDS", 0.01)
     conversation = open_conversation(database)
     for number in range(12):
         accept_message(database, message(conversation, str(number), "hi"))
@@ -403,6 +403,67 @@ def test_more_is_owed_than_fits_at_once_and_still_answered(
         if isinstance(event, TurnEvent):
             turns.append(event.turn.message.id)
     assert turns == [str(number) for number in range(12)]
+
+
+def test_what_is_answered_behind_a_later_message_is_told_behind_it(
+    database: Database, open_desk: Callable[..., Desk]
+) -> None:
+    """The first could not be stored when its time came; who hears of events by rising ids must still hear of it."""
+    assistant = OnCommand()
+    desk, conversation = open_desk(assistant), open_conversation(database)
+    accept_message(database, message(conversation, "1", "hi"))
+    heard: SimpleQueue[Event] = SimpleQueue()
+    desk.attach(conversation, 0, heard.put)
+    assistant.go_on.release(2)
+    second = desk.answer(message(conversation, "2", "hi"))
+    assert desk.resume() == 1
+    first = desk.answer(message(conversation, "1", "hi"))
+    desk.close(seconds=SOON)
+    live = [heard.get(timeout=SOON) for _ in range(heard.qsize())]
+    assert [event.turn for event in live if isinstance(event, TurnEvent)] == [second, first]
+    assert [event.id for event in live] == sorted({event.id for event in live})
+    assert [entry.turn for entry in entries(database, conversation)] == [second, first]
+    # Who was away, or comes with a new process, is told the same.
+    turns = [event for event in live if isinstance(event, TurnEvent)]
+    for cut in (0, turns[0].id):
+        assert collected(open_desk(Echo()), conversation, cut) == [event for event in turns if event.id > cut]
+
+
+def test_who_asks_again_for_an_answer_that_was_overtaken_gets_it(
+    database: Database, open_desk: Callable[..., Desk]
+) -> None:
+    assistant = OnCommand()
+    desk, conversation = open_desk(assistant), open_conversation(database)
+    accept_message(database, message(conversation, "1", "hi"))
+    assistant.go_on.release()
+    desk.answer(message(conversation, "2", "hi"))
+    heard: SimpleQueue[Event] = SimpleQueue()
+    _, stored = desk.listen(message(conversation, "1", "hi"), heard.put)
+    assert stored is None
+    assistant.go_on.release()
+    while not isinstance(event := heard.get(timeout=SOON), TurnEvent):
+        pass
+    assert event.turn.message.id == "1"
+
+
+def test_what_happened_behind_a_message_that_is_answered_late_does_not_hide_its_turn(
+    database: Database, open_desk: Callable[..., Desk]
+) -> None:
+    desk, conversation = open_desk(Failing(_turns_only)), open_conversation(database)
+    accept_message(database, message(conversation, "1", "hi"))
+    live: list[Event] = []
+    desk.attach(conversation, 0, live.append)
+    hire(database)
+    desk.take(conversation, ANNA)
+    desk.give_back(conversation, ANNA)
+    assert desk.resume() == 1
+    turn = desk.answer(message(conversation, "1", "hi"))
+    assert [type(event) for event in live] == [StatusEvent, StatusEvent, TurnEvent]
+    assert live[-1] == TurnEvent(2 * BLOCK + 9000, turn)
+
+
+def _turns_only(asked: Message) -> Iterator[str | Turn]:
+    yield turn_for(asked)
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -555,14 +616,6 @@ def test_a_turn_that_could_not_be_stored_is_an_error_event(tmp_path: Path) -> No
         desk.close(seconds=SOON)
     assert isinstance(live[-1], ErrorEvent) and live[-1].message_id == "1" and "disk" in live[-1].problem
     assert not any(isinstance(event, TurnEvent) for event in live)
-
-
-def test_an_iterator_of_events_says_when_nothing_happens(database: Database, open_desk: Callable[..., Desk]) -> None:
-    desk, conversation = open_desk(Echo()), open_conversation(database)
-    turn = desk.answer(message(conversation, "1"))
-    events = desk.subscribe(conversation, 0, patience=0.01)
-    assert next(events) == TurnEvent(BLOCK + 9000, turn)
-    assert next(events) is None
 
 
 def test_a_forgotten_conversation_is_gone_and_who_waits_is_told(

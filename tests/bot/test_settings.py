@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot import FrontdeskError
+from bot.home import home_folder
 from bot.settings import Settings, load_settings
 from finetune.gate import Limits
 
@@ -26,6 +27,54 @@ def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, 'home = "state"\nknowledge = ["docs", "/abs"]'), {})
     assert settings.home == tmp_path / "state"
     assert settings.knowledge == (tmp_path / "docs", Path("/abs"))
+
+
+def test_folders_of_models_in_the_file_are_relative_to_it_too(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    written = write(tmp_path, 'reranker = "judge"\nencoder = "weights"')
+    settings = load_settings(written, {})
+    assert (settings.reranker, settings.encoder) == (tmp_path / "judge", str(tmp_path / "weights"))
+    here = load_settings(written, {"FRONTDESK_RERANKER": "judge", "FRONTDESK_ENCODER": "weights"})
+    assert (here.reranker, here.encoder) == (Path("judge"), "weights")
+    assert load_settings(write(tmp_path, ""), {}).encoder == Settings().encoder, "an installed package has no folder"
+
+
+@pytest.mark.parametrize("home", ["", "~/desk", "here"])
+def test_whoever_looks_for_the_home_finds_the_same(tmp_path: Path, home: str) -> None:
+    """`frontdesk ask` looks without reading the settings."""
+    written = write(tmp_path, 'home = "state"')
+    found = load_settings(written, {"FRONTDESK_HOME": home}).home
+    assert found == Path(home_folder(written, {"FRONTDESK_HOME": home}))
+    assert found == (Path(home).expanduser() if home else tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ('url = "chat.example.com"', "https://chat.example.com"),
+        ('url = "ftp://chat.example.com"', "https://chat.example.com"),
+        ('url = "https://chat.example.com/?a=1"', "https://chat.example.com"),
+        ('url = "https://"', "https://chat.example.com"),
+        ('allowed_hosts = ["https://chat.example.com"]', "chat.example.com"),
+        ('allowed_hosts = ["chat.example.com:8080"]', "chat.example.com"),
+        ('allowed_hosts = ["*.example.com"]', "chat.example.com"),
+        ('allowed_hosts = ["商店.example"]', "xn--"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused(tmp_path: Path, line: str, cure: str) -> None:
+    """It would stand in mails and in the pages of a shop, or match no request at all."""
+    with pytest.raises(FrontdeskError) as caught:
+        load_settings(write(tmp_path, line), {})
+    assert line.partition(" ")[0] in str(caught.value) and cure in str(caught.value)
+
+
+def test_addresses_that_lead_here_are_taken(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, 'url = "http://desk:8080/"\nallowed_hosts = ["chat.example.com", "desk", "xn--hdks.example"]'
+    )
+    settings = load_settings(path, {})
+    assert settings.url == "http://desk:8080/" and len(settings.allowed_hosts) == 3
+    assert load_settings(path, {"FRONTDESK_URL": ""}).url is None
 
 
 def test_the_environment_wins_and_its_paths_are_relative_to_here(tmp_path: Path) -> None:

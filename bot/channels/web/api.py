@@ -46,7 +46,7 @@ from bot.storage.conversations import Conversation, StartedConversation, find_co
 from bot.storage.feedback import give_feedback, record_click
 from bot.storage.happenings import AgentMessage, told
 from bot.storage.sites import DEFAULT, Site, identity_secret, is_open
-from bot.storage.turns import entries
+from bot.storage.turns import entries, last_sequence
 from bot.storage.visitors import Identity, conversations_of, open_conversation, renewed_token
 
 PROBLEMS: Final = problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
@@ -184,9 +184,11 @@ async def send_message(
 @api.get("/conversations/{conversation_id}")
 def read_conversation(door: TheDoor, conversation: OwnConversation) -> ConversationBody:
     """Everything said so far, and where its events go on. Who reads it has seen it."""
-    # What happened is read first: it may come behind a turn that is stored meanwhile, never before one.
+    # What is said or done from here on comes as events: a turn that is stored meanwhile must not stand for an agent's
+    # words before it, nor those for the turn that they come behind.
+    last = last_sequence(door.database, conversation.id)
     happened = told(door.database, conversation.id)
-    said = entries(door.database, conversation.id)
+    said = [entry for entry in entries(door.database, conversation.id) if entry.sequence <= last]
     answers = [entry.answered_at for entry in said if entry.answered_at is not None]
     latest = max([*answers, *(one.at for one in happened if isinstance(one, AgentMessage))], default=None)
     if latest is not None and latest > conversation.seen_at:

@@ -16,7 +16,7 @@ from bot.conversation.messages import Status, Turn, readable
 from bot.events import stored_events, turn_event
 from bot.storage.conversations import ConversationStatus
 from bot.storage.files import LARGEST_FILE, TYPES, StoredFile
-from bot.storage.happenings import BLOCK, AgentMessage, Happening
+from bot.storage.happenings import BLOCK, AgentMessage, Happening, StatusChange
 from bot.storage.sites import PreChat, Site, hours_text, is_open, next_opening
 from bot.storage.turns import Entry
 from bot.storage.visitors import Listed
@@ -228,6 +228,8 @@ class ConversationBody(BaseModel):
     status: ConversationStatus
     messages: list[MessageBody]
     last_event_id: int
+    name: Annotated[str | None, Field(exclude_if=lambda name: name is None)] = None
+    """Of the agent who has the conversation, while one has."""
 
     @classmethod
     def of(
@@ -244,7 +246,11 @@ class ConversationBody(BaseModel):
         lines += [(one.event, _agent_line(one)) for one in happenings if isinstance(one, AgentMessage) and one.event]
         heard = [line for line in lines if line[0] <= last or line[1].from_ == "customer"]
         heard += [(_place(file, lines), _file_line(file)) for file in files]
-        return cls(status=status, messages=[line for _, line in sorted(heard, key=_number)], last_event_id=last)
+        messages = [line for _, line in sorted(heard, key=_number)]
+        # The last change says who: a colleague who took over need not have spoken yet.
+        name = next((one.name for one in reversed(happenings) if isinstance(one, StatusChange)), None)
+        agent = name if status == "person" else None
+        return cls(status=status, messages=messages, last_event_id=last, name=agent)
 
 
 def _lines(entry: Entry) -> list[tuple[float, MessageBody]]:

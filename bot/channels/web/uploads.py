@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from bot.channels.web.access import OwnConversation, OwnFile
 from bot.channels.web.bodies import FileBody
@@ -56,8 +57,9 @@ async def send_file(door: TheDoor, conversation: OwnConversation, request: Reque
             if not isinstance(file, UploadFile):
                 raise Problem(422, "The request does not fit", "file: is missing; send it as a field of the form")
             name, content = file.filename or "file", await file.read(LARGEST_FILE + 1)
-    except HTTPException as error:
-        if error.status_code != 400:
+    except (HTTPException, ClientDisconnect) as error:
+        # Who breaks off, with the button for it say, hears nothing any more; it is no fault of ours to be looked into.
+        if isinstance(error, HTTPException) and error.status_code != 400:
             raise
         raise Problem(400, "The form cannot be read", "Send one file as 'multipart/form-data'.") from None
     stored = await run_in_threadpool(door.files.keep, conversation.id, name, content)

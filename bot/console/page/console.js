@@ -168,6 +168,7 @@ function newId() {
 }
 
 let line = Promise.resolve(); // what is written goes out in order
+let onItsWay = 0;
 
 /** The field is free at once; what could not be sent comes back into it, alone under its old id: once is once. */
 function send(form) {
@@ -175,32 +176,47 @@ function send(form) {
   if (!field.value.trim()) return;
   const values = { text: field.value, id: form.elements.id.value, view: form.elements.view.value };
   const address = form.getAttribute("action");
+  const noted = form.classList.contains("noting");
   field.value = "";
   form.elements.id.value = newId();
+  onItsWay += 1;
   line = line.then(() => post(address, values)).then((sent) => {
+    onItsWay -= 1;
     if (sent) return;
+    const noting = form.classList.contains("noting");
+    // Words for colleagues never stand in a field that writes to the customer.
+    const both = noted || (noting && field.value.trim() !== "");
+    if (both !== noting) mode(both);
     if (!field.value.trim()) form.elements.id.value = values.id;
     field.value = field.value.trim() ? `${values.text}\n\n${field.value}` : values.text;
   });
 }
 
+// What is written and not stored yet is not lost by a click: the browser asks first.
+addEventListener("beforeunload", (event) => {
+  if (onItsWay || at("text")?.value.trim()) event.preventDefault();
+});
+
 async function post(address, values) {
   let went = false;
+  let refused = false;
   const note = (event) => {
     if (event.detail.pathInfo.requestPath !== address) return;
     went = event.detail.successful;
+    // Of this request, and not of another that failed meanwhile; texts are escaped and hold no such mark.
+    refused = event.detail.xhr.responseText.includes('<p class="problem"');
     document.body.removeEventListener("htmx:afterRequest", note);
   };
   document.body.addEventListener("htmx:afterRequest", note);
   await htmx.ajax("POST", address, { source: "#pane", target: "#story", swap: "innerHTML", values }).catch(() => {});
   document.body.removeEventListener("htmx:afterRequest", note);
   if (!went) say("That was not sent. Try again.");
-  return went && !document.querySelector("#bar .problem");
+  return went && !refused;
 }
 
 function insert(text) {
   const field = at("text");
-  if (at("write").classList.contains("noting")) mode(false);
+  if (at("write").classList.contains("noting") && !field.value.trim()) mode(false); // half a note stays one
   field.value = field.value.trim() ? `${field.value.trimEnd()}\n\n${text}` : text;
   at("canned").open = false;
   field.focus();
@@ -219,7 +235,8 @@ function step(by) {
   const items = [...document.querySelectorAll(".item")];
   if (!items.length) return;
   const now = items.findIndex((item) => item.matches("[aria-current]"));
-  items[Math.min(items.length - 1, Math.max(0, now < 0 ? 0 : now + by))].click();
+  const next = items[Math.min(items.length - 1, Math.max(0, now < 0 ? 0 : now + by))];
+  line.then(() => location.assign(next.href)); // the list may be another by then
 }
 
 const KEYS = {
@@ -301,8 +318,10 @@ document.addEventListener("click", async (event) => {
   if (inserting) insert(inserting.dataset.insert);
   const copying = event.target.closest("[data-copy]");
   if (copying) {
-    await navigator.clipboard.writeText(copying.dataset.copy).catch(() => {});
-    copying.textContent = "Copied";
+    // Without https there is no clipboard, and a browser may forbid it: then the text is marked for the keyboard.
+    const copied = await navigator.clipboard?.writeText(copying.dataset.copy).then(() => true, () => false);
+    if (!copied) getSelection().selectAllChildren(copying.previousElementSibling);
+    copying.textContent = copied ? "Copied" : "Press Ctrl+C";
   }
 });
 
@@ -334,5 +353,11 @@ document.addEventListener("htmx:afterSwap", (event) => {
     if (said && story.lastElementChild.matches(".customer")) at("speech").textContent = said.textContent;
   }
 });
-document.addEventListener("htmx:responseError", () => say("The service refused that. Load the page again."));
+document.addEventListener("htmx:responseError", (event) => {
+  const { requestConfig, xhr } = event.detail;
+  // deleted by its customer: then it does not stay on a screen either
+  if (xhr.status === 404 && requestConfig.path === pane()?.dataset.address) location.reload();
+  else if (requestConfig.verb === "get" && xhr.status >= 500) say("What is new cannot be shown. Trying again…");
+  else say("The service refused that. Load the page again.");
+});
 document.addEventListener("htmx:sendError", () => say("The service cannot be reached. Trying again…"));

@@ -170,7 +170,8 @@ class Between:
 
         async def freeing() -> Message:
             message = await receive()
-            gate.set()
+            if message["type"] == "http.disconnect":
+                gate.set()
             return message
 
         await self.app(scope, freeing, noting)

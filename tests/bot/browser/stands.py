@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.conversation.messages import Turn
 from bot.server import Service
+from bot.storage.conversations import find_conversation
 from bot.storage.turns import history
 from tests.bot.browser.between import SHOP, Between, Site
 from tests.bot.browser.shops import PLAIN, Shop, open_shop, tag
@@ -37,6 +38,12 @@ class Stand:
     def visitor(self) -> Visitor:
         wait_until(lambda: self.site.tokens)
         return Visitor(None, self.conversation, self.site.tokens[self.conversation])  # type: ignore[arg-type]
+
+    @property
+    def listeners(self) -> int:
+        """How many streams follow the conversations of its visitor."""
+        visitor = find_conversation(self.office.database, self.conversation).visitor
+        return int(self.office.application.state.door.streams.open_of(visitor))
 
     def turns(self, conversation: str) -> tuple[Turn, ...]:
         return history(self.office.database, conversation)
@@ -72,6 +79,16 @@ def ask(page: Page, text: str) -> None:
     before = page.locator(".bot[data-turn]").count()
     write(page, text)
     page.locator(".bot[data-turn]").nth(before).wait_for()
+
+
+def passes(page: Page, happened: Callable[[], object]) -> None:
+    """Time on the page's own clock, a second after the other, until it happened."""
+
+    def a_second() -> object:
+        page.clock.run_for(1_000)
+        return happened()
+
+    wait_until(a_second)
 
 
 def said(page: Page) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from bot.server import Service, create_application
@@ -14,13 +16,25 @@ from bot.storage.conversations import find_conversation
 from bot.storage.feedback import clicks_on, feedback_on
 from bot.storage.handover import Agent
 from bot.storage.turns import history
+from tests.bot.browser.between import Between, Site
 from tests.bot.browser.conftest import Open
+from tests.bot.browser.stands import passes
 from tests.bot.browser.test_widget_access import axe
-from tests.bot.channels.office import PLENTY, STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
+from tests.bot.channels.office import (
+    PLENTY,
+    STOREFRONT,
+    Office,
+    Scripted,
+    SlowSource,
+    Visitor,
+    open_office,
+    serving,
+    wait_until,
+)
 from tests.bot.storage.sample import hire
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 
 def ask(page: Page, text: str) -> None:
@@ -327,6 +341,39 @@ def test_a_message_that_cannot_be_sent_says_so_and_can_be_sent_again(open_page: 
     assert page.locator(".failed").count() == 0
 
 
+def test_the_answer_behind_a_message_that_could_not_be_sent_stands_under_its_own_question(open_page: Open) -> None:
+    page = open_page(calm=False)
+    page.clock.install()
+    page.route("**/messages", lambda route: route.abort())
+    page.fill("#text", "lost")
+    page.press("#text", "Enter")
+    failed = page.get_by_text("This message could not be sent.")
+    passes(page, failed.is_visible)
+    page.unroute("**/messages")
+    ask(page, "refund?")
+    assert page.locator(".customer:has-text('refund?') + .bot").get_attribute("data-status") == "grounded"
+    assert page.locator(".typing").count() == 0
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".customer:has-text('lost') + .bot[data-turn]", has_text="lost").wait_for()
+    assert page.locator(".said.bot[data-turn]").count() == 2
+
+
+def test_what_is_written_in_a_hurry_is_one_conversation_in_its_order(open_page: Open, office: Office) -> None:
+    page = open_page()
+    opened: list[Route] = []
+    page.route("**/api/v1/conversations", lambda route: opened.append(route))
+    for text in ("first", "second"):
+        page.fill("#text", text)
+        page.press("#text", "Enter")
+    wait_until(lambda: page.locator(".customer").count() == 2 and opened)
+    opened[0].continue_()
+    page.locator(".said.bot[data-turn]").nth(1).wait_for()
+    assert len(opened) == 1
+    assert page.locator(".said .text").all_inner_texts() == ["first", "first", "second", "second"]
+    turns = history(office.database, as_visitor(page).conversation)
+    assert [turn.message.text for turn in turns] == ["first", "second"]
+
+
 def test_a_conversation_forgotten_by_the_service_begins_anew(open_page: Open, office: Office) -> None:
     page = open_page(calm=False)  # the browser reports the 404 on the console
     ask(page, "hello")
@@ -500,6 +547,89 @@ def test_a_second_tab_shows_what_the_first_one_asked(open_page: Open) -> None:
     ask(first, "refund?")
     second.locator(".said.bot[data-status=grounded]").wait_for()
     assert second.locator(".customer .text").all_inner_texts() == ["hello", "refund?"]
+
+
+def test_a_tab_that_hears_of_two_answers_at_once_says_each_word_once(open_page: Open, tmp_path: Path) -> None:
+    slow = SlowSource()
+    with open_office(tmp_path, slow) as office, serving(office.application) as service:
+        first = open_page(url=service.url, calm=False)
+        first.fill("#text", "hello")
+        first.press("#text", "Enter")
+        who = as_visitor(first)
+        slow.finish(who)
+        first.locator(".said.bot[data-turn]").wait_for()
+        second = first.context.new_page()
+        second.route("**/events", lambda route: route.abort())
+        second.goto(first.url)
+        second.locator(".said.bot[data-turn]").wait_for()
+        for count in (1, 2):
+            slow.say(who, "an answer")
+            slow.finish(who)
+            first.fill("#text", f"question {count}")
+            first.press("#text", "Enter")
+            first.locator(".said.bot[data-turn]").nth(count).wait_for()
+        record = httpx.get(service.url + who.at(), headers=who.headers).json()["messages"]
+        turns = [f"event: turn\ndata: {json.dumps(line['turn'])}\n\n" for line in record if line["from"] == "bot"]
+        second.unroute("**/events")
+        second.route("**/events", lambda route: route.fulfill(body="".join(turns[1:])), times=1)
+        second.locator(".said.bot[data-turn]").nth(2).wait_for()
+        streams = office.application.state.door.streams
+        wait_until(lambda: streams.followers == 2)
+        second.fill("#text", "the last")
+        second.press("#text", "Enter")
+        slow.say(who, "one ", "word")
+        second.wait_for_function("[...log.querySelectorAll('.bot .text')].at(-1).textContent.includes('word')")
+        assert second.locator(".bot .text").last.inner_text() == "one word"
+        slow.finish(who)
+        second.locator(".said.bot[data-turn]").nth(3).wait_for()
+        first.close()
+        second.close()
+
+
+def test_a_stream_that_went_dead_unnoticed_is_opened_anew(open_page: Open, tmp_path: Path) -> None:
+    with open_office(tmp_path, Scripted()) as office:
+        site = Site(office, "", held_back="later")
+        office.application.add_middleware(Between, site=site)
+        with serving(office.application) as service:
+            page = open_page(url=service.url, calm=False)
+            page.clock.install()
+            page.fill("#text", "hello")
+            page.press("#text", "Enter")
+            wait_until(
+                lambda: page.evaluate("1") and kept(page) and history(office.database, as_visitor(page).conversation)
+            )
+            site.held_back = ""
+            page.clock.run_for(40_000)
+            passes(page, lambda: page.locator(".said.bot[data-turn]").count() == 1)
+            assert page.locator(".said .text").all_inner_texts() == ["hello", "hello"]
+            page.close()
+
+
+def test_a_line_that_swallows_a_message_does_not_hold_it_for_minutes(open_page: Open) -> None:
+    page = open_page(calm=False)
+    ask(page, "hello")
+    page.clock.install()
+    swallowed: list[Route] = []
+    page.route("**/messages", lambda route: swallowed.append(route), times=1)
+    page.fill("#text", "once")
+    page.press("#text", "Enter")
+    wait_until(lambda: page.evaluate("1") and swallowed)
+    page.clock.run_for(30_000)
+    passes(page, lambda: page.locator(".said.bot[data-turn]").count() == 2)
+    assert page.locator(".said .text").all_inner_texts() == ["hello", "hello", "once", "once"]
+
+
+def test_what_could_not_be_read_when_the_page_came_is_read_when_the_line_is_back(open_page: Open) -> None:
+    page = open_page(calm=False)
+    ask(page, "hello")
+    page.clock.install()
+    page.route("**/api/v1/**", lambda route: route.abort())
+    page.reload()
+    lost = page.get_by_text("Connection lost. Trying again…")
+    passes(page, lambda: lost.is_visible() and page.get_attribute("body", "data-ready"))
+    page.unroute("**/api/v1/**")
+    passes(page, lambda: page.locator(".said.bot[data-turn]").count() == 1)
+    assert page.locator(".said .text").all_inner_texts() == ["hello", "hello"]
 
 
 def test_without_javascript_the_page_says_what_it_needs(open_page: Open, service: Service) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from bot.console.access import COOKIE
+from bot.console.story import story_of
 from bot.server import Service
 from bot.storage.canned import keep_canned
 from bot.storage.conversations import start_conversation
@@ -170,6 +172,105 @@ def test_what_could_not_be_sent_comes_back_and_goes_out_once(open_page: Open, of
     expect(page.locator("#story .said.agent")).to_have_count(1)
 
 
+def held(page: Page, pattern: str, act: Callable[[], None]) -> Route:
+    """The request that `act` brings about, kept from the service until the test lets it go on."""
+    routes: list[Route] = []
+    page.route(pattern, lambda route: route.continue_() if routes else routes.append(route))
+    with page.expect_request(pattern):
+        act()
+    (route,) = routes
+    return route
+
+
+def test_a_note_that_could_not_be_saved_does_not_come_back_into_a_reply(open_page: Open, office: Office) -> None:
+    page = at_console(open_page, office, "agent", path=f"/inbox/{waiting(office)}", calm=False)
+    page.click("#act-take")
+    page.click("#mode-note")
+    for written in ("", "Good morning!"):
+        if written:
+            page.fill("#text", "")
+            page.click("#mode-note")
+        note = held(page, "**/note", lambda: write(page, "He always wants more"))
+        page.click("#mode-reply")
+        page.fill("#text", written)
+        note.abort()
+        expect(page.locator("#text")).to_have_value("\n\n".join(filter(None, ("He always wants more", written))))
+        expect(page.locator("#send")).to_have_text("Save note")
+        assert str(page.get_attribute("#write", "action")).endswith("/note")
+
+
+def test_a_half_written_note_stays_a_note_whatever_text_is_put_into_it(open_page: Open, office: Office) -> None:
+    page = at_console(open_page, office, "agent", path=f"/inbox/{waiting(office)}")
+    page.click("#act-take")
+    page.click("#mode-note")
+    page.fill("#text", "He always wants more")
+    page.click("#draft [data-insert]")
+    expect(page.locator("#text")).to_have_value(re.compile("^He always wants more\n\nWe inspect it"))
+    expect(page.locator("#send")).to_have_text("Save note")
+    page.fill("#text", "")
+    page.click("#draft [data-insert]")
+    expect(page.locator("#text")).to_have_value(re.compile("^We inspect it"))
+    expect(page.locator("#send")).to_have_text("Send")
+
+
+def test_what_was_sent_does_not_come_back_because_something_else_failed_meanwhile(
+    open_page: Open, office: Office
+) -> None:
+    page = at_console(open_page, office, "agent", path=f"/inbox/{waiting(office)}", calm=False)
+    page.click("#act-take")
+    page.locator("#write").wait_for()
+    reply = held(page, "**/reply", lambda: write(page, "On its way."))
+    page.fill("#text", "the next one")
+    page.route("**/inbox/list*", lambda route: route.fulfill(status=503), times=1)
+    waiting(office)
+    expect(page.locator("#bar .problem")).to_be_visible()
+    reply.continue_()
+    expect(page.locator("#story .said.agent")).to_contain_text("On its way.")
+    page.evaluate("line")
+    expect(page.locator("#text")).to_have_value("the next one")
+
+
+def test_the_browser_asks_before_what_is_written_is_lost(open_page: Open, office: Office) -> None:
+    first, second = waiting(office), waiting(office)
+    page = at_console(open_page, office, "agent", path=f"/inbox/{first}")
+    leaves = "dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    page.click("#act-take")
+    page.locator("#write").wait_for()
+    assert page.evaluate(leaves)
+    page.fill("#text", "half a sentence")
+    assert not page.evaluate(leaves)
+    reply = held(page, "**/reply", lambda: write(page, "a whole one"))
+    assert not page.evaluate(leaves), "on its way"
+    # the next conversation by keyboard waits for it by itself
+    page.locator(f'.item[href*="{second}"]').wait_for()
+    page.keyboard.press("Alt+ArrowDown")
+    reply.continue_()
+    page.wait_for_url(lambda url: first not in url)
+    assert [line.text for line in story_of(office.database, first).lines if line.kind == "agent"] == ["a whole one"]
+
+
+@pytest.mark.parametrize("clipboard", ["undefined", "{writeText: () => Promise.reject(new Error('not allowed'))}"])
+def test_where_nothing_can_be_copied_the_button_does_not_say_so(
+    open_page: Open, office: Office, clipboard: str
+) -> None:
+    """Pages that came without https have no clipboard, and a browser may forbid it."""
+    page = at_console(open_page, office, "lead", path="/install/default")
+    page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{value: {clipboard}}})")
+    button = page.locator("[data-copy]")
+    button.click()
+    expect(button).to_have_text("Press Ctrl+C")
+    assert page.evaluate("String(getSelection())") == page.locator("#snippet").inner_text()
+
+
+def test_a_conversation_that_its_customer_had_deleted_leaves_the_screen(open_page: Open, office: Office) -> None:
+    conversation = waiting(office, "my secret question")
+    page = at_console(open_page, office, "agent", path=f"/inbox/{conversation}", calm=False)
+    expect(page.locator("#story")).to_contain_text("my secret question")
+    office.desk.forget(conversation, actor="customer")
+    expect(page.locator("main")).to_contain_text("perhaps its customer had it deleted")
+    assert "my secret question" not in page.content()
+
+
 def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, office: Office) -> None:
     """A proxy that answers in the place of the service ends an event source for good."""
     page = at_console(open_page, office, "agent", path="/replies", calm=False)
@@ -210,6 +311,26 @@ def test_a_session_that_ended_leads_to_sign_in_and_what_was_written_is_not_lost(
     idle.wait_for_url(re.compile(r"/console/login\?next=/console/inbox$"), timeout=30_000)
     expect(writing.locator("#line")).to_contain_text("You are signed out", timeout=30_000)
     expect(writing.locator("#text")).to_have_value("half a sentence")
+
+
+def test_a_link_in_a_mail_opens_the_conversation_for_who_is_signed_in(open_page: Open, office: Office) -> None:
+    """A mail is read on a page of another site, from which a browser sends no strict cookie."""
+    conversation = waiting(office, "refund please")
+    page = at_console(open_page, office, "agent")
+    origin = page.evaluate("location.origin")
+    # as the service sets it
+    page.context.add_cookies([{**cookie, "sameSite": "Strict"} for cookie in page.context.cookies()])  # type: ignore[typeddict-item, list-item]
+    link = f"{origin}/console/inbox/{conversation}?view=mine"
+    page.goto(f"data:text/html,<a href='{link}'>A customer waits</a>")
+    page.click("a")
+    expect(page.locator("#story")).to_contain_text("refund please")
+    assert page.url == link
+    # who is not signed in is asked to, and comes to the same page then
+    page.context.clear_cookies()
+    page.goto(f"data:text/html,<a href='{link}'>A customer waits</a>")
+    page.click("a")
+    page.locator("[name=password]").wait_for()
+    assert page.url == f"{origin}/console/login?next=/console/inbox/{conversation}"
 
 
 def test_the_first_lead_signs_in_and_brings_a_colleague(open_page: Open, office: Office, service: Service) -> None:

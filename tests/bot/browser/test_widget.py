@@ -17,6 +17,7 @@ from tests.bot.browser.between import ADA
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.stands import Stand, ask, kept, more, open_panel, open_stand, said, write
 from tests.bot.channels.office import SlowSource, wait_until
+from tests.bot.storage.sample import BEN
 
 
 def last_turn(page: object) -> str:
@@ -135,7 +136,12 @@ def test_a_person_is_asked_comes_and_leaves_and_everything_is_announced(open_wid
         "Good morning! I am Ada.\nI see your order.",
         "It leaves today.",
     ]
-    stand.office.desk.give_back(stand.conversation, ADA)
+    stand.site.takes(stand.conversation, BEN, instead_of=ADA.id)
+    page.locator(".standing", has_text="You are talking to Ben").wait_for()
+    page.reload()
+    page.locator(".agent .text").nth(1).wait_for()
+    page.locator(".standing", has_text="You are talking to Ben").wait_for()
+    stand.office.desk.give_back(stand.conversation, BEN)
     page.locator(".standing", has_text="Automated assistant").wait_for()
     ask(page, "and the bot?")
 
@@ -156,6 +162,26 @@ def test_what_is_said_while_the_panel_is_closed_shows_as_unread(open_widget: Ope
     page.locator(".agent", has_text="Are you there?").wait_for()
     wait_until(lambda: page.locator(".badge").inner_text() == "")
     wait_until(lambda: kept(page)["unread"] == 0)
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_what_is_unread_does_not_depend_on_the_customers_clock(open_widget: Open, stand: Stand, minutes: int) -> None:
+    page = open_widget()
+    page.context.clock.set_system_time(datetime.now(UTC) + timedelta(minutes=minutes))
+    ask(page, "hello")
+    page.get_by_role("button", name="Talk to a person").click()
+    page.get_by_text("A person has been asked to join.").first.wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".panel").wait_for(state="detached")
+    page.goto("about:blank")
+    page.goto(f"{stand.shop.url}/other")
+    page.locator(".launcher[aria-haspopup]").wait_for()
+    wait_until(lambda: page.evaluate("1") and stand.listeners)
+    assert page.locator(".badge").inner_text() == "", "all of it was read"
+    page.goto("about:blank")
+    stand.site.agent_says(stand.conversation, "Are you there?")
+    page.goto(f"{stand.shop.url}/")
+    page.locator(".badge", has_text="1").wait_for()
 
 
 def test_files_go_to_a_person_and_come_back(open_widget: Open, stand: Stand, tmp_path: Path) -> None:
@@ -493,6 +519,26 @@ def test_the_widget_speaks_the_language_of_the_browser(
         ".filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.className)"
     )
     assert sticking == []
+
+
+def test_what_is_half_written_is_still_there_when_the_panel_opens_again(open_widget: Open) -> None:
+    page = open_widget()
+    field = page.locator(".field")
+    field.fill("My parcel has")
+    field.evaluate(
+        "node => node.dispatchEvent(new KeyboardEvent('keydown',"
+        " {key: 'Escape', isComposing: true, cancelable: true, bubbles: true, composed: true}))"
+    )
+    assert page.locator(".panel").count() == 1, "it ends the composition and nothing else"
+    field.press("Escape")
+    page.locator(".panel").wait_for(state="detached")
+    open_panel(page)
+    assert field.input_value() == "My parcel has"
+    field.press("Enter")
+    page.locator(".bot[data-turn]").wait_for()
+    page.locator(".launcher").click()
+    open_panel(page)
+    assert field.input_value() == ""
 
 
 def test_the_composer_counts_and_leaves_compositions_alone(open_widget: Open) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.bot.browser.between import SHOP
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.shops import PLAIN, tag
-from tests.bot.browser.stands import Stand, ask, kept, open_panel, open_stand, said, write
+from tests.bot.browser.stands import Stand, ask, kept, open_panel, open_stand, passes, said, write
 from tests.bot.channels.office import SlowSource, wait_until
 
 VIOLATIONS = """
@@ -299,6 +299,36 @@ def test_two_tabs_stay_in_step_over_one_connection(open_widget: Open, tmp_path: 
         second.locator(".bot[data-turn]").nth(2).wait_for()
         assert listening(stand) == 1
         second.close()
+
+
+def test_a_tab_that_is_hidden_for_long_listens_only_for_a_person(open_widget: Open, stand: Stand) -> None:
+    page = open_widget()
+    page.clock.install()
+    ask(page, "hello")
+
+    def becomes(visibility: str) -> None:
+        page.evaluate(
+            "value => { Object.defineProperty(document, 'visibilityState', {value, configurable: true});"
+            " document.dispatchEvent(new Event('visibilitychange')) }",
+            visibility,
+        )
+
+    wait_until(lambda: page.evaluate("1") and stand.listeners == 1)
+    becomes("hidden")
+    page.clock.run_for(61_000)
+    wait_until(lambda: page.evaluate("1") and stand.listeners == 0)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(61_000)
+    assert asked == [], "it does not ask again either"
+    becomes("visible")
+    wait_until(lambda: page.evaluate("1") and stand.listeners == 1)
+    page.get_by_role("button", name="Talk to a person").click()
+    page.locator(".standing", has_text="Waiting for a person").wait_for()
+    becomes("hidden")
+    page.clock.run_for(61_000)
+    stand.site.agent_says(stand.conversation, "Are you there?")
+    passes(page, lambda: page.locator(".agent", has_text="Are you there?").count() == 1)
 
 
 def test_many_tabs_leave_the_browser_its_connections(open_widget: Open, stand: Stand) -> None:

@@ -14,11 +14,11 @@ from bot.storage.turns import history
 from tests.bot.browser.between import Between, Site
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.shops import PLAIN, open_shop, tag
-from tests.bot.browser.stands import Stand, ask, open_panel, open_stand, said, write
+from tests.bot.browser.stands import Stand, ask, open_panel, open_stand, passes, said, write
 from tests.bot.channels.office import PLENTY, STOREFRONT, Office, SlowSource, Visitor, open_office, serving, wait_until
 
 if TYPE_CHECKING:
-    pass
+    from playwright.sync_api import Route
 
 SLOW_3G = {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
 
@@ -115,6 +115,20 @@ def test_a_message_that_got_there_although_the_answer_was_lost_counts_once(open_
     assert said(page) == ["hello", "hello", "once", "once"]
 
 
+def test_a_line_that_swallows_a_message_does_not_hold_it_for_minutes(open_widget: Open, stand: Stand) -> None:
+    page = open_widget(calm=False)
+    ask(page, "hello")
+    page.clock.install()
+    swallowed: list[Route] = []
+    page.route("**/messages", lambda route: swallowed.append(route), times=1)
+    write(page, "once")
+    wait_until(lambda: page.evaluate("1") and swallowed)
+    page.clock.run_for(30_000)
+    passes(page, lambda: page.locator(".bot[data-turn]").count() == 2)
+    assert stand.asked() == ["hello", "once"]
+    assert said(page) == ["hello", "hello", "once", "once"]
+
+
 def test_a_conversation_forgotten_by_the_service_begins_anew(open_widget: Open, stand: Stand) -> None:
     page = open_widget(calm=False)
     ask(page, "hello")
@@ -169,6 +183,41 @@ def test_a_service_that_is_away_leaves_a_button_and_a_word(open_page: Open, stan
     page.get_by_role("button", name="Try again").click()
     page.get_by_text("Chat cannot be reached at the moment.").wait_for(state="detached")
     ask(page, "hello")
+
+
+def test_a_service_that_was_away_when_the_page_came_is_asked_until_it_is_back(open_widget: Open, stand: Stand) -> None:
+    page = open_widget(calm=False)
+    ask(page, "hello")
+    page.route("**/api/v1/**", lambda route: route.abort())
+    page.goto(f"{stand.shop.url}/other")
+    page.get_by_text("No connection. Trying again…").wait_for()
+    page.unroute("**/api/v1/**")
+    page.locator(".bot[data-turn]").wait_for()
+    page.locator(".strip").wait_for(state="detached")
+    ask(page, "again")
+    assert said(page) == ["hello", "hello", "again", "again"]
+
+
+def test_what_is_written_before_the_record_could_be_read_stands_behind_it(open_widget: Open, tmp_path: Path) -> None:
+    slow = SlowSource()
+    with open_stand(tmp_path, slow) as stand:
+        page = open_widget(url=stand.shop.url, calm=False)
+        write(page, "hello")
+        slow.say(stand.visitor, "an answer")
+        slow.finish(stand.visitor)
+        page.locator(".bot[data-turn]").wait_for()
+        page.route("**/api/v1/**", lambda route: route.abort())
+        page.goto(f"{stand.shop.url}/other")
+        page.get_by_text("No connection. Trying again…").wait_for()
+        write(page, "and now?")
+        page.locator(".customer.queued").wait_for()
+        page.unroute("**/api/v1/**")
+        wait_until(lambda: said(page) == ["hello", "an answer", "and now?"])
+        slow.say(stand.visitor, "another one")
+        slow.finish(stand.visitor)
+        page.locator(".bot[data-turn]").nth(1).wait_for()
+        assert said(page) == ["hello", "an answer", "and now?", "another one"]
+        page.close()
 
 
 def test_an_app_that_did_not_load_is_fetched_again(open_page: Open, stand: Stand) -> None:

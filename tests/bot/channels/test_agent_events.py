@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -11,15 +13,23 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
+from starlette.testclient import TestClient
 
+from bot.conversation.messages import Message
+from bot.events import AgentEvent, Event
+from bot.server import create_application
 from bot.serving import Desk
+from bot.storage.database import Database
 from bot.storage.handover import Agent
 from bot.storage.turns import find_entry
 from tests.bot.channels.office import (
     PATIENCE,
+    STOREFRONT,
     Heard,
     Office,
     Scripted,
+    Shelf,
     SlowSource,
     Visitor,
     listening,
@@ -83,6 +93,62 @@ def test_an_agents_steps_and_words_are_heard_with_their_name(http: httpx.Client,
     assert [(m["from"], m["text"], m["name"]) for m in said["messages"]] == [("agent", "Good morning!", "Anna")]
     assert said["last_event_id"] == events[-1].id
     assert "nobody but us" not in http.get(who.at(), headers=who.headers).text
+
+
+def test_the_record_names_who_has_the_conversation_now(http: httpx.Client, office: Office) -> None:
+    who = visitor(http)
+
+    def name() -> object:
+        return http.get(who.at(), headers=who.headers).json().get("name")
+
+    assert name() is None
+    office.desk.take(who.conversation, ANNA)
+    office.desk.reply(who.conversation, ANNA, "words-before-ben", "Good morning!")
+    assert name() == "Anna"
+    office.desk.take(who.conversation, BEN, instead_of=ANNA.id)
+    assert name() == "Ben", "though he has not said a word yet"
+    office.desk.give_back(who.conversation, BEN)
+    assert name() is None
+
+
+class Eventful(Database):
+    """Something happens right before one of its reads."""
+
+    happens: Callable[[], object]
+    before = 0
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        self.before -= 1
+        if self.before == 0:
+            self.happens()
+        with super().read() as connection:
+            yield connection
+
+
+@pytest.mark.parametrize("read", range(1, 7))
+def test_what_an_agent_writes_while_the_record_is_read_is_in_it_or_comes_as_an_event(tmp_path: Path, read: int) -> None:
+    with Eventful(tmp_path / "record.sqlite3") as database:
+        hire(database)
+        desk = Desk(database, Scripted())
+        with TestClient(create_application(desk, database, Shelf(), STOREFRONT), base_url="http://localhost") as http:
+            who = visitor(http)
+            desk.take(who.conversation, ANNA)
+            who.ask("hello")
+
+            def happens() -> None:
+                desk.reply(who.conversation, ANNA, "words-in-between", "Did you see this?")
+                desk.answer(Message("m2", who.conversation, who.conversation, "web", "what?", datetime.now(UTC)))
+
+            database.happens, database.before = happens, read
+            opened = http.get(who.at(), headers=who.headers).json()
+            assert database.before <= 0, "there are that many reads"
+            shown = [line["text"] for line in opened["messages"] if line["from"] == "agent"]
+            heard: list[Event] = []
+            desk.attach(who.conversation, opened["last_event_id"], heard.append)
+            shown += [event.message.text for event in heard if isinstance(event, AgentEvent)]
+        desk.close()
+    assert shown == ["Did you see this?"]
 
 
 def test_while_a_person_has_it_no_route_lets_the_bot_speak(http: httpx.Client, office: Office) -> None:

@@ -11,6 +11,7 @@ from bot.channels.terminal import chat, terminal_message
 from bot.conversation.messages import Message, Turn
 from bot.storage.turns import history
 from tests.bot.channels.office import Office, Scripted, open_office, turn_to
+from tests.bot.storage.sample import ANNA, hire
 
 
 def talk(office: Office, *typed: str) -> str:
@@ -62,6 +63,24 @@ def test_all_lines_are_one_conversation_in_the_record(tmp_path: Path) -> None:
         turns = history(office.database, conversation)
     assert channel == "terminal"
     assert [turn.message.text for turn in turns] == ["hello", "refund?"]
+
+
+def test_a_line_for_a_person_is_not_met_with_nothing(tmp_path: Path) -> None:
+    lines = iter(["hello", "are you there?"])
+    written: list[str] = []
+    with open_office(tmp_path, Scripted()) as office:
+        hire(office.database, ANNA)
+
+        def read(prompt: str) -> str:
+            line = next(lines, "")
+            if line == "are you there?":
+                with office.database.read() as connection:
+                    conversation = connection.exec_driver_sql("SELECT id FROM conversations").scalar_one()
+                office.desk.take(conversation, ANNA)
+            return line
+
+        chat(office.desk, office.database, read, written.append)
+    assert "".join(written) == "bot> hello\n     - hello\n\nbot> (a person has this conversation now)\n\n"
 
 
 class Restless:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from bot.server import LARGEST_UPLOAD, create_application
 from bot.storage.files import LARGEST_FILE
@@ -63,6 +65,30 @@ def test_a_file_comes_back_byte_for_byte_as_an_attachment(http: TestClient, who:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_an_upload_that_the_customer_breaks_off_is_no_fault_of_ours(office: Office, who: Visitor) -> None:
+    said: list[Message] = []
+    half = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + PNG
+    steps: list[Message] = [{"type": "http.request", "body": half, "more_body": True}, {"type": "http.disconnect"}]
+    came = iter(steps)
+
+    async def receive() -> Message:
+        return next(came)
+
+    async def send_on(message: Message) -> None:
+        said.append(message)
+
+    headers = {"host": "localhost", "content-type": "multipart/form-data; boundary=cut", **who.headers}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": who.at("/files"),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    asyncio.run(office.application(scope, receive, send_on))
+    assert said[0]["status"] == 400
 
 
 def test_the_history_shows_a_file_where_it_was_sent(http: TestClient, who: Visitor) -> None:

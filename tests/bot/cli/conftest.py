@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import app
+from bot.__main__ import main
 
 Run = Callable[..., "Ran"]
 
@@ -35,7 +35,7 @@ def frontdesk(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def run(*arguments: str | Path) -> Ran:
         monkeypatch.setattr(sys, "argv", ["frontdesk", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            app()
+            main()
         said = capsys.readouterr()
         return Ran(int(left.value.code or 0), said.out, said.err)
 

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.storage.database import Database
+from bot.storage.handover import ask
+from bot.storage.turns import accept_message, store_turn
 from tests.bot.cli.conftest import Ran, Run
+from tests.bot.storage.sample import message, open_conversation, turn_for
 
 GOOD_LINE = json.dumps({"text": "where is my parcel", "intent": "order_status"})
 
@@ -44,6 +48,43 @@ def test_settings_problems_are_all_reported(frontdesk: Run, tmp_path: Path) -> N
     assert ran.status == 2
     assert "unknown setting 'prot'" in ran.err
     assert "max_error_rate = 7" in ran.err
+
+
+def test_a_question_under_settings_that_cannot_be_read_is_told_as_any_command_tells_it(
+    frontdesk: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking has a way of its own, which reads as little as it can."""
+    monkeypatch.delenv("FRONTDESK_HOME")
+    (tmp_path / "frontdesk.toml").write_text("home = [")
+    refused(frontdesk("ask", "hello"), "frontdesk.toml: not valid TOML")
+    monkeypatch.setenv("FRONTDESK_CONFIG", "none.toml")
+    refused(frontdesk("ask", "hello"), "none.toml: no such settings file")
+
+
+def test_what_is_recorded_is_told_in_words(frontdesk: Run, home: Path) -> None:
+    frontdesk("people", "add", "Lea", "--role", "lead")
+    with Database(home / "frontdesk.sqlite3") as database:
+        for number in range(3):
+            conversation = open_conversation(database)
+            store_turn(database, turn_for(message(conversation, "1")))
+            if number == 2:
+                accept_message(database, message(conversation, "2"))
+                database.write(lambda c, which=conversation: ask(c, which, "asked", after=2))
+    said = "3 conversations (2 open, 1 waiting), 3 turns, 1 message unanswered, thumbs 0 up and 0 down"
+    assert f"record    {said}\n" in frontdesk("status").out
+    assert f"record: {said}\n" in frontdesk("doctor").out
+
+
+def test_doctor_names_every_file_of_the_settings_that_is_not_there(frontdesk: Run, tmp_path: Path) -> None:
+    """Any of them stops a service, a training or an ingest."""
+    (tmp_path / "frontdesk.toml").write_text(
+        'examples = ["rows.jsonl"]\nvalidation = "asked.jsonl"\ntone = "tone.jsonl"\nknowledge = ["articles"]\n'
+    )
+    ran = frontdesk("doctor", "--json")
+    assert ran.status == 1
+    sick = {one["what"]: one["problem"] for one in json.loads(ran.out)["findings"] if one["problem"]}
+    named = {"examples": "rows.jsonl", "validation": "asked.jsonl", "tone": "tone.jsonl", "articles": "articles"}
+    assert {what: sick[what].partition(":")[0].rpartition("/")[2] for what in named} == named
 
 
 @pytest.mark.parametrize(
@@ -134,9 +175,31 @@ def test_restoring_what_is_no_backup(frontdesk: Run, tmp_path: Path) -> None:
     refused(frontdesk("restore", tmp_path), "frontdesk backup")
 
 
+def test_a_copy_in_the_place_of_a_file(frontdesk: Run, tmp_path: Path) -> None:
+    frontdesk("people", "add", "Lea", "--role", "lead")
+    (tmp_path / "copy").write_text("mine")
+    refused(frontdesk("backup", "copy"), "copy", "new folder")
+    assert (tmp_path / "copy").read_text() == "mine"
+
+
 def test_unknown_model_and_nothing_to_roll_back_to(frontdesk: Run) -> None:
     refused(frontdesk("models", "show"), "frontdesk train")
     refused(frontdesk("models", "show", "nonsense"), "nonsense")
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_a_port_that_cannot_be_is_no_other_port(frontdesk: Run, command: str, port: str) -> None:
+    """The system itself would take 65536 for 0."""
+    ran = frontdesk(command, "--port", port)
+    assert ran.status == 2 and "Invalid value for '--port'" in ran.err
+
+
+def test_a_home_that_is_a_file_is_named(frontdesk: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for place in ("mine", "mine/home"):
+        monkeypatch.setenv("FRONTDESK_HOME", str(tmp_path / place))
+        refused(frontdesk("people", "list"), "mine", "`home`")
 
 
 def test_a_taken_port_is_named_before_anything_is_loaded(frontdesk: Run, tmp_path: Path) -> None:

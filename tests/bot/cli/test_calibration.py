@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bot import FrontdeskError
 from bot.channels.terminal import terminal_message
 from bot.cli import assembly
 from bot.cli.evaluation import fitted_score, validated_thresholds
+from bot.cli.learning import _threshold_chooser
 from bot.conversation.messages import Thresholds, Turn
 from bot.golden import read_golden
 from bot.readers import ModelReader
@@ -94,6 +96,15 @@ def test_a_version_serves_by_the_score_that_was_fitted_for_it(settings: Settings
     # A version of before, that nothing was fitted for, serves as it did.
     before = {name: value for name, value in stored.items() if name in Thresholds.__dataclass_fields__}
     assert anything(before, "do you know any plays?") == 1
+
+
+@pytest.mark.parametrize("file", ["validation", "playbook"])
+def test_a_file_that_thresholds_need_is_missed_before_the_training_and_not_after_it(
+    settings: Settings, knowledge: Knowledge, tmp_path: Path, file: str
+) -> None:
+    assert callable(_threshold_chooser(settings, knowledge))
+    with pytest.raises(FrontdeskError, match="gone"):
+        _threshold_chooser(settings.model_copy(update={file: tmp_path / "gone"}), knowledge)
 
 
 def test_questions_of_one_kind_fit_nothing(settings: Settings, knowledge: Knowledge) -> None:

@@ -60,6 +60,22 @@ def test_an_edited_playbook_is_taken_up_and_a_broken_one_is_not(company: Path) -
     assert not any("playbook.toml" in said for said in live.shortcomings())
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"no version"])
+def test_a_damaged_pointer_to_the_model_stops_neither_a_start_nor_what_else_is_new(
+    company: Path, home: Path, content: bytes
+) -> None:
+    before = Live(load_settings(None))
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "CURRENT").write_bytes(content)
+    for live in (before, Live(load_settings(None))):
+        live.refreshed()
+        assert any("CURRENT" in said and "promote one again" in said for said in live.shortcomings())
+        playbook = company / "playbook.toml"
+        playbook.write_text(playbook.read_text("utf-8").replace(live.parts.playbook.company, "Another Ltd"), "utf-8")
+        live.refreshed()
+        assert live.parts.playbook.company == "Another Ltd"
+
+
 @pytest.mark.slow
 def test_an_ingest_and_a_rollback_are_live_without_a_restart(company: Path, frontdesk: Run) -> None:
     frontdesk("ingest")

@@ -17,6 +17,7 @@ from bot.storage.database import Database
 from bot.storage.people import check_password
 from bot.storage.staff_answers import StaffAnswer
 from bot.storage.turns import store_turn
+from bot.storage.visitors import Identity, open_conversation
 from finetune.examples import MAX_TEXT, Example, each_row
 from finetune.transcripts import read_imported
 from tests.bot.channels.office import turn_to
@@ -82,6 +83,27 @@ def test_what_agents_answered_is_kept_masked_beside_the_imported_chats(tmp_path:
     with Database(tmp_path / "frontdesk.sqlite3") as database:
         forget(database, conversation, actor="test")
     assert keep_staff_rows(settings) == 0 and not file.exists()
+
+
+def test_the_name_that_a_customer_is_known_by_is_masked_where_agents_use_it(tmp_path: Path) -> None:
+    """No cue introduces it: they told it before the first message, or the company's server did."""
+    from bot.serving import Desk
+
+    settings = Settings(home=tmp_path)
+    with Database(tmp_path / "frontdesk.sqlite3") as database:
+        hire(database)
+        desk = Desk(database, Bot())  # type: ignore[arg-type]
+        known = Identity("customer-1", "Ola Nordmann")
+        for told in (open_conversation(database, name="Kari Nordmann"), open_conversation(database, identity=known)):
+            conversation = told[0].id
+            asked = Message("1", conversation, "c", "web", "Do you ship to Norway?", datetime.now(UTC))
+            store_turn(database, turn_to(asked, "I do not know.", status="not_known"))
+            desk.take(conversation, ANNA)
+            desk.reply(conversation, ANNA, f"reply-{conversation}", "Hi Kari, hi Ola, yes we do.")
+        desk.close()
+    keep_staff_rows(settings)
+    rows = [row for row in each_row(tmp_path / "transcripts" / FILE) if isinstance(row, Example)]
+    assert {row.answer for row in rows} == {"Hi [name-1], hi Ola, yes we do.", "Hi Kari, hi [name-1], yes we do."}
 
 
 def test_no_answer_of_an_agent_can_stop_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

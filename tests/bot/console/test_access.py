@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import update
+from httpx import Response
+from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from bot.console.access import COOKIE, RULES, TOKEN_HEADER
 from bot.console.pages import answer_refusals
 from bot.console.routes import console
-from bot.storage.people import IDLE, sign_in
+from bot.storage.people import IDLE, SEEN_EVERY, sign_in
 from bot.storage.tables import SessionRow
-from tests.bot.channels.office import Office, visitor
+from tests.bot.channels.office import Office, Scripted, open_office, visitor
 from tests.bot.channels.test_access import live_routes
-from tests.bot.console.staff import Member, at_work
+from tests.bot.console.staff import PASSWORD, Member, at_work
+from tests.bot.console.test_sign_in import enter
+from tests.bot.storage.faulty_disk import FULL, faulty_disk
 
 OPEN = {("GET", "/console/login"), ("POST", "/console/login"), ("GET", "/console/assets/{version}/{name}")}
 LEADS_ONLY = ("/console/people", "/console/install", "/console/deliveries")
@@ -168,6 +173,66 @@ def test_an_expired_or_rotated_session_is_none(office: Office) -> None:
     assert member.get("/inbox").status_code == 303
     headers = member.get("/inbox/list", **{"HX-Request": "true"})
     assert (headers.status_code, headers.headers["hx-redirect"]) == (401, "/console/login?next=/console/inbox")
+
+
+def test_who_comes_from_another_site_is_sent_on_by_a_page_of_ours_and_only_to_the_same_address(
+    anybody: TestClient,
+) -> None:
+    """tests/bot/browser/test_inbox.py sees that a browser then sends the cookie it kept back."""
+
+    def asked(address: str, site: str) -> Response:
+        return anybody.get(address, headers={"Sec-Fetch-Site": site}, follow_redirects=False)
+
+    for address in ("/console/inbox/abcdefgh?view=mine", "/console/inbox/%22%3E%3Cb%3E?view='%22%3E%3Cb%3E"):
+        onward = asked(address, "cross-site")
+        assert onward.status_code == 200 and "<b>" not in onward.text
+        found = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', onward.text)
+        assert found is not None and html.unescape(found[1]) == address
+        assert asked(address, "same-origin").headers["location"].startswith("/console/login?next=/console/inbox/")
+    posted = anybody.post("/console/replies", headers={"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)
+    assert posted.status_code == 303
+
+
+def test_a_page_that_renews_itself_keeps_no_session_alive(office: Office, places: dict[str, str]) -> None:
+    """Who left hours ago is signed out, however much happens in the conversation on their screen."""
+    member = at_work(office, "agent")
+    place = f"/inbox/{places['conversation_id']}"
+    before = datetime.now(UTC) - IDLE + timedelta(minutes=5)
+
+    def seen() -> datetime:
+        with office.database.read() as connection:
+            return connection.execute(select(SessionRow.seen_at).where(SessionRow.csrf == member.csrf)).scalar_one()
+
+    office.database.write(
+        lambda c: c.execute(update(SessionRow).where(SessionRow.csrf == member.csrf).values(seen_at=before))
+    )
+    for path in ("/inbox/list", f"{place}/story", f"{place}/draft"):
+        assert member.get(path, **{"HX-Request": "true"}).status_code == 200
+        assert seen() == before, path
+    assert member.get(place).status_code == 200
+    assert seen() > before
+
+
+def test_while_the_disk_is_full_staff_read_on_and_are_told_what_was_not_stored(tmp_path: Path) -> None:
+    with faulty_disk() as disk, open_office(tmp_path, Scripted()) as office:
+        lead, customer = at_work(office, "lead"), visitor(office.client())
+        customer.ask("refund please")
+        long_ago = datetime.now(UTC) - SEEN_EVERY
+        office.database.write(lambda c: c.execute(update(SessionRow).values(seen_at=long_ago)))
+        disk.fault["write"] = FULL
+        assert "refund please" in lead.get(f"/inbox/{customer.conversation}").text
+        taken = lead.part(f"/inbox/{customer.conversation}/take")
+        assert taken.status_code == 200 and "the disk is full" in taken.text
+        for answer in (
+            lead.post(f"/people/{lead.person.id}/password"),
+            enter(office.client(), lead.person.name, PASSWORD),
+        ):
+            assert answer.status_code == 503 and answer.headers["content-type"].startswith("text/html")
+            assert "nothing was changed" in answer.text and "same id" not in answer.text
+        said = customer.http.post(customer.at("/messages"), json={"id": "m-2", "text": "hi"}, headers=customer.headers)
+        assert said.status_code == 503 and "same id" in said.json()["detail"], "customers are told as before"
+        disk.fault.clear()
+        assert lead.part(f"/inbox/{customer.conversation}/take").status_code == 200
 
 
 def test_a_temporary_password_opens_only_the_choice_of_another(office: Office, places: dict[str, str]) -> None:

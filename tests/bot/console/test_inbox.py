@@ -33,6 +33,7 @@ from bot.storage.inbox import listed
 from bot.storage.people import remove_person
 from bot.storage.staff_answers import staff_answers
 from bot.storage.turns import accept_message, store_turn
+from bot.storage.visitors import Identity, open_conversation
 from tests.bot.channels.office import PATIENCE, Office, Visitor, turn_to, visitor
 from tests.bot.channels.test_uploads import PNG
 from tests.bot.console.staff import Member, at_work
@@ -200,6 +201,41 @@ def test_the_summary_is_what_was_said_and_the_draft_what_would_be(office: Office
     draft = anna.get(f"/inbox/{customer.conversation}/draft").text
     assert "We inspect it within 5 business days." in text_of(draft) and "/articles/returns/refunds.md" in draft
     assert len(story_of(office.database, customer.conversation).lines) == before, "a draft is not said"
+
+
+def test_a_question_that_the_bot_fails_on_has_no_draft_and_the_page_says_so(office: Office, anna: Member) -> None:
+    """The usual case of a conversation that waits because of an error of ours."""
+    customer = waiting(office, "please fail")
+    draft = anna.get(f"/inbox/{customer.conversation}/draft")
+    assert draft.status_code == 200
+    assert "The bot fails on this" in draft.text and "please fail" in draft.text
+    assert "data-insert" not in draft.text
+
+
+def test_a_draft_goes_into_the_reply_without_the_numbers_of_sources_that_a_reply_does_not_have(
+    office: Office, anna: Member
+) -> None:
+    customer = waiting(office, "When does my refund arrive?")
+    draft = anna.get(f"/inbox/{customer.conversation}/draft").text
+    shown, _, button = draft.partition("data-insert=")
+    assert "5 business days. [1]" in text_of(shown)
+    given = button.partition('"')[2].partition('"')[0]
+    assert given == "We inspect it within 5 business days.\n\nCredit cards take 3 to 7 business days."
+
+
+def test_who_answers_sees_who_the_customer_says_they_are_and_who_they_are_known_to_be(
+    office: Office, anna: Member
+) -> None:
+    asked = office.client().post(
+        "/api/v1/conversations", json={"pre_chat": {"name": "Kari <b>N</b>", "email": "kari@shop.test"}}
+    )
+    page = text_of(anna.get(f"/inbox/{asked.json()['conversation_id']}").text)
+    assert "Kari <b>N</b>" in page and "kari@shop.test" in page and "not signed in" in page
+    known, _ = open_conversation(office.database, identity=Identity("customer-4711", "Ola N", "ola@shop.test"))
+    page = text_of(anna.get(f"/inbox/{known.id}/story").text)
+    assert "customer-4711" in page and "Ola N" in page and "ola@shop.test" in page and "not signed in" not in page
+    nobody = text_of(anna.get(f"/inbox/{visitor(office.client()).conversation}").text)
+    assert "Name" not in nobody and "not signed in" not in nobody
 
 
 def test_a_line_says_why_in_words() -> None:

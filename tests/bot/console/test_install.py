@@ -74,6 +74,15 @@ def test_what_is_wrong_is_named_and_what_was_typed_stays(
     assert saved(office, site) == site
 
 
+def test_as_many_addresses_as_a_site_may_have_fit_into_the_form(office: Office, lead: Member, site: Site) -> None:
+    many = [f"https://shop-number-{number:02}.of-our-company.example.com" for number in range(50)]
+    hosts = [address.removeprefix("https://") for address in many]
+    given = {**LOOK, "origins": "\n".join(many), "link_hosts": "\n".join(hosts)}
+    assert lead.post(f"/install/{site.id}", **given).status_code == 303
+    assert saved(office, site).origins == tuple(many) and saved(office, site).link_hosts == tuple(hosts)
+    assert lead.post("/install", name="All of them", origins="\n".join(many)).status_code == 200
+
+
 def test_a_site_that_cannot_be_is_not_made(office: Office, lead: Member) -> None:
     before = all_sites(office.database)
     answer = lead.post("/install", name="Other", origins="shop.example")

@@ -53,6 +53,11 @@ def test_the_first_sign_in_leads_to_a_password_of_ones_own(office: Office, anybo
     assert anybody.get("/console/people").status_code == 200
 
 
+def test_the_command_that_the_page_names_makes_an_account_that_can_bring_others(anybody: TestClient) -> None:
+    """Without a role it makes an agent, who may do neither."""
+    assert "<code>frontdesk people add NAME --role lead</code>" in anybody.get("/console/login").text
+
+
 def test_wrong_is_wrong_whoever_it_is_and_too_often_must_wait(office: Office, anybody: TestClient) -> None:
     person = employ(office, "agent")
     wrong = enter(anybody, person.name, "not it at all")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pysqlite3 import dbapi2 as sqlite
+from sqlalchemy import text
 
 from bot import FrontdeskError
 from bot.conversation.messages import Turn
 from bot.storage.backup import backup_database, restore_database
+from bot.storage.canned import keep_canned
 from bot.storage.database import Database
 from bot.storage.turns import all_turns, history, store_turn
 from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
@@ -41,6 +45,31 @@ def test_a_restored_copy_holds_exactly_what_was_copied(tmp_path: Path) -> None:
     assert kept is not None
     with Database(kept) as before:
         assert len(list(all_turns(before))) == 15
+
+
+def test_nobody_else_can_read_a_copy_while_it_is_made(tmp_path: Path) -> None:
+    """Of a large record that takes minutes, and the folder may be anywhere."""
+    (tmp_path / "copies").mkdir()
+    with open_record(tmp_path) as database:
+        keep_canned(database, "long", "x" * 4_000)
+        grow = "INSERT INTO canned (title, text, created_at) SELECT title || :n || id, text, created_at FROM canned"
+        for number in range(12):
+            database.write(lambda connection, n=number: connection.execute(text(grow), {"n": str(n)}))  # type: ignore[misc]
+        seen: set[int] = set()
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                for path in (tmp_path / "copies").iterdir():
+                    with suppress(FileNotFoundError):
+                        seen.add(stat.S_IMODE(path.stat().st_mode))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        backup_database(database.path, tmp_path / "copies" / "copy.sqlite3")
+        done.set()
+        watcher.join()
+    assert seen == {0o600}
 
 
 def test_a_copy_taken_while_writing_is_one_moment(tmp_path: Path) -> None:

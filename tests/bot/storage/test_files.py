@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -14,8 +16,10 @@ from hypothesis import strategies as st
 
 from bot.storage.conversations import UnknownConversation
 from bot.storage.database import Database
+from bot.storage.faults import RecordUnavailable
 from bot.storage.files import LARGEST_FILE, MOST_FILES, TYPES, FileRefused, Files, safe_name, type_of
 from bot.storage.turns import store_turn
+from tests.bot.storage.faulty_disk import FULL, IOERR_FSYNC, faulty_disk
 from tests.bot.storage.sample import message, open_conversation, open_record, turn_for
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
@@ -119,6 +123,40 @@ def test_a_conversation_takes_so_many_files_and_an_unknown_one_none(
     with pytest.raises(UnknownConversation):
         files.keep("unknown", "a.png", PNG)
     assert len(list((tmp_path / "files").iterdir())) == MOST_FILES
+
+
+@pytest.mark.parametrize(("fault", "left"), [({"write": FULL}, 0), ({"sync": IOERR_FSYNC}, 1)])
+def test_a_file_whose_row_is_not_stored_leaves_nothing_unless_the_row_may_turn_up(
+    tmp_path: Path, fault: dict[str, int], left: int
+) -> None:
+    with faulty_disk() as disk, open_record(tmp_path) as database:
+        files, conversation = Files(database, tmp_path / "files"), open_conversation(database)
+        disk.fault = fault
+        with pytest.raises(RecordUnavailable):
+            files.keep(conversation, "a.png", PNG)
+        assert len(list((tmp_path / "files").iterdir())) == left
+
+
+def test_a_folder_that_takes_no_file_is_told_as_what_may_pass(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "files").write_text("something else")
+    with pytest.raises(RecordUnavailable, match="cannot be written"):
+        Files(database, tmp_path / "files").keep(open_conversation(database), "a.png", PNG)
+
+
+def test_what_was_written_of_a_file_that_does_not_fit_is_gone(database: Database, files: Files, tmp_path: Path) -> None:
+    """As on a full disk: it must not be fuller with each try."""
+    conversation = open_conversation(database)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(RecordUnavailable, match="cannot be written"):
+            files.keep(conversation, "a.png", PNG + b"\0" * 2**21)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handled)
+    assert list((tmp_path / "files").iterdir()) == []
+    assert files.keep(conversation, "a.png", PNG).bytes == len(PNG)
 
 
 def test_the_sweep_takes_what_has_no_row_and_nothing_else(database: Database, files: Files, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -18,17 +21,20 @@ from sqlalchemy import Connection, text, update
 from bot import FrontdeskError
 from bot.conversation.messages import HandOver, Message, Part, Reply, SmallTalk, Turn
 from bot.conversation.state import NEVER_MIND, state_of
-from bot.events import Event, StatusEvent
+from bot.events import Event, StatusEvent, TurnEvent
 from bot.serving import Desk
 from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
 from bot.storage.files import Files
 from bot.storage.handover import Agent, NotTaken, Taken, ask, current
 from bot.storage.happenings import TURN, told
+from bot.storage.inbox import listed
 from bot.storage.outbox import due
 from bot.storage.tables import StaffRow
 from bot.storage.turns import history, past, store_turn
 from tests.bot.storage.sample import ANNA, BEN, hire, message, open_conversation, open_record, turn_for
+
+T = TypeVar("T")
 
 LEA = Agent("lea", "Lea", lead=True)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -357,6 +363,86 @@ def test_words_written_while_a_person_takes_over_are_not_said(database: Database
     assert history(database, conversation) == (stored.turn,)
 
 
+class Interrupted(Database):
+    """Does `then` once, right behind the next reading of a thread of the desk."""
+
+    then: Callable[[], object] | None = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with super().read() as connection:
+            yield connection
+        if self.then is not None and threading.current_thread().name.startswith("desk"):
+            then, self.then = self.then, None
+            then()
+
+
+@pytest.mark.parametrize("step", [Desk.give_back, Desk.resolve])
+def test_a_message_that_the_agent_no_longer_saw_is_the_bots(
+    database: Database, conversation: str, step: Callable[[Desk, str, Agent], None]
+) -> None:
+    """It came as the agent let go of the conversation: neither of them would have answered it."""
+    database.close()
+    with Interrupted(database.path) as record:
+        desk = Desk(record, Bot())  # type: ignore[arg-type]
+        heard: list[Event] = []
+        desk.take(conversation, ANNA)
+        desk.attach(conversation, None, heard.append)
+        record.then = lambda: step(desk, conversation, ANNA)
+        turn = desk.answer(message(conversation, "1", "one more thing"))
+        assert (turn.reply.status, turn.reply.text) == ("grounded", "It is on its way.")
+        assert history(record, conversation) == (turn,)
+        assert find_conversation(record, conversation).status == "open"
+        assert [type(event) for event in heard[:2]] == [TurnEvent, StatusEvent]
+        desk.close()
+
+
+class Overtaken(Database):
+    """Does `then` once, right before the next write."""
+
+    then: Callable[[], object] | None = None
+
+    def write(self, unit: Callable[[Connection], T]) -> T:
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return super().write(unit)
+
+
+def test_a_step_behind_a_message_that_comes_at_the_same_moment_does_not_hide_its_turn(
+    database: Database, conversation: str
+) -> None:
+    """The message was stored between the look at what is in hand and the storing of the step."""
+    database.close()
+    with Overtaken(database.path) as record:
+        desk = Desk(record, Bot())  # type: ignore[arg-type]
+        heard: list[Event] = []
+        desk.attach(conversation, 0, heard.append)
+        record.then = lambda: desk.accept(message(conversation, "1", "hello"))
+        desk.ask_for_person(conversation, "asked")
+        turn = desk.answer(message(conversation, "1", "hello"))
+        assert [type(event) for event in heard] == [TurnEvent, StatusEvent]
+        assert isinstance(heard[0], TurnEvent) and heard[0].turn == turn
+        desk.close()
+
+
+@pytest.mark.parametrize("step", [Desk.give_back, Desk.resolve])
+def test_a_person_who_was_promised_while_they_were_called_off_comes(
+    database: Database, conversation: str, step: Callable[[Desk, str, Agent], None]
+) -> None:
+    class Slow(Bot):
+        def respond(self, message: Message, history: tuple[Turn, ...], **more: object) -> Iterator[str | Turn]:
+            step(desk, conversation, ANNA)
+            yield from super().respond(message, history, **more)  # type: ignore[arg-type]
+
+    desk = Desk(database, Slow(), notify=("email",))  # type: ignore[arg-type]
+    desk.ask_for_person(conversation, "urgent")
+    assert desk.answer(message(conversation, "1", "and how long?")).reply.text == "A colleague comes."
+    assert find_conversation(database, conversation).status == "waiting"
+    assert [json.loads(one.payload)["reason"] for one in due(database, datetime.now(UTC))] == ["urgent", "urgent"]
+    desk.close()
+
+
 def test_a_failure_of_ours_brings_a_person_and_does_not_silence_the_bot(database: Database, conversation: str) -> None:
     class Failing(Bot):
         def respond(self, message: Message, history: tuple[Turn, ...], **more: object) -> Iterator[str | Turn]:
@@ -393,6 +479,24 @@ def test_nothing_is_owed_for_an_asking_that_was_not_stored(database: Database, c
         database.write(fails)
     assert due(database, datetime.now(UTC)) == []
     assert find_conversation(database, conversation).status == "open"
+
+
+def test_one_turn_that_cannot_be_read_hides_nobody_who_waits(database: Database, conversation: str) -> None:
+    """It is damaged, say, or was stored by a newer program that was taken back."""
+    desk = Desk(database, Bot())  # type: ignore[arg-type]
+    other = open_conversation(database)
+    for each in (conversation, other):
+        desk.answer(message(each, "1", "person"))
+    desk.close()
+
+    def damage(connection: Connection) -> None:
+        connection.execute(text("DROP TRIGGER tr_turns_no_update"))
+        connection.execute(text("UPDATE turns SET parts = 'rubbish' WHERE conversation_id = :id"), {"id": other})
+
+    database.write(damage)
+    found = listed(database, "queue", ANNA.id)
+    assert [(one.conversation, one.last_text) for one in found] == [(conversation, "person"), (other, "person")]
+    assert [one.language for one in found] == ["en", ""]
 
 
 @pytest.mark.parametrize("said", ["", "x" * 4_001, "\u200b"])

@@ -29,6 +29,7 @@ from bot.storage.people import (
     sign_in,
     sign_out,
 )
+from tests.bot.storage.faulty_disk import FULL, faulty_disk
 from tests.bot.storage.sample import hire, open_record
 
 
@@ -97,6 +98,14 @@ def test_looking_without_use_does_not_keep_a_session_alive(database: Database) -
     assert find_session(database, signed.token, now + IDLE * 1.2) is None
 
 
+def test_a_full_disk_locks_nobody_out(tmp_path: Path) -> None:
+    """What is recorded can still be read, and the staff are those who should."""
+    with faulty_disk() as disk, open_record(tmp_path) as database:
+        signed = sign_in(database, add_person(database, "Anna", "agent", actor="test")[0])
+        disk.fault = {"write": FULL}
+        assert find_session(database, signed.token, datetime.now(UTC) + timedelta(minutes=5)) == signed.session
+
+
 def test_who_is_removed_or_changed_is_out_at_once(database: Database) -> None:
     hire(database, Agent("lea", "Lea"))
     for change in (
@@ -141,11 +150,30 @@ def test_a_name_is_given_once(database: Database) -> None:
         add_person(database, "ANNA", "agent", actor="test")
 
 
+@pytest.mark.parametrize("name", ["Émile", "Анна Б.", "ØYSTEIN", "李雷"])
+def test_a_name_in_any_script_opens_in_any_case_and_is_given_once(database: Database, name: str) -> None:
+    person, password = add_person(database, name, "agent", actor="test")
+    for written in (name, name.upper(), name.lower()):
+        assert check_password(database, written, password) == person
+        assert find_person(database, written) == person
+        with pytest.raises(FrontdeskError, match="has an account"):
+            add_person(database, written, "agent", actor="test")
+
+
 @pytest.mark.parametrize("password", ["", "short", "anna the best"[:9], "x" * 201, "Anna Bergström"])
 def test_a_bad_password_is_refused(database: Database, password: str) -> None:
     person, _ = add_person(database, "Anna Bergström", "agent", actor="test")
     with pytest.raises(FrontdeskError, match="10 to 200 characters"):
         choose_password(database, person, password)
+
+
+def test_the_password_that_was_given_is_not_chosen_again(database: Database) -> None:
+    """Whoever made the account has read it."""
+    person, given = add_person(database, "Anna", "agent", actor="test")
+    with pytest.raises(FrontdeskError, match="another"):
+        choose_password(database, person, given)
+    found = check_password(database, "Anna", given)
+    assert found is not None and found.temporary
 
 
 def test_roles_are_a_ladder() -> None:

@@ -16,9 +16,10 @@ from bot.conversation.messages import Turn
 from bot.storage.conversations import UnknownConversation, find_conversation
 from bot.storage.database import Database
 from bot.storage.feedback import Click, give_feedback, record_click
-from bot.storage.handover import resolve
+from bot.storage.handover import reply, resolve, take
 from bot.storage.trace import trace
 from bot.storage.turns import (
+    REMEMBERED,
     UnknownTurn,
     accept_message,
     all_turns,
@@ -29,10 +30,11 @@ from bot.storage.turns import (
     last_sequence,
     look_up,
     owed,
+    past,
     placed_turn,
     store_turn,
 )
-from tests.bot.storage.sample import any_turn, message, open_conversation, open_record, turn_for
+from tests.bot.storage.sample import ANNA, any_turn, hire, message, open_conversation, open_record, turn_for
 
 
 @pytest.fixture
@@ -206,6 +208,25 @@ def test_a_trace_holds_everything_about_a_turn(database: Database, conversation:
     assert found.labels == ()
     assert datetime.now(UTC) - found.stored_at < timedelta(minutes=1)
     assert conversation_of(database, asked) == conversation
+
+
+def test_the_next_message_finds_the_latest_turns_however_long_a_conversation_is(
+    database: Database, conversation: str
+) -> None:
+    """4,000 turns took two seconds to read, with each message anew: one stranger could have kept a core busy."""
+    hire(database)
+    turns = [turn_for(message(conversation, str(number))) for number in range(REMEMBERED + 3)]
+    for turn in turns:
+        store_turn(database, turn)
+    database.write(lambda connection: take(connection, conversation, ANNA, after=len(turns)))
+    for name, after in (("r-1", 2), ("r-2", len(turns) - 1)):
+        database.write(
+            lambda connection, name=name, after=after: reply(connection, conversation, ANNA, name, name, after=after)  # type: ignore[misc]
+        )
+    found = past(database, conversation)
+    assert [turn.message.id for turn in found.turns] == [turn.message.id for turn in turns[3:]]
+    assert [line.text for turn in found.turns for line in turn.behind] == ["r-2"]
+    assert found.turns[-2].behind and history(database, conversation) == tuple(turns)
 
 
 def test_all_turns_come_once_each_and_since_a_moment(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

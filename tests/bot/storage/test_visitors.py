@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from bot.storage.conversations import (
     start_conversation,
 )
 from bot.storage.database import Database
-from bot.storage.handover import resolve
+from bot.storage.handover import reply, resolve, take
 from bot.storage.tokens import ANONYMOUS_LIFE, KNOWN_LIFE, MOST_PER_CONVERSATION, hash_of
 from bot.storage.turns import store_turn
 from bot.storage.visitors import (
@@ -27,7 +28,8 @@ from bot.storage.visitors import (
     open_conversation,
     renewed_token,
 )
-from tests.bot.storage.sample import message, open_record, turn_for
+from tests.bot.storage.sample import ANNA as AGENT
+from tests.bot.storage.sample import hire, message, open_record, turn_for
 
 ANNA, BEN = Identity("anna", "Anna", "anna@example.com"), Identity("ben")
 
@@ -82,6 +84,22 @@ def test_a_token_lives_on_from_its_last_use_and_then_ends(
     assert opened_conversation(database, started.token) is None
     settled(database)
     assert opened_conversation(database, started.token) is None, "a use after the end revives nothing"
+
+
+def test_a_token_opens_while_too_many_writes_wait(database: Database) -> None:
+    """Reading one's conversation needs no write; that its token lives on can be noted at the next use."""
+    started, _ = open_conversation(database)
+    expire_in(database, started.token, ANONYMOUS_LIFE / 2)
+    database.close()
+    begun, over = threading.Event(), threading.Event()
+    with Database(database.path, most_waiting=1) as busy:
+        busy.submit(lambda connection: (begun.set(), over.wait()))
+        begun.wait()
+        busy.submit(lambda connection: None)
+        try:
+            assert opened(busy, started.token).id == started.id
+        finally:
+            over.set()
 
 
 def test_an_earlier_token_makes_the_next_conversation_the_same_visitors(database: Database) -> None:
@@ -202,6 +220,33 @@ def test_the_list_says_what_was_said_last_and_what_is_unread(database: Database)
     store_turn(database, turn_for(message(started.id, "3"), text="answer 3"))
     (listed,) = conversations_of(database, started.visitor)
     assert (listed.last_text, listed.unread) == ("answer 3", 1)
+
+
+def test_silence_while_a_person_has_the_conversation_is_nothing_unread(database: Database) -> None:
+    started, _ = open_conversation(database)
+    hire(database)
+    database.write(lambda connection: take(connection, started.id, AGENT, after=0))
+    for number in range(3):
+        store_turn(database, turn_for(message(started.id, str(number), "are you there?")))
+    (listed,) = conversations_of(database, started.visitor)
+    assert (listed.last_text, listed.unread) == ("are you there?", 0)
+    database.write(lambda connection: reply(connection, started.id, AGENT, "r-1", "I am.", after=3))
+    (listed,) = conversations_of(database, started.visitor)
+    assert (listed.last_text, listed.unread) == ("I am.", 1)
+
+
+def test_what_a_known_customer_says_of_themselves_does_not_replace_what_was_proven(database: Database) -> None:
+    """Whoever answers takes the name and the address of a known customer for proven ones."""
+    known, _ = open_conversation(database, identity=ANNA)
+    earlier = opened(database, known.token)
+    again, _ = open_conversation(database, earlier=earlier, name="The Director", email="director@example.com")
+    assert again.visitor == known.visitor
+    found = find_visitor(database, known.visitor)
+    assert found is not None and (found.name, found.email) == ("Anna", "anna@example.com")
+    bens, _ = open_conversation(database, identity=BEN)
+    open_conversation(database, earlier=opened(database, bens.token), name="Ben", email="ben@example.com")
+    found = find_visitor(database, bens.visitor)
+    assert found is not None and (found.name, found.email) == ("Ben", "ben@example.com"), "nothing else is known"
 
 
 def test_what_a_visitor_says_of_themselves_is_kept_and_a_proven_name_counts_more(database: Database) -> None:

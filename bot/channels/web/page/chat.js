@@ -65,20 +65,37 @@ class Page {
       entry.line.classList.remove("unsent");
       if (document.body.dataset.status === "resolved") this.#status("open");
     } catch (error) {
+      this.#drop(entry);
       entry.answer.line.remove();
       const again = make("button", { type: "button", textContent: words.again });
       console.warn("Frontdesk:", error); // the service's own words are not for customers
       const failed = make("div", { className: "failed", role: "alert" }, make("span", { textContent: words.failed }), again);
       again.addEventListener("click", () => {
         failed.remove();
-        entry.answer = new Answer();
-        entry.line.after(entry.answer.line);
-        this.#send(entry);
+        this.#again(entry);
       });
       entry.line.append(failed);
       this.#strip("");
       this.#down();
     }
+  }
+
+  /** Send again what could not be sent, or was not answered. */
+  async #again(entry) {
+    entry.answer.line.remove();
+    entry.answer = new Answer();
+    entry.line.after(entry.answer.line);
+    this.#waiting.push(entry);
+    this.#busy();
+    await this.#send(entry);
+    // it may have been answered meanwhile, and then nothing more is told of it
+    if (this.#waiting.includes(entry)) this.#restore();
+  }
+
+  /** No turn comes to this message for now: the next one is another's. */
+  #drop(entry) {
+    this.#waiting = this.#waiting.filter((one) => one !== entry);
+    this.#busy();
   }
 
   #expect(id, text) {
@@ -114,10 +131,9 @@ class Page {
       at("speech").textContent = `${data.name || words.agent}: ${data.text}`;
     } else if (name === "error") {
       const entry = this.#waiting.find((one) => one.id === data.message_id);
-      entry?.answer.fail(() => {
-        entry.answer.line.replaceWith((entry.answer = new Answer()).line);
-        this.#send(entry);
-      });
+      if (!entry) return;
+      this.#drop(entry);
+      entry.answer.fail(() => this.#again(entry));
     }
     this.#down();
   }
@@ -145,15 +161,16 @@ class Page {
   async #restore() {
     this.conversation.sleep();
     const said = await this.conversation.resume();
+    if (!said && this.conversation.exists) return; // the line is away: what is shown stays
     this.#clear();
-    if (!said || !said.messages.length) return this.#status(said?.status ?? "open");
+    if (!said || !said.messages.length) return this.#status(said?.status ?? "open", said?.name);
     for (const message of said.messages) {
       if (message.from === "customer") this.#expect(message.id, message.text);
       else if (message.turn) this.#turn(message.turn);
       else this.#event("agent_message", message);
     }
     at("speech").textContent = "";
-    this.#status(said.status);
+    this.#status(said.status, said.name);
     this.#down(true);
   }
 

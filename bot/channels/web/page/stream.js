@@ -4,6 +4,8 @@
 const API = "/api/v1";
 const KEY = "frontdesk.conversation";
 const LONGEST_PAUSE = 20_000;
+const PATIENCE = 30_000; // for an answer of the service: some lines swallow what they are given
+const SILENT_FOR = 40_000; // it sends a sign of life on a stream every 15 seconds
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -57,14 +59,15 @@ export class Refused extends Error {
   }
 }
 
-/** Server-sent events of a response body, as {id, event, data}. */
-export async function* eventsOf(body) {
+/** Server-sent events of a response body, as {id, event, data}; `alive` is called whenever anything comes. */
+export async function* eventsOf(body, alive) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let event = { id: null, event: "message", data: [] };
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
+    alive();
     // a lone CR at the end may be half of a CR LF
     const text = rest + value;
     const end = text.endsWith("\r") ? text.length - 1 : text.length;
@@ -90,6 +93,7 @@ export class Conversation {
   #known;
   #last = 0;
   #following = null;
+  #before = Promise.resolve(); // what was asked of the service last
 
   /** `listener` has event(name, data), connection("lost" | "back") and busy(). */
   constructor(store, listener) {
@@ -112,29 +116,34 @@ export class Conversation {
       return said;
     } catch (error) {
       if (error instanceof Refused && [401, 404].includes(error.status)) this.leave();
+      else this.#follow(); // what was said comes as events, once the line is back
       return null;
     }
   }
 
   /** Send a message; resolves once the service has stored it. The answer comes as events. */
-  async send(message) {
-    try {
-      await this.#persist(async () => {
+  send(message) {
+    return this.#inOrder(async () => {
+      try {
+        await this.#persist(async () => {
+          await this.#open();
+          await this.#call("POST", `${this.#path()}/messages`, message);
+        });
+      } catch (error) {
+        if (!(error instanceof Refused) || ![401, 404].includes(error.status)) throw error;
+        // forgotten on the other side: what was written is still worth an answer
+        this.leave();
         await this.#open();
         await this.#call("POST", `${this.#path()}/messages`, message);
-      });
-    } catch (error) {
-      if (!(error instanceof Refused) || ![401, 404].includes(error.status)) throw error;
-      // forgotten on the other side: what was written is still worth an answer
-      this.leave();
-      await this.#open();
-      await this.#call("POST", `${this.#path()}/messages`, message);
-    }
+      }
+    });
   }
 
-  async askForPerson() {
-    await this.#persist(() => this.#open());
-    return this.#call("POST", `${this.#path()}/handover`, {});
+  askForPerson() {
+    return this.#inOrder(async () => {
+      await this.#persist(() => this.#open());
+      return this.#call("POST", `${this.#path()}/handover`, {});
+    });
   }
 
   end() {
@@ -178,6 +187,13 @@ export class Conversation {
     if (this.exists && !this.#following) this.#follow();
   }
 
+  /** One after the other: messages arrive as they were written, and two at once do not open two conversations. */
+  #inOrder(act) {
+    const done = this.#before.then(act);
+    this.#before = done.catch(() => {});
+    return done;
+  }
+
   #path() {
     return `${API}/conversations/${this.#known.id}`;
   }
@@ -195,15 +211,22 @@ export class Conversation {
     const headers = {};
     if (this.#known) headers.Authorization = `Bearer ${this.#known.token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const response = await fetch(path, {
-      method,
-      headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      credentials: "omit",
-      ...options,
-    });
-    if (!response.ok) throw new Refused(response.status, await response.json().catch(() => null));
-    return response.status === 204 ? null : response.json();
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), PATIENCE);
+    try {
+      const response = await fetch(path, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        credentials: "omit",
+        signal: abort.signal,
+        ...options,
+      });
+      if (!response.ok) throw new Refused(response.status, await response.json().catch(() => null));
+      return response.status === 204 ? null : await response.json();
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Try again while the network or the service is briefly away. */
@@ -222,10 +245,19 @@ export class Conversation {
   }
 
   async #follow() {
+    this.#following?.abort(); // one stream, or each word would be heard twice
     const abort = new AbortController();
     this.#following = abort;
     let failures = 0;
     while (!abort.signal.aborted) {
+      const line = new AbortController();
+      const stop = () => line.abort();
+      abort.signal.addEventListener("abort", stop);
+      let silence = setTimeout(stop, SILENT_FOR);
+      const alive = () => {
+        clearTimeout(silence);
+        silence = setTimeout(stop, SILENT_FOR);
+      };
       try {
         const response = await fetch(`${this.#path()}/events`, {
           headers: {
@@ -234,18 +266,22 @@ export class Conversation {
             "Last-Event-ID": String(this.#last),
           },
           credentials: "omit",
-          signal: abort.signal,
+          signal: line.signal,
         });
         if (!response.ok) throw new Refused(response.status, null);
         this.#listener.connection("back");
         failures = 0;
-        for await (const { id, event, data } of eventsOf(response.body)) {
+        for await (const { id, event, data } of eventsOf(response.body, alive)) {
+          if (abort.signal.aborted) return;
           if (id !== null) this.#last = Number(id);
           this.#listener.event(event, data);
         }
       } catch (error) {
         if (abort.signal.aborted) return;
         if (error instanceof Refused && [401, 404].includes(error.status)) return;
+      } finally {
+        clearTimeout(silence);
+        abort.signal.removeEventListener("abort", stop);
       }
       if (abort.signal.aborted) return;
       // the first break is usually a restart or a proxy: say nothing unless it lasts

@@ -53,6 +53,7 @@ export interface Ears {
 
 const ASLEEP_AFTER = 60_000;
 const EXPECTED_WITHIN = 5_000;
+const LONGEST_PAUSE = 20_000;
 const NOTHING: State = {
   ready: false, known: false, status: "open", agent: "", lines: [], pending: [], partial: bare({}), strip: "",
   unread: 0, rated: false, identified: false, details: null,
@@ -79,6 +80,8 @@ export function subjectOf(identity: Identity): string {
 
 export class Chat {
   state: State = NOTHING;
+  /** What the customer is writing; it outlives the panel. */
+  draft = "";
   readonly #stream: Stream;
   readonly #outbox: Outbox;
   readonly #tabs: Tabs<Note>;
@@ -87,6 +90,7 @@ export class Chat {
   #asleep = 0;
   #opening: Promise<void> | null = null;
   #expecting = 0;
+  #recalling = 0;
   /** Rises with whatever is said or done: a record that was read before is not the last word any more. */
   #heard = 0;
   /** Rises when another customer comes. */
@@ -151,16 +155,31 @@ export class Chat {
     const kept = this.#kept;
     this.#set({ rated: kept.rated ?? false, unread: kept.unread ?? 0, details: kept.details ?? null });
     for (const each of this.#outbox.adopt(kept)) this.#expect(each);
-    if (kept.id) {
-      try {
-        await this.#reload();
-        this.#tabs.tell({ kind: "hello", id: kept.id });
-      } catch (error) {
-        if (!isGone(error)) this.#strip("offline");
-        else if (kept.token === this.#kept.token) this.#leave();
-      }
-    }
+    await this.#recall();
     this.#set({ ready: true });
+    this.#care();
+  }
+
+  /** What was said before, asked for again with growing pauses where the service is away. */
+  async #recall(pause = 1_000): Promise<void> {
+    clearTimeout(this.#recalling);
+    const { id, token } = this.#kept;
+    if (!id || this.state.known) return;
+    try {
+      await this.#follow(id);
+    } catch (error) {
+      if (token !== this.#kept.token) return;
+      if (isGone(error)) return this.#leave(true);
+      this.#strip("offline");
+      this.#recalling = window.setTimeout(() => void this.#recall(Math.min(2 * pause, LONGEST_PAUSE)), pause);
+    }
+  }
+
+  /** What was said, from the record, and from there on what comes. */
+  async #follow(id: string): Promise<void> {
+    await this.#reload();
+    this.#tabs.tell({ kind: "hello", id });
+    this.#strip("");
     this.#care();
   }
 
@@ -317,6 +336,7 @@ export class Chat {
     this.#era += 1;
     this.#opening = null;
     this.#identity = null;
+    this.draft = "";
     this.#outbox.clear();
     this.#set({ identified: false });
   }
@@ -324,8 +344,12 @@ export class Chat {
   visible(): void {
     clearTimeout(this.#asleep);
     this.#asleep = 0;
-    if (document.visibilityState === "hidden") this.#asleep = window.setTimeout(() => this.#care(), ASLEEP_AFTER);
-    else if (this.#open) this.#read();
+    if (document.visibilityState === "hidden") {
+      this.#asleep = window.setTimeout(() => {
+        this.#asleep = 0;
+        this.#care();
+      }, ASLEEP_AFTER);
+    } else if (this.#open) this.#read();
     this.#care();
   }
 
@@ -337,6 +361,7 @@ export class Chat {
 
   /** The network is back. */
   hurry(): void {
+    void this.#recall();
     this.#stream.hurry();
     this.#outbox.hurry();
   }
@@ -349,6 +374,7 @@ export class Chat {
   close(): void {
     clearTimeout(this.#asleep);
     clearTimeout(this.#expecting);
+    clearTimeout(this.#recalling);
     this.#outbox.close();
     this.#tabs.close();
     this.#stream.stop();
@@ -358,8 +384,8 @@ export class Chat {
   #care(): void {
     const { known, pending, status } = this.state;
     const expected = pending.length > 0 || status === "waiting" || status === "person";
-    const asleep = document.visibilityState === "hidden" && this.#asleep === 0 && pending.length === 0;
-    this.#tabs.want(known && (this.#open || expected) && !asleep);
+    const asleep = document.visibilityState === "hidden" && this.#asleep === 0;
+    this.#tabs.want(known && (expected || (this.#open && !asleep)));
     if (this.#tabs.leading) this.#stream.start();
   }
 
@@ -408,17 +434,27 @@ export class Chat {
     else this.#expecting = window.setTimeout(() => void this.#check(id), 2 * EXPECTED_WITHIN);
   }
 
-  /** A conversation, opened if there is none. */
+  /** A conversation of which it is known what was said, opened if there is none. */
   #connect(): Promise<void> {
-    if (this.#kept.id) {
-      if (!this.state.known) this.#set({ known: true });
-      return Promise.resolve();
-    }
+    if (this.#kept.id && this.state.known) return Promise.resolve();
     if (this.#opening) return this.#opening;
-    const opening = this.#start().finally(() => {
+    const opening = this.#find().finally(() => {
       if (this.#opening === opening) this.#opening = null;
     });
     return (this.#opening = opening);
+  }
+
+  async #find(): Promise<void> {
+    const { id, token } = this.#kept;
+    if (!id) return this.#start();
+    try {
+      // told from its beginning, answers of long ago would be taken for those that are owed now
+      await this.#follow(id);
+    } catch (error) {
+      if (!isGone(error) || token !== this.#kept.token) throw error;
+      this.#leave(true);
+      await this.#start();
+    }
   }
 
   async #start(): Promise<void> {
@@ -452,7 +488,7 @@ export class Chat {
       const { id, who } = this.#kept;
       // somebody else came in another tab: the last word counts
       if (this.#identity && who !== subjectOf(this.#identity)) this.#forgetWho();
-      if ((id ?? "") !== this.#shown) void this.#switch(id);
+      if ((id ?? "") !== this.#shown) void this.#switch();
     } else if (note.kind === "read") {
       this.#set({ unread: 0 });
     } else if (note.id !== this.#kept.id) {
@@ -479,11 +515,11 @@ export class Chat {
   /** The id of the conversation that is shown. */
   #shown = "";
 
-  async #switch(id: string | undefined): Promise<void> {
+  async #switch(): Promise<void> {
     this.#tabs.want(false);
     this.#set({ ...NOTHING, ready: true, identified: this.state.identified, details: this.#kept.details ?? null });
     this.#shown = "";
-    if (id) await this.#reload().catch(() => {});
+    await this.#recall();
     this.#care();
   }
 
@@ -551,7 +587,7 @@ export class Chat {
   }
 
   #read(): void {
-    const seen = this.state.lines.at(-1)?.at;
+    const seen = this.state.lines.findLast((line) => !line.sending)?.id;
     if (seen) this.memory.keep({ seen, unread: 0 });
     if (this.state.unread === 0) return;
     this.#set({ unread: 0 });
@@ -587,11 +623,13 @@ export class Chat {
     if (!this.#stream.running) this.#stream.last = said.last_event_id;
     const shownBefore = new Set(this.state.lines.map((line) => line.id));
     const fresh = stored.filter((line) => line.from !== "customer" && !shownBefore.has(line.id));
-    const agent = said.name ?? stored.findLast((line) => line.from === "agent")?.name ?? "";
     this.#shown = id!;
-    this.#set({ known: true, status: said.status, agent: said.status === "person" ? agent : "", lines: [...stored, ...unsent], pending, partial });
+    this.#set({ known: true, status: said.status, agent: said.name ?? "", lines: [...stored, ...unsent], pending, partial });
     this.#remember();
-    const missed = fresh.filter((line) => this.state.ready || (seen && line.at > seen));
+    // by its place and not by its time: the customer's clock is another than the service's
+    const read = stored.findIndex((line) => line.id === seen);
+    const behind = new Set(read < 0 ? [] : stored.slice(read + 1));
+    const missed = fresh.filter((line) => this.state.ready || behind.has(line));
     for (const line of missed) if (this.state.ready) this.ears.message(line);
     if (this.#open && document.visibilityState === "visible") this.#read();
     else if (missed.length) {

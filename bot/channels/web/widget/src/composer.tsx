@@ -27,10 +27,14 @@ interface Props {
 }
 
 export function Composer({ view, files, uploads, send, attach, drop }: Props): h.JSX.Element {
-  const { words } = view;
+  const { words, chat } = view;
   const field = useRef<HTMLTextAreaElement>(null);
   const chooser = useRef<HTMLInputElement>(null);
-  const [text, setText] = useState("");
+  const [text, setText] = useState(chat.draft);
+  const write = (value: string): void => {
+    chat.draft = value;
+    setText(value);
+  };
   const length = [...text.trim()].length;
 
   useLayoutEffect(() => {
@@ -44,7 +48,7 @@ export function Composer({ view, files, uploads, send, attach, drop }: Props): h
   const submit = (): void => {
     const said = text.trim();
     if (!said || length > LONGEST) return;
-    setText("");
+    write("");
     send(said);
     field.current?.focus();
   };
@@ -95,7 +99,7 @@ export function Composer({ view, files, uploads, send, attach, drop }: Props): h
           aria-describedby="frontdesk-count"
           placeholder={words.placeholder}
           enterkeyhint="send"
-          onInput={(event) => setText(event.currentTarget.value)}
+          onInput={(event) => write(event.currentTarget.value)}
           onPaste={(event) => {
             const pasted = [...(event.clipboardData?.files ?? [])];
             if (!files || !pasted.length) return;
@@ -103,12 +107,11 @@ export function Composer({ view, files, uploads, send, attach, drop }: Props): h
             attach(pasted);
           }}
           onKeyDown={(event) => {
-            event.stopPropagation(); // the page's shortcuts must not act on what is written here
-            // Enter that ends a Chinese or Japanese composition is not a wish to send
-            if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) {
-              if (event.key === "Escape") event.currentTarget.dispatchEvent(new CustomEvent("leave"));
-              return;
-            }
+            // Enter that ends a Chinese or Japanese composition is not a wish to send, nor Escape one to close
+            const composing = event.isComposing || event.keyCode === 229;
+            // the page's shortcuts must not act on what is written here
+            if (event.key !== "Escape" || composing) event.stopPropagation();
+            if (event.key !== "Enter" || event.shiftKey || composing) return;
             event.preventDefault();
             submit();
           }}

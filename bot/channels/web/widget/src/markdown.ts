@@ -90,7 +90,7 @@ const SPANS: readonly [RegExp, (match: RegExpExecArray, depth: number) => Inline
   [/\*\*(?=\S)([^\n]*?\S)\*\*(?!\*)/y, (m, d) => ({ kind: "strong", inside: inline(m[1]!, d + 1) })],
   [/\*(?=[^\s*])([^*\n]*[^\s*])\*(?![\w*])/y, (m, d) => ({ kind: "em", inside: inline(m[1]!, d + 1) })],
   [/_(?=[^\s_])([^_\n]*[^\s_])_(?![\w_])/y, (m, d) => ({ kind: "em", inside: inline(m[1]!, d + 1) })],
-  [/https:\/\/[^\s<>"'`\])]*[^\s<>"'`\]).,;:!?。，；：！？、]/y, (m) => ({ kind: "link", address: m[0], inside: [m[0]] })],
+  [/https:\/\/[^\s<>"'`\])\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]*[^\s<>"'`\]).,;:!?\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]/y, (m) => ({ kind: "link", address: m[0], inside: [m[0]] })],
 ];
 
 /** One paragraph's text. Nests at most four deep, so that hostile text costs no more than its length. */
@@ -99,9 +99,10 @@ export function inline(text: string, depth = 0): Inline[] {
   const found: Inline[] = [];
   let plain = 0;
   for (let at = 0; at < text.length; at++) {
-    // a marker in the middle of a word is part of the word: 2*3*4, snake_case
     if (!"`[*_h ".includes(text[at]!)) continue;
-    if ("*_h".includes(text[at]!) && at > 0 && /[\p{L}\p{N}]/u.test(text[at - 1]!) && !text.startsWith("**", at)) continue;
+    // a marker in the middle of a word is part of the word: 2*3*4, snake_case; Chinese has no spaces before an address
+    const within = text[at] === "h" ? /[a-z0-9]/i : /[\p{L}\p{N}]/u;
+    if ("*_h".includes(text[at]!) && at > 0 && within.test(text[at - 1]!) && !text.startsWith("**", at)) continue;
     for (const [pattern, make] of SPANS) {
       pattern.lastIndex = at;
       const match = pattern.exec(text);

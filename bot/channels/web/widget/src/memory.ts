@@ -15,7 +15,7 @@ export interface Kept {
   id?: string;
   token?: string;
   status?: Status;
-  /** When the newest message that was read was said. */
+  /** The last line that was read. */
   seen?: string;
   unread?: number;
   rated?: boolean;

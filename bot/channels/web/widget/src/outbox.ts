@@ -19,6 +19,8 @@ const LONGEST_PAUSE = 15_000;
 const BUSY_TRIES = 6;
 const STALE_AFTER = 24 * 3_600_000;
 
+const freshIn = (kept: Kept): Unsent[] => (kept.outbox ?? []).filter((each) => Date.now() - Date.parse(each.at) < STALE_AFTER);
+
 export class Outbox {
   #waiting: Unsent[] = [];
   #working = false;
@@ -32,8 +34,7 @@ export class Outbox {
 
   /** What an earlier page could not send any more. */
   adopt(kept: Kept): Unsent[] {
-    const fresh = (kept.outbox ?? []).filter((each) => Date.now() - Date.parse(each.at) < STALE_AFTER);
-    const found = fresh.filter((each) => !this.#waiting.some((one) => one.id === each.id));
+    const found = freshIn(kept).filter((each) => !this.#waiting.some((one) => one.id === each.id));
     this.#waiting.unshift(...found);
     if (found.length) void this.#work();
     return found;
@@ -64,6 +65,7 @@ export class Outbox {
     if (this.#working) return;
     this.#working = true;
     let failures = 0;
+    let refusals = 0;
     let anew = false;
     while (!this.#closed) {
       const message = this.#waiting[0];
@@ -71,9 +73,8 @@ export class Outbox {
       try {
         await this.postman.deliver(message);
         if (!this.#waiting.includes(message)) continue;
-        this.#waiting = this.#waiting.filter((each) => each !== message);
-        this.#save();
-        failures = 0;
+        this.#drop(message);
+        failures = refusals = 0;
         anew = false;
         this.postman.sent(message);
       } catch (error) {
@@ -81,14 +82,14 @@ export class Outbox {
         if (!this.#waiting.includes(message)) continue;
         failures += 1;
         const refused = error instanceof Refused ? error : null;
+        if (refused) refusals += 1; // what found no line at all was not refused
         if (isGone(error) && !anew) {
           // forgotten on the other side: what was written is still worth an answer
           anew = true;
           this.postman.lost();
-        } else if (refused && (!refused.passing || failures >= BUSY_TRIES)) {
-          this.#waiting = this.#waiting.filter((each) => each !== message);
-          this.#save();
-          failures = 0;
+        } else if (refused && (!refused.passing || refusals >= BUSY_TRIES)) {
+          this.#drop(message);
+          failures = refusals = 0;
           anew = false;
           this.postman.failed(message, refused);
         } else {
@@ -101,8 +102,16 @@ export class Outbox {
     this.#working = false;
   }
 
-  #save(): void {
-    this.memory.keep({ outbox: this.#waiting.length ? this.#waiting : undefined });
+  #drop(message: Unsent): void {
+    this.#waiting = this.#waiting.filter((each) => each !== message);
+    this.#save(message);
+  }
+
+  /** Beside what waits in other tabs. */
+  #save(gone?: Unsent): void {
+    const mine = new Set([...this.#waiting, ...(gone ? [gone] : [])].map((each) => each.id));
+    const all = [...freshIn(this.memory.read()).filter((each) => !mine.has(each.id)), ...this.#waiting];
+    this.memory.keep({ outbox: all.length ? all : undefined });
   }
 
   #pause(ms: number): Promise<void> {

@@ -37,6 +37,7 @@ export interface Conversation {
   status: Status;
   last_event_id: number;
   messages: Line[];
+  /** Of the agent who has the conversation, while one has. */
   name?: string;
 }
 

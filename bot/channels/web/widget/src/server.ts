@@ -26,6 +26,9 @@ export class Refused extends Error {
 
 export const isGone = (error: unknown): boolean => error instanceof Refused && error.gone;
 
+/** For everything but files and streams, which have a signal of their own. */
+const PATIENCE = 30_000;
+
 interface Request {
   body?: object;
   form?: FormData;
@@ -107,11 +110,18 @@ export class Server {
   }
 
   async #call<T>(method: string, path: string, request: Request): Promise<T> {
-    const response = await this.#send(method, path, request, {});
-    if (response.status === 204) return null as T;
-    const answer = parse<T>(await response.text());
-    if (answer === null) throw new Refused(502, "", 0);
-    return answer;
+    // a line that swallows what it is given would hold a message, and all behind it, for minutes
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), PATIENCE);
+    try {
+      const response = await this.#send(method, path, bare({ signal: abort.signal, ...request }), {});
+      if (response.status === 204) return null as T;
+      const answer = parse<T>(await response.text());
+      if (answer === null) throw new Refused(502, "", 0);
+      return answer;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #send(method: string, path: string, request: Request, headers: Record<string, string>): Promise<Response> {

@@ -1,9 +1,10 @@
 // Follows the events of a conversation for as long as they are wanted: server-sent events over fetch, resumed by
-// Last-Event-ID, with growing pauses between attempts. Where a proxy holds the stream back, the conversation is polled.
+// Last-Event-ID, with growing pauses between attempts. Where a proxy holds the stream back, or the service has no place for
+// it, the conversation is polled.
 
 import { createParser } from "eventsource-parser";
 import { parse } from "./bare";
-import { isGone } from "./server";
+import { isGone, Refused } from "./server";
 
 export interface Heard {
   id: number | null;
@@ -141,6 +142,8 @@ export class Stream {
       return "some";
     } catch (error) {
       if (distrusted || (quiet && !came)) return "held back";
+      // the service has no place for one more stream, and says when to come again; what it is asked it still answers
+      if (error instanceof Refused && error.passing && error.retryAfter) return "held back";
       if (came) return "some";
       throw error;
     } finally {
@@ -161,10 +164,11 @@ export class Stream {
         this.line.connection("back");
         failures = 0;
       } catch (error) {
-        if (signal.aborted) return;
+        if (signal.aborted) break;
         if (isGone(error)) {
           this.stop();
-          return this.line.gone();
+          this.line.gone();
+          break;
         }
         failures += 1;
         if (failures > 1) this.line.connection("lost");

@@ -57,6 +57,17 @@ test("an address alone is a link without the punctuation behind it", () => {
   assert.deepEqual(addresses, ["https://x.org/a(b", "https://y.org/?q=1"]);
 });
 
+test("an address in Chinese or Japanese text, which has no spaces, is a link and ends where the words go on", () => {
+  const addresses = (text: string): string[] =>
+    inline(text).flatMap((each) => (typeof each === "object" && each.kind === "link" ? [each.address] : []));
+  assert.deepEqual(addresses("详情请见https://x.org/help?q=1，或者https://y.org/a。谢谢"), ["https://x.org/help?q=1", "https://y.org/a"]);
+  assert.deepEqual(addresses("请打开https://x.org/help查看（https://y.org/b）"), ["https://x.org/help", "https://y.org/b"]);
+  assert.deepEqual(addresses("詳しくはhttps://x.org/をご覧ください"), ["https://x.org/"]);
+  assert.deepEqual(addresses("在 https://x.org/a-b_c/ü 看"), ["https://x.org/a-b_c/ü"]);
+  assert.deepEqual(inline("xhttps://x.org"), ["xhttps://x.org"]);
+  assert.deepEqual(addresses("[帮助](https://x.org/帮助)"), ["https://x.org/帮助"]);
+});
+
 test("what only looks like a marker stays", () => {
   for (const text of ["2*3*4 = 24", "snake_case_name", "5 * 3", "* alone", "[no link]", "![", "**", "__init__.py", "a_b_", "http://x.org"]) {
     assert.deepEqual(inline(text), [text]);

@@ -75,6 +75,14 @@ test("a busy service is asked again, and in the end the customer is told", async
   assert.deepEqual(post.log, ["busy", "busy", "busy", "busy", "busy", "failed a 503", "sent b"]);
 });
 
+test("a service that is busy once the line is back has all its tries", async () => {
+  const post = new Post((_, attempt) => (attempt < 9 ? new TypeError("Failed to fetch") : attempt < 11 ? new Refused(503, "busy", 0) : null));
+  const outbox = boxed(post);
+  outbox.put(note("a"));
+  await run(outbox, () => post.log.some((each) => /^(sent|failed)/.test(each)));
+  assert.deepEqual(post.log.slice(9), ["busy", "busy", "sent a"]);
+});
+
 test("what can never be sent fails at once", async () => {
   const post = new Post(() => new Refused(422, "text: is too long", 0));
   const outbox = boxed(post);
@@ -105,6 +113,23 @@ test("the next page sends what the last one could not, unless it is old", async 
   assert.deepEqual(outbox.adopt(page.kept).map((each) => each.id), ["new"]);
   await run(outbox, () => page.kept.outbox === undefined);
   assert.deepEqual(post.arrived, ["new"]);
+});
+
+test("two tabs keep what waits in either, and what is sent or old goes", async () => {
+  const page = new Page();
+  page.kept = { outbox: [{ ...note("old"), at: new Date(Date.now() - 2 * 24 * 3_600_000).toISOString() }] };
+  const away = boxed(new Post(() => new TypeError("Failed to fetch")), page);
+  away.put(note("a"));
+  const kept = (): string[] => (page.kept.outbox ?? []).map((each) => each.id);
+  assert.deepEqual(kept(), ["a"]);
+  const post = new Post(() => null);
+  const other = boxed(post, page);
+  other.put(note("b"));
+  assert.deepEqual(kept(), ["a", "b"]);
+  await run(other, () => post.arrived.length === 1);
+  await run(other, () => kept().length === 1);
+  assert.deepEqual(kept(), ["a"]);
+  away.close();
 });
 
 test("what was given up on the way is neither said to have arrived nor to have failed", async () => {

@@ -124,6 +124,39 @@ test("a conversation that is gone ends it", async () => {
   assert.equal(stream.running, false);
 });
 
+test("a stream that is stopped while it asks instead of listening does not count as asking for ever", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const line = new Flaky(
+    (_, signal) => new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(new DOMException("stop", "AbortError")))),
+  );
+  let fail = (): void => {};
+  line.poll = () => {
+    line.polls += 1;
+    return new Promise((_, reject) => (fail = () => reject(new TypeError("Failed to fetch"))));
+  };
+  const stream = new Stream(line);
+  stream.start();
+  mock.timers.tick(FIRST_BYTE_WITHIN + 1);
+  await until(() => line.polls === 1);
+  assert.equal(stream.polling, true);
+  stream.stop();
+  fail();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(stream.polling, false);
+});
+
+test("where there is no place for one more stream the conversation is polled instead", async () => {
+  const { Refused } = await import("../src/server");
+  const line = new Flaky(() => Promise.reject(new Refused(503, "Too many", 5)));
+  const stream = new Stream(line);
+  stream.start();
+  const hurry = setInterval(() => stream.hurry(), 1);
+  await until(() => line.polls > 2 || line.states.includes("lost"));
+  stream.stop();
+  clearInterval(hurry);
+  assert.deepEqual([line.asked.length, line.states.includes("lost")], [1, false]);
+});
+
 test("where nothing comes for three seconds the conversation is polled instead", async () => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const line = new Flaky(
