@@ -13,7 +13,7 @@ export TRANSFORMERS_OFFLINE := 1
 fast test campaign: export OMP_NUM_THREADS := 1
 
 # Two processes, each with whole files in the order of the tree: the sample company learns while browsers are driven.
-TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+TOGETHER := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 SUITES := understanding memory peer_setfit discovery retriever vectors scale peer_search server widget
 

@@ -24,14 +24,6 @@ SHARED = ROOT.parent / "shared" / "datasets"
 LOOPBACK = ("127.", "::1", "localhost")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes one runs a whole file, with what its tests share, and one all that asks the sample company."""
-    for item in items:
-        asks_sample = "sample_home" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("sample" if asks_sample else str(item.path)))
-
-
 @pytest.fixture(autouse=True, scope="session")
 def only_loopback() -> Iterator[None]:
     """A connection that would leave this machine fails the test that tries it."""

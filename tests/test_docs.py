@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import Path
 
-import pytest
 from pydantic_core import PydanticUndefined
 
 from bot.settings import all_settings
-from tests.conftest import ROOT, run_frontdesk
+from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -28,15 +25,6 @@ def section(name: str) -> str:
     found = re.search(rf"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", README, re.S)
     assert found, f"README lost its section {name}"
     return found[1].strip()
-
-
-def commands(text: str) -> list[str]:
-    return [
-        line.removeprefix("$ ")
-        for block in re.findall(r"```console\n(.*?)```", text, re.S)
-        for line in block.splitlines()
-        if line.startswith("$ ")
-    ]
 
 
 def test_readme_lists_every_setting_with_its_default() -> None:
@@ -68,16 +56,3 @@ def test_every_make_target_readme_names_exists() -> None:
     assert {"demo", "test"} <= targets
     for target in targets:
         assert re.search(rf"^[a-z -]*\b{target}\b.*:", makefile, re.M), f"make {target}: no such target"
-
-
-@pytest.mark.slow
-def test_readme_commands_do_what_they_say(sample_home: Path) -> None:
-    """Every `frontdesk` line of README runs on the sample company and succeeds; training is proven by the fixture."""
-    lines = [line for line in commands(README) if line.startswith("frontdesk ")]
-    assert len(lines) >= 5
-    for line in lines:
-        if line in ("frontdesk train", "frontdesk discover"):
-            continue  # minutes; the fixture proves the one, tests/bot/cli/test_discovery.py the other
-        result = run_frontdesk(sample_home, *shlex.split(line)[1:])
-        assert result.returncode == 0, f"{line}\n{result.stderr}"
-        assert result.stdout.strip(), line

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,6 +32,15 @@ def said(home: Path, *arguments: str) -> Any:
     done = run_frontdesk(home, *arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def commands(text: str) -> list[str]:
+    return [
+        line.removeprefix("$ ")
+        for block in re.findall(r"```console\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
 
 
 def test_training_leaves_two_versions_and_says_why_one_is_live(sample_home: Path) -> None:
@@ -104,3 +115,15 @@ def test_served_asked_explained_copied_and_brought_back(
     again = run_frontdesk(elsewhere, "explain", turn["id"])
     assert again.stdout == explained.stdout
     assert said(elsewhere, "ask", "how much is delivery to Ontario")["text"] == turn["text"]
+
+
+def test_readme_commands_do_what_they_say(sample_home: Path) -> None:
+    """Every `frontdesk` line of README runs on the sample company and succeeds; training is proven by the fixture."""
+    lines = [line for line in commands((ROOT / "README.md").read_text("utf-8")) if line.startswith("frontdesk ")]
+    assert len(lines) >= 5
+    for line in lines:
+        if line in ("frontdesk train", "frontdesk discover"):
+            continue  # minutes; the fixture proves the one, tests/bot/cli/test_discovery.py the other
+        result = run_frontdesk(sample_home, *shlex.split(line)[1:])
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+        assert result.stdout.strip(), line
