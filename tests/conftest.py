@@ -72,6 +72,7 @@ def run_frontdesk(home: Path, *arguments: str) -> subprocess.CompletedProcess[st
 def sample_environment(home: Path) -> dict[str, str]:
     return {
         "PATH": "/usr/bin:/bin",
+        "OMP_NUM_THREADS": "1",  # other tests have the other core, and two threads would wait for each other
         "FRONTDESK_CONFIG": str(ROOT / "data/frontdesk.toml"),
         "FRONTDESK_HOME": str(home),
     }

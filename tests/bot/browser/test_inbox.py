@@ -178,8 +178,9 @@ def held(page: Page, pattern: str, act: Callable[[], None]) -> Route:
     page.route(pattern, lambda route: route.continue_() if routes else routes.append(route))
     with page.expect_request(pattern):
         act()
-    (route,) = routes
-    return route
+    while not routes:  # the event may come before its route
+        page.evaluate("0")
+    return routes[0]
 
 
 def test_a_note_that_could_not_be_saved_does_not_come_back_into_a_reply(open_page: Open, office: Office) -> None:

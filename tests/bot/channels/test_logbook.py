@@ -10,12 +10,14 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from bot.channels.web import logbook
 from bot.channels.web.logbook import configure_logging
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root = logging.getLogger()
+    monkeypatch.setattr(logbook, "_logger", logbook._logger)  # as the rest, it is put back for the tests behind this
     kept = (root.handlers, root.level, structlog.get_config())
     stream = io.StringIO()
     configure_logging(stream)
