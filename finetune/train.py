@@ -52,7 +52,7 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
-SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9, 1.2, 1.5)
+SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9)
 """How much the letters may count beside the encoder; the first where no row decides."""
 
 LEVELS = (0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
