@@ -317,12 +317,8 @@ def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: S
 
 def fit_share(head: Head, rows: Floats, targets: Integers) -> Head:
     """The head with the share of the letters, and the temperature for it, under which held-out rows surprise least."""
-    tried = []
-    for share in SHARES if len(targets) else SHARES[:1]:
-        shared = replace(head, share=share)
-        logits = shared.logits(rows)[0]
-        temperature = fit_temperature(logits, targets)
-        tried.append((log_loss(logits / temperature, targets), replace(shared, temperature=temperature)))
+    shares = SHARES if len(targets) else SHARES[:1]
+    tried = [_tempered(replace(head, share=share), rows, targets) for share in shares]
     return min(tried, key=lambda one: one[0])[1]
 
 
@@ -335,12 +331,16 @@ def fit_level(head: Head, rows: Floats, targets: Integers, trained: Sequence[str
     """
     tried = []
     for level in LEVELS if len(targets) else LEVELS[:1]:
-        one = levelled(head, trained, level)
-        logits = one.logits(rows)[0]
-        temperature = fit_temperature(logits, targets)
-        surprise = len(targets) * log_loss(logits / temperature, targets) + LEVEL_PRIOR * (level - LEVELS[0]) ** 2
-        tried.append((surprise, replace(one, temperature=temperature)))
+        loss, one = _tempered(levelled(head, trained, level), rows, targets)
+        tried.append((len(targets) * loss + LEVEL_PRIOR * (level - LEVELS[0]) ** 2, one))
     return min(tried, key=lambda one: one[0])[1]
+
+
+def _tempered(head: Head, rows: Floats, targets: Integers) -> tuple[float, Head]:
+    """The log loss of held-out rows under the head at the temperature that suits them best, and that head."""
+    logits = head.logits(rows)[0]
+    temperature = fit_temperature(logits, targets)
+    return log_loss(logits / temperature, targets), replace(head, temperature=temperature)
 
 
 def levelled(head: Head, trained: Sequence[str], level: float) -> Head:
