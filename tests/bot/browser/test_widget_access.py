@@ -242,3 +242,26 @@ def test_pictures_of_other_languages_and_places(open_widget: Open, stand: Stand)
         picture(page, f"phone-{locale}")
     assert len(list(Path(PICTURES).glob("*.png"))) >= 3
     assert re.search(r"phone-ar", str(sorted(PICTURES.iterdir())))
+
+
+def test_a_form_that_opens_stays_clear_of_the_button_for_new_messages(open_widget: Open, stand: Stand) -> None:
+    page = open_widget()
+    for text in ("refund?", "returns?", "warranty?", "delivery?"):
+        ask(page, text)
+    log, second = page.locator(".scroll"), page.locator(".said.bot").nth(1)
+    second.get_by_role("button", name="Not helpful").evaluate(
+        "(thumb) => { const log = thumb.closest('.scroll');"
+        " log.scrollTop += thumb.getBoundingClientRect().bottom - log.getBoundingClientRect().bottom }"
+    )
+    stand.site.agent_says(stand.conversation, "I had a look.")
+    page.get_by_role("button", name="New messages").wait_for()
+    second.get_by_role("button", name="Not helpful").evaluate("thumb => thumb.click()")
+    send = page.get_by_role("button", name="Send feedback")
+    send.wait_for()
+    assert log.get_by_text("I had a look.").count() == 1
+    page.get_by_role("button", name="New messages").wait_for()
+    on_top = (
+        "button => { const {x, y, width, height} = button.getBoundingClientRect();"
+        " return button.contains(button.getRootNode().elementFromPoint(x + width / 2, y + height / 2)) }"
+    )
+    assert send.evaluate(on_top), "it can be pressed where it is seen"
