@@ -65,7 +65,7 @@ test: check browser widget-parts  ## a seeded sample of every suite, browser inc
 	$(BIN)/python -m pytest -m "not campaign and not gpu" $(TOGETHER) --cov --cov-fail-under=90
 
 campaign: check browser widget-parts  ## all of it: thousands of kills, whole attack corpora
-	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-300} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" $(TOGETHER) --timeout=7200
+	FRONTDESK_KILLS=$${FRONTDESK_KILLS:-300} FRONTDESK_MUTATIONS=$${FRONTDESK_MUTATIONS:-480} FRONTDESK_CAMPAIGN=1 $(BIN)/python -m pytest -m "not gpu" $(TOGETHER) --timeout=7200
 
 bench: bench-understanding bench-discovery bench-retriever bench-server  ## measure everything side by side and rewrite docs/benchmarks.md
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.stands import Stand, ask, more, open_panel
@@ -265,3 +266,19 @@ def test_a_form_that_opens_stays_clear_of_the_button_for_new_messages(open_widge
         " return button.contains(button.getRootNode().elementFromPoint(x + width / 2, y + height / 2)) }"
     )
     assert send.evaluate(on_top), "it can be pressed where it is seen"
+
+
+def test_what_a_customer_does_is_seen_done_wherever_they_were_reading(open_widget: Open) -> None:
+    page = open_widget(permissions=["clipboard-read", "clipboard-write"])
+    for text in ("refund?", "returns?", "warranty?", "delivery?"):
+        ask(page, text)
+    deeds = {
+        "Copy transcript": "Transcript copied.",
+        "End conversation": "How did we do?",
+        "Delete this conversation": "Keep",
+    }
+    for deed, told in deeds.items():
+        page.locator(".scroll").evaluate("log => { log.scrollTop = 0; log.dispatchEvent(new Event('scroll')) }")
+        more(page, deed)
+        expect(page.locator(".scroll").get_by_text(told).first).to_be_in_viewport()
+        assert page.get_by_role("button", name="New messages").count() == 0, "nobody wrote anything"

@@ -72,6 +72,7 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
   useEffect(() => setNote(""), [lines.length]);
 
   const act = (deed: () => Promise<unknown>): void => {
+    stuck.current = true; // what comes of it stands at the end
     deed().catch((error: unknown) => {
       view.trouble(error);
       const said = error instanceof Refused && error.status === 401 ? words.signIn : words.notDone;
@@ -110,7 +111,7 @@ export function Panel({ view, state, title, greeting, full, unreachable, close }
     },
     { icon: "save", label: words.download, able: lines.length > 0, act: () => saveAs(new Blob([words_]), "conversation.txt", view) },
     { icon: "check", label: words.end, able: state.known && status !== "resolved", act: () => act(async () => { await chat.end(); setEnded(true); }) },
-    { icon: "trash", label: words.forget, able: state.known, grave: true, act: () => setAsking(true) },
+    { icon: "trash", label: words.forget, able: state.known, grave: true, act: () => act(async () => setAsking(true)) },
   ]; // prettier-ignore
 
   const standing = { person: state.agent ? fill(words.withName, { name: state.agent }) : words.withPerson, waiting: words.waitingShort, open: words.assistant, resolved: words.assistant }[status];
