@@ -16,11 +16,11 @@ from bot.console.access import COOKIE
 from bot.console.story import story_of
 from bot.server import Service
 from bot.storage.canned import keep_canned
-from bot.storage.conversations import start_conversation
 from bot.storage.handover import Agent
 from bot.storage.outbox import due, mark_failed, owe
 from bot.storage.people import add_person, sign_out
 from bot.storage.sites import Hours, change_site, find_site
+from bot.storage.visitors import open_conversation
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.console import at_console
 from tests.bot.browser.test_widget_access import axe
@@ -96,8 +96,8 @@ def test_a_customer_asks_for_a_person_and_the_bot_has_it_again_at_the_end(open_p
     expect(agent.locator("#story .said.bot").last).to_contain_text("We inspect it within 5 business days")
 
 
-def waiting(office: Office, *texts: str) -> str:
-    conversation = start_conversation(office.database, channel="web").id
+def waiting(office: Office, *texts: str, name: str = "", email: str = "") -> str:
+    conversation = open_conversation(office.database, name=name, email=email)[0].id
     for number, text in enumerate(texts or ("refund please",)):
         office.desk.answer(message(conversation, f"m{number}", text))
     office.desk.ask_for_person(conversation, "asked")
@@ -428,7 +428,8 @@ def at_desk(office: Office) -> Agent:
 @pytest.mark.parametrize(("label", "width", "height"), [("desktop", 1440, 900), ("phone", 390, 844)])
 def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label: str, width: int, height: int) -> None:
     """The picture is kept for a person to look at; that nothing sticks out, and all that axe finds, is checked here."""
-    conversation = waiting(office, "When does my refund arrive?", "x" * 300, "我的退款什么时候到账？")
+    texts = ("When does my refund arrive?", "x" * 300, "我的退款什么时候到账？")
+    conversation = waiting(office, *texts, name="Zoë Okonkwo-Lindqvist", email="zoe." + "o" * 40 + "@example.com")
     everything_to_be_seen(office, conversation)
     page = at_console(
         open_page,
@@ -470,6 +471,8 @@ def test_it_fits_on_a_screen(open_page: Open, office: Office, scheme: str, label
         expect(page.locator("#list")).to_be_hidden()
         page.click("#about")
         expect(page.locator("#summary")).to_be_visible()
+        page.get_by_role("heading", name="The customer", exact=True).scroll_into_view_if_needed()
+        clean("details")
         page.click("#about")
         page.click(".back")
         expect(page.locator("#list")).to_be_visible()

@@ -282,3 +282,6 @@ def test_what_a_customer_does_is_seen_done_wherever_they_were_reading(open_widge
         more(page, deed)
         expect(page.locator(".scroll").get_by_text(told).first).to_be_in_viewport()
         assert page.get_by_role("button", name="New messages").count() == 0, "nobody wrote anything"
+        if deed == "End conversation":
+            page.get_by_role("radio", name="4 of 5 stars").check()
+            expect(page.get_by_role("button", name="Send rating")).to_be_in_viewport(ratio=1)

@@ -1,6 +1,7 @@
 // What stands in the panel beside the conversation: the welcome, the form before it, the list of earlier ones, the rating.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { bare } from "./bare";
 import { h, Fragment } from "./h";
 import { Icon } from "./icons";
 import type { Summary } from "./protocol";
@@ -121,6 +122,11 @@ export function Rating({ view }: { view: View }): h.JSX.Element {
   const [stars, setStars] = useState(0);
   const [comment, setComment] = useState("");
   const [said, setSaid] = useState("");
+  const card = useRef<HTMLDivElement>(null);
+  // the card has grown: what there is to do next must be seen
+  useLayoutEffect(() => {
+    if (stars > 0) card.current?.scrollIntoView(bare<ScrollIntoViewOptions>({ block: "nearest" }));
+  }, [stars > 0, said]);
   const send = async (): Promise<void> => {
     try {
       await view.chat.rate(stars, comment.trim());
@@ -132,7 +138,7 @@ export function Rating({ view }: { view: View }): h.JSX.Element {
   };
   if (said === words.rated) return <div class="rating"><p class="done" role="status"><Icon name="check" /> {said}</p></div>;
   return (
-    <div class="rating" role="group" aria-label={words.rate}>
+    <div ref={card} class="rating" role="group" aria-label={words.rate}>
       <p>{words.rate}</p>
       <div class="stars" role="radiogroup" aria-label={words.rate}>
         {[1, 2, 3, 4, 5].map((number) => (

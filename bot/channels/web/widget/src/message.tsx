@@ -3,6 +3,7 @@
 
 import { Component } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { bare } from "./bare";
 import type { Shown } from "./chat";
 import { h, Fragment } from "./h";
 import { Icon } from "./icons";
@@ -127,7 +128,7 @@ function Verdict({ turn, view }: { turn: Turn; view: View }): h.JSX.Element {
   useEffect(() => {
     if (!asking) return;
     form.current?.querySelector("button")?.focus();
-    form.current?.scrollIntoView(Object.assign(Object.create(null), { block: "nearest" }));
+    form.current?.scrollIntoView(bare<ScrollIntoViewOptions>({ block: "nearest" }));
   }, [asking]);
 
   const give = async (verdict: "up" | "down", more: object = {}): Promise<void> => {
