@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -95,9 +95,25 @@ def read_jsonl(path: Path) -> Iterator[Dialogue | Problem]:
             yield line
             continue
         try:
-            yield _dialogue_from(parse_object(line))
+            row = parse_object(line)
         except ValueError as error:
             yield Problem(number, str(error))
+        else:
+            yield from read_one(number, row, _dialogue_from)
+
+
+def read_one(number: int, row: JsonObject, read: Callable[[JsonObject], Dialogue]) -> Iterator[Dialogue | Problem]:
+    """The conversation of a row, or what is wrong with it. Whatever that is, consent that the row does not clearly give
+    is refused: an older import may hold the conversation."""
+    try:
+        yield read(row)
+    except ValueError as error:
+        name, consent = as_name(row.get("id")), row.get("consent")
+        if not name or consent is None or consent is True:
+            yield Problem(number, str(error))
+        else:
+            yield Problem(number, f"{error}; its conversation is without consent")
+            yield Dialogue(name, (), consent=False)
 
 
 def _dialogue_from(row: Mapping[str, object]) -> Dialogue:

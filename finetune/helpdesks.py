@@ -20,7 +20,17 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from finetune.dialogues import MAX_DIALOGUE, Dialogue, JsonObject, Spoken, as_list, as_name, as_object, tidied
+from finetune.dialogues import (
+    MAX_DIALOGUE,
+    Dialogue,
+    JsonObject,
+    Spoken,
+    as_list,
+    as_name,
+    as_object,
+    read_one,
+    tidied,
+)
 from finetune.examples import FinetuneError, Problem, clean_consent, parse_json, parse_object, read_lines
 
 MAX_WHOLE = 100_000_000
@@ -215,10 +225,7 @@ def _whole_value(path: Path) -> object:
 
 def _each(number: int, rows: Iterable[object], read: Callable[[JsonObject], Dialogue]) -> Iterator[Dialogue | Problem]:
     for row in rows:
-        try:
-            yield read(as_object(row))
-        except ValueError as error:
-            yield Problem(number, str(error))
+        yield from read_one(number, as_object(row), read)
 
 
 def _dialogue(row: JsonObject, turns: Iterable[Spoken], tags: Iterable[object], names: Iterable[str]) -> Dialogue:

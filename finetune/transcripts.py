@@ -105,14 +105,15 @@ def import_transcripts(source: Path, file_format: Format, folder: Path) -> Impor
     conversations are skipped and reported. Raises FinetuneError when nothing usable is found, and then names the
     format that the file looks like.
     """
-    importing = _Import()
+    hint = _hint(source, file_format)
+    importing = _Import(mistaken=bool(hint))
     try:
         file = _write_whole(folder, source.stem, importing.lines(read_dialogues(source, file_format)))
     except FinetuneError as error:
-        raise FinetuneError(f"{error}{_hint(source, file_format)}") from error
+        raise FinetuneError(f"{error}{hint}") from error
     if file is None:
         reason = f"{importing.problems[0]}" if importing.problems else "no agent reply answers a customer message"
-        raise FinetuneError(f"{source} {reason}; nothing was imported{_hint(source, file_format)}")
+        raise FinetuneError(f"{source} {reason}; nothing was imported{hint}")
     return Imported(
         file,
         importing.dialogues,
@@ -132,9 +133,11 @@ def _hint(source: Path, file_format: Format) -> str:
 
 
 class _Import:
-    """The rows of an import as lines, and what they add up to."""
+    """The rows of an import as lines, and what they add up to; `mistaken` if the file looks like another format: then
+    a refusal of which nothing else could be read is no row, or the mistake would pass for an import."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mistaken: bool) -> None:
+        self._mistaken = mistaken
         self.dialogues = self.turns = self.rows = self.labelled = self.paired = self.withheld = 0
         self.report = MaskingReport()
         self.problems: list[Problem] = []
@@ -143,6 +146,8 @@ class _Import:
         for dialogue in dialogues:
             if isinstance(dialogue, Problem):
                 self.problems.append(dialogue)
+                continue
+            if self._mistaken and not dialogue.turns:
                 continue
             self.dialogues += 1
             self.turns += len(dialogue.turns)

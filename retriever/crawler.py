@@ -118,6 +118,8 @@ class _Crawl:
         """Gone, or another page by now: what goes even when the crawl is cut short."""
         self._leads: dict[str, str] = {}
         """Where a URL says that its page lives: it redirects there, or names it as canonical."""
+        self._named: list[str] = []
+        """The pages that name another as canonical."""
         self._skipped: dict[str, str] = {}
         self._fetched = self._kept = self._gone = self._bytes = 0
         self._robots: bytes | None = None
@@ -139,6 +141,8 @@ class _Crawl:
             f"stopped after {visited} pages and {self._bytes / 1e6:,.0f} MB, {len(self._waiting)} more pages were "
             f"waiting; start at a deeper folder or raise {self._reached(visited)}"
         )
+        for url in self._named:
+            self._stand_in(url)
         if not self._met:
             self._mirror.finish()
             ended = cut_short if self._waiting or self._reached(visited) else "nothing to read there"
@@ -323,16 +327,34 @@ class _Crawl:
         back = self._leads.get(page.canonical) == page.url
         if page.canonical not in ("", page.url) and not back and self._within(page.canonical):
             self._leads[page.url] = page.canonical
+            self._named.append(page.url)
             self._left.add(page.url)
             self._skipped[page.url] = f"says that it is {page.canonical}"
             self._add([page.canonical], depth)
+        else:
+            self._take(page)
+        self._add(page.links, depth + 1)
+
+    def _take(self, page: Page) -> None:
         # What is not kept must not stand for a page with the same words that is.
-        elif page.kept and (twin := self._bodies.setdefault(page.digest, page.url)) != page.url:
+        if page.kept and (twin := self._bodies.setdefault(page.digest, page.url)) != page.url:
             self._left.add(page.url)
             self._skipped[page.url] = f"the same as {twin}"
         else:
             self._met.add(page.url)
-        self._add(page.links, depth + 1)
+
+    def _stand_in(self, url: str) -> None:
+        """A page that names another as canonical is read itself where that one could not be."""
+        page, other, seen = self._mirror.page(url), self._leads.get(url, ""), {url}
+        # of a crawl that is cut short, what it has not come to is as it was
+        there = self._met | (self._mirror.pages.keys() - self._left if self._waiting else set())
+        while other in self._leads and other not in there | seen:
+            seen.add(other)
+            other = self._leads[other]
+        if page is not None and not {url, other} & there:
+            self._skipped.pop(url, None)
+            self._left.discard(url)
+            self._take(page)
 
     def _followed(self, url: str, headers: Mapping[str, str]) -> tuple[Place, Answer]:
         """The answer behind all redirects, and where it was had. What they lead to is judged like a link."""

@@ -20,6 +20,7 @@ _UNSEEN: Final = frozenset(
      "dialog")
 )  # fmt: skip
 _FURNITURE: Final = frozenset(("nav", "footer", "header", "aside", "form"))
+_OF_A_PAGE: Final = frozenset(("h1", "h2", "nav", "header", "footer", "article"))
 _GROUPS: Final = frozenset(("ul", "ol", "table", "dl"))
 _HEADINGS: Final = {f"h{n}": n for n in range(1, 7)}
 _INLINE: Final = frozenset(
@@ -163,7 +164,7 @@ def _blocks(root: Any, selectors: frozenset[str], *, furniture: bool) -> Iterato
         if event in ("comment", "pi"):
             state.add(element.tail)
         elif event == "start":
-            unseen = (element.tag in _UNSEEN and not _is_label(element)) or (furniture and element.tag in _FURNITURE)
+            unseen = (element.tag in _UNSEEN and not _is_label(element)) or (furniture and _is_furniture(element))
             if element is not root and (unseen or _is_hidden(element, selectors)):
                 skipped = element
                 walk.skip_subtree()
@@ -178,6 +179,13 @@ def _blocks(root: Any, selectors: frozenset[str], *, furniture: bool) -> Iterato
             if element is not root:
                 state.add(element.tail)
     yield from state.flush()
+
+
+def _is_furniture(element: Any) -> bool:
+    """Whether it stands on every page. Some systems (ASP.NET, JSF) wrap a page in a form: that one is the page."""
+    if element.tag == "form" and element.getparent().tag == "body":
+        return next(element.iterdescendants(*_OF_A_PAGE), None) is None
+    return element.tag in _FURNITURE
 
 
 def _is_label(element: Any) -> bool:

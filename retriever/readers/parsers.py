@@ -14,7 +14,7 @@ import re
 import resource
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -193,24 +193,70 @@ def _docx(path: Path) -> Parsed:
 
 
 def _without_vanished(path: Path) -> BinaryIO:
-    """The file without the runs that Word hides, which mammoth knows nothing of."""
+    """The file without the runs that Word hides, themselves or by a style, which mammoth knows nothing of."""
     from lxml import etree
 
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as kept:
-        parts = [item for item in archive.infolist() if item.filename.endswith((".xml", ".rels"))]  # no pictures
-        for item in parts:
-            content = archive.read(item)
-            if b"vanish" in content:
-                tree = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))
-                for mark in tree.iterfind(".//{*}r/{*}rPr/{*}vanish"):
-                    if not {"0", "false", "off"} & set(mark.values()):
-                        for part in list(mark.getparent().itersiblings()):
-                            part.getparent().remove(part)
+        parts = {item: archive.read(item) for item in archive.namelist() if item.endswith((".xml", ".rels"))}
+        sheets = [etree.fromstring(parts[name], parser) for name in parts if name.endswith("/styles.xml")]
+        vanished = _Vanished([style for sheet in sheets for style in sheet.iterfind("{*}style")])
+        for name, content in parts.items():  # no pictures
+            if b"vanish" in content or (vanished.styles and b"Style" in content):
+                tree = etree.fromstring(content, parser)
+                for run in list(tree.iter("{*}r")):
+                    if vanished.takes(run):
+                        for part in run.xpath("*[local-name() != 'rPr']"):
+                            run.remove(part)
                 content = etree.tostring(tree)
-            kept.writestr(item, content)
+            kept.writestr(name, content)
     copy.seek(0)
     return copy
+
+
+class _Vanished:
+    """Which runs are hidden: what a run says itself counts, else its styles, of which one hides what the other does
+    not (ECMA-376 part 1, 17.7.3: a toggle property)."""
+
+    def __init__(self, styles: Sequence[Any]) -> None:
+        said = {_value(style, "styleId"): style for style in styles}
+        self.styles = {name for name in said if self._hides(name, said)}
+        default = [
+            style for style in styles if _value(style, "type") == "paragraph" and _value(style, "default") == "1"
+        ]
+        self._default = _value(default[0], "styleId") if default else ""
+
+    def _hides(self, name: str, said: Mapping[str, Any]) -> bool:
+        seen: set[str] = set()
+        while name in said and name not in seen:
+            seen.add(name)
+            own = _vanish(said[name])
+            if own is not None:
+                return own
+            name = _value(said[name].find("{*}basedOn"), "val")
+        return False
+
+    def takes(self, run: Any) -> bool:
+        own = _vanish(run)
+        if own is not None or not self.styles:
+            return bool(own)
+        paragraph = next(run.iterancestors("{*}p"), run)
+        style = _value(paragraph.find("{*}pPr/{*}pStyle"), "val") or self._default
+        return (_value(run.find("{*}rPr/{*}rStyle"), "val") in self.styles) != (style in self.styles)
+
+
+def _vanish(element: Any) -> bool | None:
+    """Whether a run or a style says that it is hidden; None where it says nothing."""
+    mark = element.find("{*}rPr/{*}vanish")
+    return None if mark is None else not {"0", "false", "off"} & set(mark.values())
+
+
+def _value(element: Any, name: str) -> str:
+    """An attribute in whatever namespace, of an element that may be missing."""
+    if element is None:
+        return ""
+    return next((value for key, value in element.items() if key.rpartition("}")[2] == name), "")
 
 
 # ------------------------------------------------------------------------------------------------------------ slides

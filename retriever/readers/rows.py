@@ -20,7 +20,7 @@ from retriever.readers.outline import one_line, visible
 
 LONGEST_LINE: Final = 1_000_000
 COLUMNS: Final = ("id", "question", "answer", "entity", "domain", "language", "audience")
-MOST_CHARACTERS: Final = {"question": 2_000, "entity": 200, "domain": 200}
+MOST_CHARACTERS: Final = {"id": 200, "question": 2_000, "entity": 200, "domain": 200, "audience": 200}
 MOST_PROBLEMS: Final = 1_000
 """Of one file that are named one by one."""
 READ_AGAIN: Final = 20_000_000

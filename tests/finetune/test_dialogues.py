@@ -45,7 +45,6 @@ def test_a_line_is_a_conversation(tmp_path: Path) -> None:
         ({"id": "y", "turns": [*TURNS, {"speaker": "agent", "text": None}]}, 'turn 3: "text" is missing'),
         ({"id": "y", "turns": [{**TURNS[1], "template": "*x"}]}, "does not begin with *"),
         ({"id": "y", "turns": [{**TURNS[1], "template": {"a": 1}}]}, '"template" is a dict'),
-        ({"id": "y", "turns": TURNS, "consent": "no"}, "\"consent\" is 'no'; write true or false"),
         ({"id": "y", "turns": TURNS, "topics": "x"}, '"topics" is a str'),
     ],
 )
@@ -54,6 +53,20 @@ def test_a_line_that_cannot_be_used_is_named_with_its_reason(tmp_path: Path, row
     first, problem, last = read_jsonl(store(tmp_path, good, row, good))
     assert isinstance(first, Dialogue) and first == last
     assert isinstance(problem, Problem) and problem.line == 2 and reason in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"id": "y", "turns": TURNS, "consent": "no"}, "\"consent\" is 'no'; write true or false"),
+        ({"id": "y", "turns": TURNS, "consent": 1}, '"consent" is 1; write true or false'),
+        ({"id": "y", "turns": [None], "consent": False}, "turn 1 is not an object"),
+    ],
+)
+def test_a_refusal_counts_whatever_else_is_wrong(tmp_path: Path, row: object, reason: str) -> None:
+    problem, refused = read_jsonl(store(tmp_path, row))
+    assert problem == Problem(1, f"{reason}; its conversation is without consent")
+    assert refused == Dialogue("y", (), consent=False)
 
 
 COLUMNS = "conversation_id,speaker,text,template,consent"

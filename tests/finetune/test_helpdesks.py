@@ -22,7 +22,7 @@ def both(found: object) -> tuple[list[Dialogue], list[Problem]]:
 
 def test_a_zendesk_ticket_is_what_the_customer_could_read() -> None:
     """Private notes, call logs and attachments without words are left out; the system is a bot; entities are text."""
-    (ticket, erased), _ = both(read_zendesk(FIXTURES / "zendesk.jsonl"))
+    (ticket, erased, unclear), _ = both(read_zendesk(FIXTURES / "zendesk.jsonl"))
     assert ticket == Dialogue(
         "35436",
         (
@@ -41,6 +41,7 @@ def test_a_zendesk_ticket_is_what_the_customer_could_read() -> None:
         Spoken("agent", "It left our warehouse this morning and arrives on Thursday."),
     )
     assert (ticket.consent, erased.consent) == (True, False)
+    assert (unclear.turns, unclear.consent) == ((), False), "its consent is 'maybe': what was imported before ends"
 
 
 def test_zendesk_tickets_that_cannot_be_used_are_named_by_line() -> None:
@@ -123,7 +124,7 @@ def test_one_value_beyond_the_limit_is_refused_and_json_lines_are_not(
     monkeypatch.setattr(helpdesks, "MAX_WHOLE", 1000)
     with pytest.raises(FinetuneError, match=r"over 1,000 bytes; export JSON Lines"):
         list(read_zendesk(FIXTURES / "zendesk_page.json"))
-    assert len(both(read_zendesk(FIXTURES / "zendesk.jsonl"))[0]) == 2
+    assert len(both(read_zendesk(FIXTURES / "zendesk.jsonl"))[0]) == 3
 
 
 @pytest.mark.parametrize(

@@ -429,6 +429,29 @@ def test_a_page_that_names_a_way_to_itself_is_kept(links: tuple[str, ...], tmp_p
             assert list(reasons(found, site)) == ["/b"]
 
 
+def test_a_page_whose_other_name_leads_nowhere_is_read_itself(tmp_path: Path) -> None:
+    named = {path: f'<link rel="canonical" href="{path}">' for path in ("/gone", "/forbidden", "/moved", "/d", "/a")}
+    site_pages = {
+        "/": page("Home", "/a", "/a2", "/b", "/e", "/c"),
+        "/robots.txt": b"User-agent: *\nDisallow: /forbidden\n",
+        "/a": page("A", head=named["/gone"]),
+        "/a2": page("A", head=named["/gone"]),
+        "/b": page("B", head=named["/forbidden"]),
+        "/e": page("E", head=named["/moved"]),
+        "/moved": status(301, {"Location": "/nowhere"}),
+        "/c": page("C", head=named["/d"]),
+        "/d": page("D", head=named["/a"]),
+    }
+    with website(site_pages) as site:
+        for day in (1, 2):
+            found = read(site, tmp_path, clock=Clock(day * 1e6))
+            assert paths(found, site) == ["/", "/a", "/b", "/e"], "and /c is /d, which is /a"
+            assert reasons(found, site)["/a2"] == f"the same as {site.url('/a')}"
+            assert not {"/a", "/b", "/e"} & set(reasons(found, site))
+        site.pages["/gone"] = page("A", head=named["/gone"])
+        assert paths(read(site, tmp_path, clock=Clock(3e6)), site) == ["/", "/b", "/e", "/gone"]
+
+
 def test_what_a_page_is_asked_for_is_not_asked_of_the_page_it_has_moved_to(tmp_path: Path) -> None:
     """One server tags all pages alike; a page that moved must not pass for unchanged."""
 

@@ -217,6 +217,8 @@ def test_steps_keep_the_numbers_they_are_shown_with() -> None:
         "<style>@media (max-width:9px) { @supports (x:y) {.a{display:none}} }</style><p class=a>SEEN",
         "<p style='margin-top:-120px'>SEEN",
         "<p style='--tw-bg-opacity:0'>SEEN",
+        "<form><nav>SECRET</nav><h1>SEEN</h1><form>SECRET</form></form>",
+        "<div><form><h1>SECRET</h1></form></div><form>SECRET</form>SEEN",
     ],
 )
 def test_what_is_hidden_on_some_screens_or_not_at_all_is_read(markup: str) -> None:
@@ -322,12 +324,11 @@ def test_a_bad_quote_takes_one_row_with_it(tmp_path: Path) -> None:
 
 def test_what_a_row_says_in_too_many_words_is_named(tmp_path: Path) -> None:
     rows = [{"answer": "A", "question": "q" * 2_000, "entity": "e" * 200, "domain": "d" * 200}]
-    rows += [
-        {"answer": "A", name: "x" * size} for name, size in (("question", 2_001), ("entity", 201), ("domain", 201))
-    ]
+    sizes = {"question": 2_001, "entity": 201, "domain": 201, "id": 201, "audience": 201}
+    rows += [{"answer": "A", name: "x" * size} for name, size in sizes.items()]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     documents, reasons = read(tmp_path)
-    assert list(documents) == ["a.jsonl#1"] and list(reasons) == ["a.jsonl:2", "a.jsonl:3", "a.jsonl:4"]
+    assert list(documents) == ["a.jsonl#1"] and list(reasons) == [f"a.jsonl:{line}" for line in range(2, 7)]
     assert reasons["a.jsonl:2"] == (
         "question of 2,001 characters, more than 2,000; shorten it or move text to the answer"
     )  # fmt: skip
@@ -660,6 +661,7 @@ def test_sheets_are_tables_or_questions_and_hide_what_is_hidden(tmp_path: Path) 
 @pytest.mark.slow
 def test_runs_and_shapes_that_are_hidden_are_not_read(tmp_path: Path) -> None:
     import docx
+    from docx.enum.style import WD_STYLE_TYPE
     from PIL import Image
     from pptx import Presentation
     from pptx.util import Inches
@@ -669,6 +671,21 @@ def test_runs_and_shapes_that_are_hidden_are_not_read(tmp_path: Path) -> None:
     paragraph = word.add_paragraph("Seen ")
     paragraph.add_run("SECRET").font.hidden = True
     paragraph.add_run("and shown").font.hidden = False
+    for name, kind, base, hidden in (
+        ("Memo", WD_STYLE_TYPE.PARAGRAPH, None, True),
+        ("Memo of staff", WD_STYLE_TYPE.PARAGRAPH, "Memo", None),
+        ("Memo for all", WD_STYLE_TYPE.PARAGRAPH, "Memo", False),
+        ("Aside", WD_STYLE_TYPE.CHARACTER, None, True),
+    ):
+        style = word.styles.add_style(name, kind)
+        style.base_style = word.styles[base] if base else None
+        style.font.hidden = hidden
+    word.add_paragraph("SECRET", "Memo")
+    word.add_paragraph("SECRET", "Memo of staff")
+    word.add_paragraph("Open. ", "Memo for all").add_run("SECRET", "Aside")
+    memo = word.add_paragraph("SECRET", "Memo")
+    memo.add_run("Twice is not at all. ", "Aside")
+    memo.add_run("Shown all the same.").font.hidden = False
     picture = io.BytesIO()
     Image.new("RGB", (9, 9)).save(picture, "PNG")
     word.add_picture(picture)
@@ -684,7 +701,7 @@ def test_runs_and_shapes_that_are_hidden_are_not_read(tmp_path: Path) -> None:
     slide.shapes.title._element._nvXxPr.cNvPr.set("hidden", "1")
     deck.save(str(tmp_path / "b.pptx"))
     documents, reasons = read(tmp_path)
-    assert documents["a.docx"].text == "Terms\n\nSeen and shown"
+    assert documents["a.docx"].text == ("Terms\n\nSeen and shown\n\nOpen.\n\nTwice is not at all. Shown all the same.")
     assert (documents["b.pptx"].text, reasons) == ("Slide 1\n\nText 1\n\nText 2", {})
 
 
