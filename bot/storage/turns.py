@@ -35,7 +35,7 @@ from bot.storage.conversations import ConversationStatus, UnknownConversation
 from bot.storage.database import Database
 from bot.storage.encoding import FORMAT, check_format, from_json, to_json
 from bot.storage.handover import HandOverRecord, ask, current, reopen, withdraw
-from bot.storage.happenings import StatusChange, written
+from bot.storage.happenings import StatusChange, changes, written
 from bot.storage.outbox import Kind
 from bot.storage.tables import ConversationRow, MessageRow, TurnRow
 from retriever.passages import Line
@@ -173,13 +173,19 @@ def store_turn(database: Database, turn: Turn, sequence: int | None = None, noti
         # The bot may have gone on promising a person who was called off meanwhile: the promise is kept.
         if kept.reply.status in ("handed_over", "waiting") and status in ("open", "resolved"):
             change = ask(connection, conversation, reason_of(kept) or "asked", after=place, notify=notify)
-        elif status == "resolved":
+        elif status == "resolved" and not _ended_behind(connection, conversation, place):
             change = reopen(connection, conversation, after=place)
         elif status == "waiting" and _never_mind(kept):
             change = withdraw(connection, conversation, said_at=kept.message.received_at, after=place)
         return Stored(kept, place, True, change)
 
     return database.write(store)
+
+
+def _ended_behind(connection: Connection, conversation: str, place: int) -> bool:
+    """Whether the customer said the matter was settled after the message at `place`. An agent who did need not have
+    seen it."""
+    return any(one.status == "resolved" and not one.name for one in changes(connection, conversation, place))
 
 
 def look_up(database: Database, conversation: str, message_id: str) -> tuple[int, Entry | None]:

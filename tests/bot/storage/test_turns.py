@@ -142,6 +142,15 @@ def test_a_message_opens_a_resolved_conversation_again(database: Database, conve
     assert change is not None and (change.status, change.event) == ("open", 19_001)
 
 
+def test_an_answer_that_comes_after_the_end_leaves_it_an_end(database: Database, conversation: str) -> None:
+    accept_message(database, message(conversation, "1"))
+    database.write(lambda connection: resolve(connection, conversation, None, after=1))
+    assert store_turn(database, turn_for(message(conversation, "1"))).change is None
+    assert find_conversation(database, conversation).status == "resolved"
+    again = store_turn(database, turn_for(message(conversation, "2"))).change
+    assert again is not None and (again.status, again.after) == ("open", 2)
+
+
 def test_what_is_unknown_is_named(database: Database, conversation: str) -> None:
     asked = message("nowhere", "1")
     for act in (
