@@ -15,6 +15,7 @@ from bot.settings import load_settings
 
 if TYPE_CHECKING:
     from bot.storage.database import Database
+    from bot.storage.people import Person
 
 people = typer.Typer(help="Who may sign in to the console.", no_args_is_help=True)
 
@@ -24,6 +25,7 @@ Name = Annotated[str, typer.Argument(help="What they sign in with, and what cust
 def register(commands: typer.Typer) -> None:
     people.command()(add)
     people.command(name="list")(list_people)
+    people.command()(password)
     people.command()(remove)
     commands.add_typer(people, name="people")
 
@@ -41,14 +43,24 @@ def add(
     if known is None:
         raise FrontdeskError(f"--role {role}: not known; use one of: {', '.join(ROLES)}")
     with _record(config) as database:
-        person, password = add_person(database, name, known, actor="command line")
+        person, one_time = add_person(database, name, known, actor="command line")
+    _show(json, person, one_time, f"{person.name} is {'an' if person.role == 'agent' else 'a'} {person.role}")
+
+
+def password(name: Name, json: JsonFlag = False, config: ConfigOption = None) -> None:
+    """A new one-time password for who forgot theirs; their sessions end. Example: frontdesk people password Anna"""
+    from bot.storage.people import find_person, new_password
+
+    with _record(config) as database:
+        person = find_person(database, name)
+        one_time = new_password(database, person, actor="command line")
+    _show(json, person, one_time, f"{person.name} can no longer sign in with the password they had")
+
+
+def _show(json: bool, person: Person, password: str, done: str) -> None:
     if not (json or sys.stdout.isatty()):
         note("the password is printed this once; mind where this output goes")
-    lines = [
-        f"{person.name} is {'an' if person.role == 'agent' else 'a'} {person.role}",
-        f"one-time password: {password}",
-        "they sign in at /console and choose their own",
-    ]
+    lines = [done, f"one-time password: {password}", "they sign in at /console and choose their own"]
     emit(json, {"name": person.name, "role": person.role, "password": password}, lines)
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from bot.storage.trace import Trace
 
 COPIED = ("knowledge", "models", "transcripts", "proposals", "files")
-"""Folders of immutable versions and whole files: a plain copy of them is consistent at any moment."""
+"""Folders of immutable versions and whole files."""
+
+COPIES = 5
+"""Times that a folder is copied whose version changes meanwhile."""
 
 SET_ASIDE = ".before-restore"
 """What `restore_database` puts behind the name of the record that was there."""
@@ -122,16 +125,31 @@ def backup(
 
 
 def _copy_folder(source: Path, to: Path) -> None:
+    """A copy whose `CURRENT`, if it has one, names a version that is in it, whole: while it is the current one, none is
+    deleted. Another that came meanwhile is copied anew."""
     import shutil
 
+    for _ in range(COPIES):
+        current = _current(source)
+        try:
+            shutil.copytree(source, to, ignore=_unfinished)
+        except shutil.Error as error:
+            # What was deleted since it was listed, by a customer or with an old version, is no part of the copy.
+            failed = [(path, why) for path, _, why in error.args[0] if Path(path).exists()]
+            if failed:
+                path, why = failed[0]
+                raise FrontdeskError(f"{path}: cannot be copied ({why}); see to it, then try again") from None
+        if current == _current(to) == _current(source):
+            return
+        shutil.rmtree(to)
+    raise FrontdeskError(f"{source}: its version changes faster than it can be copied; try again in a while")
+
+
+def _current(folder: Path) -> bytes | None:
     try:
-        shutil.copytree(source, to, ignore=_unfinished)
-    except shutil.Error as error:
-        # What was deleted since it was listed, by a customer or with an old version, is no part of the copy.
-        failed = [(path, why) for path, _, why in error.args[0] if Path(path).exists()]
-        if failed:
-            path, why = failed[0]
-            raise FrontdeskError(f"{path}: cannot be copied ({why}); see to it, then try again") from None
+        return (folder / "CURRENT").read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _unfinished(folder: str, names: list[str]) -> list[str]:

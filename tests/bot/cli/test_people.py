@@ -44,9 +44,21 @@ def test_the_first_account_is_made_listed_and_taken_away(frontdesk: Run, home: P
     assert "Lea" not in frontdesk("people", "list").out
 
 
+def test_whoever_forgot_a_password_is_given_another(frontdesk: Run, home: Path) -> None:
+    first = json.loads(frontdesk("people", "add", "Lea", "--role", "lead", "--json").out)["password"]
+    second = json.loads(frontdesk("people", "password", "lea", "--json").out)
+    assert (second["name"], second["role"]) == ("Lea", "lead")
+    with Database(home / "frontdesk.sqlite3") as database:
+        assert check_password(database, "Lea", first) is None
+        person = check_password(database, "Lea", second["password"])
+    assert person is not None and person.temporary
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("password", "Nobody"), "nobody here is called 'Nobody'"),
+        (("add", "L\udcff"), r"b'L\xff' is not UTF-8; give it in UTF-8"),
         (("add", "Lea", "--role", "king"), "--role king: not known; use one of: lead, reviewer, agent"),
         (("add", "<Lea>"), "cannot be a name"),
         (("remove", "Nobody"), "nobody here is called 'Nobody'"),

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli import record
 from bot.storage.database import Database
 from bot.storage.people import all_people
 from tests.bot.cli.conftest import Run
 from tests.bot.cli.test_bad_input import refused
 
 
-def names_in(record: Path) -> list[str]:
-    with Database(record) as database:
+def names_in(path: Path) -> list[str]:
+    with Database(path) as database:
         return [person.name for person in all_people(database)]
 
 
@@ -38,6 +39,37 @@ def test_what_a_customer_deletes_meanwhile_does_not_cost_the_copy(frontdesk: Run
     (home / "files" / "deleted").symlink_to("nowhere")
     assert frontdesk("backup", tmp_path / "copy").status == 0
     assert [path.name for path in (tmp_path / "copy" / "files").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("changes", [1, 100])
+def test_a_version_that_comes_while_it_is_copied_is_copied_whole(
+    frontdesk: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: int
+) -> None:
+    """Right after the versions were listed the next one is there, and the one before is pruned."""
+    frontdesk("people", "add", "Lea", "--role", "lead")
+    versions = home / "knowledge" / "versions"
+    came = iter(range(changes))
+
+    def next_version(number: int) -> None:
+        (versions / f"v{number}").mkdir(parents=True)
+        (versions / f"v{number}" / "manifest.json").write_text("{}")
+        (home / "knowledge" / "CURRENT").write_text(f"v{number}\n")
+        shutil.rmtree(versions / f"v{number - 1}", ignore_errors=True)
+
+    def listed(folder: str, names: list[str]) -> list[str]:
+        if folder == str(versions) and (number := next(came, None)) is not None:
+            next_version(number + 2)
+        return []
+
+    next_version(1)
+    monkeypatch.setattr(record, "_unfinished", listed)
+    if changes > 1:
+        refused(frontdesk("backup", tmp_path / "copy"), "changes faster than it can be copied")
+        assert not (tmp_path / "copy").exists()
+        return
+    assert frontdesk("backup", tmp_path / "copy").status == 0
+    assert (tmp_path / "copy" / "knowledge" / "CURRENT").read_text() == "v2\n"
+    assert (tmp_path / "copy" / "knowledge" / "versions" / "v2" / "manifest.json").read_text() == "{}"
 
 
 def test_a_copy_that_fails_says_why_and_leaves_nothing(frontdesk: Run, home: Path, tmp_path: Path) -> None:
