@@ -2,7 +2,7 @@
 // Owns everything that touches the page around it, and takes all of it back with `destroy`.
 
 import { render } from "preact";
-import { Chat, type State } from "./chat";
+import { Chat } from "./chat";
 import { BLACK, inkOn, mix, parseColour, readable, toHex, WHITE, type Colour } from "./contrast";
 import { bare } from "./bare";
 import { h, Fragment } from "./h";
@@ -11,6 +11,7 @@ import { Memory } from "./memory";
 import { Panel } from "./panel";
 import type { App, Identity, Line, Site, Start, Theme } from "./protocol";
 import { Server } from "./server";
+import type { State } from "./state";
 import css from "./style.css?inline";
 import { closedText, type View } from "./view";
 import { choose, ENGLISH, fill, tongue, type Tongue } from "./words";

@@ -1,39 +1,14 @@
-// The conversation as the widget knows it: one state that is replaced with every change, fed by the service's events, by
-// other tabs and by what the customer does. Knows no DOM beyond timers; `panel.tsx` shows the state.
+// The conversation as the widget lives it: fed by the service's events, by other tabs and by what the customer does, each
+// time with another state. Knows no DOM beyond timers; `state.ts` says what becomes of a state, `panel.tsx` shows it.
 
 import { bare } from "./bare";
 import type { Kept, Memory, Unsent } from "./memory";
 import { Outbox } from "./outbox";
 import type { Conversation, FileInfo, Identity, Line, Site, Status, Summary, Turn } from "./protocol";
 import { isGone, type Server } from "./server";
+import { answered, holds, marked, missed, NOTHING, recorded, told, unanswered, written, type Shown, type State } from "./state";
 import { Stream, type Heard } from "./stream";
 import { Tabs } from "./tabs";
-
-/** A line as it is shown: one of the customer may still be on its way. */
-export interface Shown extends Line {
-  sending?: "now" | "queued" | "failed";
-  /** It was refused because nobody vouched for the customer. */
-  unknown?: boolean;
-  /** The answer to this message did not arrive. */
-  unanswered?: boolean;
-}
-
-export interface State {
-  /** Whether what was said before is known. */
-  ready: boolean;
-  known: boolean;
-  status: Status;
-  agent: string;
-  lines: readonly Shown[];
-  /** Messages without their turn, oldest first, and what came of each answer so far. */
-  pending: readonly string[];
-  partial: Readonly<Record<string, string>>;
-  strip: "" | "offline" | "busy";
-  unread: number;
-  rated: boolean;
-  identified: boolean;
-  details: { name?: string; email?: string } | null;
-}
 
 type Note =
   | { kind: "event"; id: string; heard: Heard }
@@ -54,11 +29,6 @@ export interface Ears {
 const ASLEEP_AFTER = 60_000;
 const EXPECTED_WITHIN = 5_000;
 const LONGEST_PAUSE = 20_000;
-const NOTHING: State = {
-  ready: false, known: false, status: "open", agent: "", lines: [], pending: [], partial: bare({}), strip: "",
-  unread: 0, rated: false, identified: false, details: null,
-}; // prettier-ignore
-
 export function newId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6]! & 0x0f) | 0x40;
@@ -400,10 +370,7 @@ export class Chat {
   // -- what is sent ---------------------------------------------------------------------------------------------------
 
   #expect(message: Unsent): void {
-    if (this.state.lines.some((line) => line.id === message.id)) return;
-    const line: Shown = bare({ ...message, from: "customer", sending: "now" });
-    const pending = this.state.status === "person" ? [] : [message.id];
-    this.#set({ lines: [...this.state.lines, line], pending: [...this.state.pending, ...pending] });
+    this.#become(written(this.state, message));
   }
 
   async #deliver(message: Unsent): Promise<void> {
@@ -498,7 +465,7 @@ export class Chat {
       if (note.heard.id !== null) this.#stream.last = note.heard.id;
       this.#hear(note.heard);
     } else if (note.kind === "said") {
-      if (this.state.lines.some((line) => line.id === note.line.id)) return;
+      if (holds(this.state, note.line.id)) return;
       this.#add(note.line);
       if (this.state.status !== "person" && !note.line.file) this.#set({ pending: [...this.state.pending, note.line.id] });
       this.#care();
@@ -528,25 +495,17 @@ export class Chat {
     if (name !== "token") this.#heard += 1;
     if (name === "token") {
       const { message_id: id, text, restart } = data as { message_id: string; text: string; restart?: boolean };
-      if (!this.state.pending.includes(id)) return;
-      // another attempt at the answer: what came of the one before no longer counts
-      const before = restart ? "" : (this.state.partial[id] ?? "");
-      this.#set({ partial: bare({ ...this.state.partial, [id]: before + text }) });
+      this.#become(told(this.state, id, text, restart));
     } else if (name === "turn") {
       this.#turn(data as Turn);
     } else if (name === "agent_message") {
       const line = bare({ ...(data as Line), from: "agent" as const });
-      if (!this.state.lines.some((each) => each.id === line.id)) this.#arrived(line);
+      if (!holds(this.state, line.id)) this.#arrived(line);
     } else if (name === "status") {
       const { status, name: agent } = data as { status: Status; name?: string };
       this.#status(status, agent ?? "");
     } else if (name === "error") {
-      const { message_id: id } = data as { message_id?: string };
-      if (!id || !this.state.pending.includes(id)) return;
-      const partial = bare({ ...this.state.partial });
-      delete partial[id];
-      this.#set({ pending: this.state.pending.filter((each) => each !== id), partial });
-      this.#mark(id, { unanswered: true });
+      this.#become(unanswered(this.state, (data as { message_id?: string }).message_id ?? ""));
     }
   }
 
@@ -554,19 +513,13 @@ export class Chat {
     const { lines, pending } = this.state;
     if (lines.some((line) => line.turn?.id === turn.id)) return;
     const line: Line = bare({ id: turn.id, from: "bot", text: turn.text, at: new Date().toISOString(), turn });
-    const [answered, ...rest] = pending;
-    if (answered === undefined) {
+    if (pending.length === 0) {
       // another device asked: show the whole conversation anew
       if (turn.status !== "waiting") void this.#reload().catch(() => {});
       else if (turn.text) this.#arrived(line);
       return;
     }
-    const partial = bare({ ...this.state.partial });
-    delete partial[answered];
-    const place = lines.findIndex((each) => each.id === answered);
-    const asked = lines.map((each) => (each.id === answered ? bare({ ...each, sending: undefined }) : each));
-    const with_ = turn.text ? [...asked.slice(0, place + 1), line, ...asked.slice(place + 1)] : asked;
-    this.#set({ lines: with_, pending: rest, partial, strip: "" });
+    this.#become(answered(this.state, line));
     if (turn.text) this.#noticed(line);
     this.#care();
   }
@@ -612,28 +565,16 @@ export class Chat {
     if (id !== this.#kept.id) return;
     // what was said meanwhile need not be in it, and must not vanish
     if (heard !== this.#heard) return this.#reload();
-    const stored = said.messages.filter((line) => line.text || line.file);
-    const known = new Set(stored.map((line) => line.id));
-    const unsent = this.state.lines.filter((line) => line.sending && !known.has(line.id));
-    // every answer is a line, also one without words that nobody sees, and they come in order
-    const asked = stored.filter((line) => line.from === "customer" && line.text).map((line) => line.id);
-    const owed = asked.slice(said.messages.filter((line) => line.from === "bot").length);
-    const pending = said.status === "person" ? [] : [...(said.status === "resolved" ? [] : owed), ...unsent.filter((line) => line.sending !== "failed").map((line) => line.id)];
-    const partial = bare({ ...(this.#stream.running ? this.state.partial : {}) });
+    const before = this.state;
     if (!this.#stream.running) this.#stream.last = said.last_event_id;
-    const shownBefore = new Set(this.state.lines.map((line) => line.id));
-    const fresh = stored.filter((line) => line.from !== "customer" && !shownBefore.has(line.id));
     this.#shown = id!;
-    this.#set({ known: true, status: said.status, agent: said.name ?? "", lines: [...stored, ...unsent], pending, partial });
+    this.#become(recorded(before, said, bare({ ...(this.#stream.running ? before.partial : {}) })));
     this.#remember();
-    // by its place and not by its time: the customer's clock is another than the service's
-    const read = stored.findIndex((line) => line.id === seen);
-    const behind = new Set(read < 0 ? [] : stored.slice(read + 1));
-    const missed = fresh.filter((line) => this.state.ready || behind.has(line));
-    for (const line of missed) if (this.state.ready) this.ears.message(line);
+    const fresh = missed(before, this.state, seen);
+    for (const line of fresh) if (before.ready) this.ears.message(line);
     if (this.#open && document.visibilityState === "visible") this.#read();
-    else if (missed.length) {
-      const unread = this.state.ready ? this.state.unread + missed.length : missed.length;
+    else if (fresh.length) {
+      const unread = before.ready ? before.unread + fresh.length : fresh.length;
       this.memory.keep({ unread });
       this.#set({ unread });
       this.ears.unread(unread);
@@ -658,7 +599,7 @@ export class Chat {
   }
 
   #mark(id: string, changes: Partial<Shown>): void {
-    this.#set({ lines: this.state.lines.map((line) => (line.id === id ? bare({ ...line, ...changes }) : line)) });
+    this.#become(marked(this.state, id, changes));
   }
 
   #strip(strip: State["strip"]): void {
@@ -673,7 +614,12 @@ export class Chat {
   }
 
   #set(changes: Partial<State>): void {
-    this.state = bare({ ...this.state, ...changes });
+    this.#become(bare({ ...this.state, ...changes }));
+  }
+
+  #become(state: State): void {
+    if (state === this.state) return;
+    this.state = state;
     this.ears.change();
   }
 }

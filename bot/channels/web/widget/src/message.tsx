@@ -4,12 +4,12 @@
 import { Component } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { bare } from "./bare";
-import type { Shown } from "./chat";
 import { h, Fragment } from "./h";
 import { Icon } from "./icons";
 import { bodyLink, citationLink } from "./links";
 import { blocks, settled, type Block, type Inline } from "./markdown";
 import type { Citation, FileInfo, Turn } from "./protocol";
+import type { Shown } from "./state";
 import { sizeOf, timeOf, type View } from "./view";
 import { fill, scriptOf } from "./words";
 

@@ -3,14 +3,14 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Details, Earlier, Rating, Welcome } from "./cards";
-import type { State } from "./chat";
 import { Composer, refusal, type Upload } from "./composer";
 import { h, Fragment } from "./h";
 import { Icon } from "./icons";
 import { LineView, saveAs, Writing } from "./message";
 import { Menu, type Deed } from "./menu";
-import { transcript } from "./transcript";
 import { Refused } from "./server";
+import type { State } from "./state";
+import { transcript } from "./transcript";
 import { closedText, type View } from "./view";
 import { fill } from "./words";
 

@@ -1,6 +1,6 @@
 // What was said as plain text, for the customer to keep.
 
-import type { Shown } from "./chat";
+import type { Shown } from "./state";
 import type { View } from "./view";
 
 export function transcript(lines: readonly Shown[], title: string, view: View): string {
