@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from sqlalchemy import Connection
 
@@ -60,16 +60,27 @@ class Responder(Protocol):
     """What the desk needs of an assistant: that of `bot.conversation`, or a slow source in a test."""
 
     def respond(
-        self, message: Message, history: tuple[Turn, ...], *, waiting: HandOverReason | None = None
+        self,
+        message: Message,
+        history: tuple[Turn, ...],
+        *,
+        waiting: HandOverReason | None = None,
+        away: bool = False,
     ) -> Iterator[str | Turn]:
         """Text as it is ready, and last the turn for `message`. `waiting`: why a person was asked for, who is not
-        there yet; given only then."""
+        there yet; `away`: no person is in at this hour. Each is given only then."""
+
+
+class _Given(TypedDict, total=False):
+    waiting: HandOverReason
+    away: bool
 
 
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
     the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
-    `patience` is how long a customer whom an agent has taken may wait for a word (see `look_after`).
+    `patience` is how long a customer whom an agent has taken may wait for a word (see `look_after`); `staffed` says
+    of a site whether people are in just now.
     """
 
     def __init__(
@@ -83,6 +94,7 @@ class Desk:
         notify: Sequence[Kind] = (),
         patience: timedelta = timedelta(minutes=10),
         told: Told | None = None,
+        staffed: Callable[[str], bool] = lambda site: True,
     ) -> None:
         self.events = EventLog()
         self.bell = Bell()
@@ -96,6 +108,7 @@ class Desk:
         self._most_in_one_conversation = most_in_one_conversation
         self._most_at_once = workers
         self._told = told
+        self._staffed = staffed
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="desk")
         self._lock = threading.Lock()
         self._orders = [threading.Lock() for _ in range(_ORDERS)]
@@ -439,9 +452,10 @@ class Desk:
     def _said(self, message: Message, before: Past) -> Iterator[str | Turn]:
         """A failure of ours brings a person too, but must not silence the bot once it works again."""
         reason = before.handover.reason if before.handover is not None and before.status == "waiting" else None
-        if reason is None or reason == "error":
-            return self._assistant.respond(message, before.turns)
-        return self._assistant.respond(message, before.turns, waiting=reason)
+        given: _Given = {} if reason is None or reason == "error" else {"waiting": reason}
+        if not self._staffed(before.site):
+            given["away"] = True
+        return self._assistant.respond(message, before.turns, **given)
 
     def _report(self, answer: Answer, problem: FrontdeskError) -> None:
         self.events.error(answer.message.conversation, answer.sequence, answer.message.id, str(problem))

@@ -55,6 +55,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from bot.channels.web.limits import Allowance
     from bot.channels.web.logbook import keep_last_words
+    from bot.channels.web.origins import KnownSites
     from bot.channels.web.pages import Storefront
     from bot.cli.live import Live, followed
     from bot.meters import Meters
@@ -89,6 +90,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
             notify=tuple(ways),
             patience=timedelta(minutes=settings.agent_minutes),
             told=meters.turn,
+            staffed=KnownSites(database).staffed,
         )
         Files(database, home.files).sweep()
         versions = ("model", "index", "playbook")

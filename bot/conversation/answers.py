@@ -197,19 +197,20 @@ class Writer:
         return (slot.invalid if decision.problem else slot.ask).in_language(language)
 
     def _hand_over(self, decision: HandOver, part: Part, texts: Texts, state: State) -> str:
+        # Out of hours nobody is about to join.
+        away = dict(texts.reasons).get("hours", "") if state.away else ""
         if state.waiting is not None:
-            # Out of hours nobody is about to join.
-            away = dict(texts.reasons).get("hours") if state.waiting == "hours" else None
             return away or texts.waiting
         intent = self.playbook.intent(part.understanding.intent or "")
-        if (
-            intent is not None
-            and intent.kind == "hand_over"
-            and decision.reason in ("asked", "policy")
-            and intent.answer
-        ):
-            return intent.answer.in_language(texts.language)
-        return texts.for_reason(decision.reason)
+        own = intent.answer if intent is not None and intent.kind == "hand_over" else None
+        if own and decision.reason == "policy":  # what is to be done until somebody comes, perhaps
+            said = own.in_language(texts.language)
+            return f"{said}\n\n{away}" if away else said
+        if away and decision.reason != "error":
+            return away
+        return (
+            own.in_language(texts.language) if own and decision.reason == "asked" else texts.for_reason(decision.reason)
+        )
 
     def _suggestions(self, parts: Sequence[Part], state: State, texts: Texts, language: str) -> tuple[str, ...]:
         answered = {part.decision.intent for part in parts if isinstance(part.decision, Approved)}

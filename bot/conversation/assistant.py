@@ -61,18 +61,19 @@ class Assistant:
         history: tuple[Turn, ...] = (),
         *,
         waiting: HandOverReason | None = None,
+        away: bool = False,
         returned_at: datetime | None = None,
     ) -> Iterator[str | Turn]:
         """Yields the reply's text in chunks as they are ready, and last the turn, whose reply is those chunks joined.
 
         `history` is the conversation's turns, oldest first; `waiting` is why a person was asked for, outside of the
-        turns too; `returned_at` is when one last gave it back to the bot.
+        turns too; `away`, that none is in at this hour; `returned_at` is when one last gave it back to the bot.
 
         A failing model or index never raises: the turn is answered without it or handed over, and recorded.
         """
         trace = _Trace()
         state = state_of(history, returned_at)
-        state = replace(state, waiting=waiting or state.waiting)
+        state = replace(state, waiting=waiting or state.waiting, away=away)
         message = replace(message, text=readable(message.text))
 
         asked = self._understand(message, state, trace)

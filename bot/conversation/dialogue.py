@@ -206,11 +206,15 @@ def _person(matter: Matter) -> Decision | None:
     asked = matter.shows("wants_person") or matter.meaning.intent == TALK_TO_PERSON
     agreed = matter.state.misses > 0 and not matter.state.offered and matter.shows("yes")
     if asked or agreed:
-        return HandOver("asked")
+        return _asked(matter)
     if matter.angry and matter.state.was_angry:
         return HandOver("angry")
     intent = matter.intent
     return HandOver("policy") if intent is not None and intent.kind == "hand_over" else None
+
+
+def _asked(matter: Matter) -> HandOver:
+    return HandOver("hours" if matter.state.away else "asked")
 
 
 def _says_nothing(matter: Matter) -> Decision | None:
@@ -424,7 +428,7 @@ def _act(matter: Matter, intent: Intent, filled: tuple[tuple[str, str], ...] = (
     if intent.kind == "small_talk":
         return SmallTalk(intent.name)
     if intent.kind == "hand_over":
-        return HandOver("asked" if intent.name == TALK_TO_PERSON else "policy")
+        return _asked(matter) if intent.name == TALK_TO_PERSON else HandOver("policy")
     known = dict(filled)
     for name in intent.slots:
         slot = matter.playbook.slot(name)

@@ -47,6 +47,8 @@ class State:
     """Of the customer's last message; empty when there is none."""
     waiting: HandOverReason | None = None
     """Why a person was asked for, while none has returned the conversation."""
+    away: bool = False
+    """Whether no person is in at this hour."""
     pending: AskFor | None = None
     """What the bot asked for in its last reply."""
     asked_beside: tuple[AskFor, ...] = ()

@@ -87,7 +87,7 @@ _HAS_TURN = (
     .exists()
     .select()
 )
-_STATUS = select(ConversationRow.status).where(ConversationRow.id == bindparam("conversation"))
+_STATUS = select(ConversationRow.status, ConversationRow.site).where(ConversationRow.id == bindparam("conversation"))
 _CONVERSATION_OF = select(TurnRow.conversation_id).where(TurnRow.id == bindparam("turn"))
 _IN_CONVERSATION = MessageRow.conversation_id == ConversationRow.id
 _STANDING = select(
@@ -137,12 +137,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A conversation as its next message finds it: at most `REMEMBERED` turns, the status, and the hand-over it is in,
-    if any."""
+    """A conversation as its next message finds it: at most `REMEMBERED` turns, the status, the hand-over it is in, if
+    any, and the site it is held at, empty for the default one."""
 
     turns: tuple[Turn, ...]
     status: ConversationStatus
     handover: HandOverRecord | None
+    site: str
 
 
 def accept_message(database: Database, message: Message, sequence: int | None = None) -> int:
@@ -241,7 +242,8 @@ def past(database: Database, conversation: str) -> Past:
     """The conversation as its next message finds it: the latest turns, with what agents said behind each."""
     with database.read() as connection:
         rows = connection.execute(_LATEST, {"conversation": conversation}).all()[::-1]
-        status = connection.scalar(_STATUS, {"conversation": conversation}) or "open"
+        found = connection.execute(_STATUS, {"conversation": conversation}).one_or_none()
+        status, site = ("open", "") if found is None else (found.status, found.site or "")
         handover = current(connection, conversation)
         since = rows[0].sequence if rows else 0
         replies = [one for one in written(connection, conversation, since) if one.kind == "reply"]
@@ -252,7 +254,7 @@ def past(database: Database, conversation: str) -> Past:
         turns[number] = replace(turns[number], behind=tuple(Line("agent", text) for text in behind))
     if turns and status in ("open", "resolved") and reason_of(turns[-1]) is not None:
         turns[-1] = replace(turns[-1], returned=True)
-    return Past(tuple(turns), cast(ConversationStatus, status), handover)
+    return Past(tuple(turns), cast(ConversationStatus, status), handover, site)
 
 
 def reason_of(turn: Turn) -> HandOverReason | None:

@@ -19,9 +19,10 @@ from bot.conversation.messages import HandOver, Message, Turn
 from bot.events import BLOCK, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent
 from bot.lanes import Overloaded
 from bot.serving import Desk, Responder
-from bot.storage.conversations import UnknownConversation, find_conversation
+from bot.storage.conversations import UnknownConversation, find_conversation, start_conversation
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
+from bot.storage.sites import create_site
 from bot.storage.turns import accept_message, entries, history, owed, store_turn
 from tests.bot.storage.faulty_disk import FULL, IOERR_FSYNC, faulty_disk
 from tests.bot.storage.sample import ANNA, hire, message, open_conversation, open_record, turn_for
@@ -58,6 +59,13 @@ class OnCommand(Echo):
         yield "wait"
         assert self.go_on.acquire(timeout=SOON)
         yield from super().respond(asked, history)
+
+
+class Hours(Echo):
+    """Says whether it was told that nobody is in."""
+
+    def respond(self, asked: Message, history: tuple[Turn, ...], *, away: bool = False) -> Iterator[str | Turn]:
+        yield turn_for(asked, text="away" if away else "in")
 
 
 class Failing(Echo):
@@ -746,3 +754,12 @@ def test_stored_elsewhere_meanwhile_is_not_answered_again(database: Database, op
     store_turn(database, other)
     assistant.go_on.release()
     assert list(reader)[-1] == other and history(database, conversation) == (other,)
+
+
+def test_the_assistant_knows_whether_people_are_in_at_the_site(database: Database) -> None:
+    site, _ = create_site(database, "Shop", actor="test")
+    desk = Desk(database, Hours(), staffed=lambda at: at != site.id)
+    shop = start_conversation(database, channel="web", site=site.id).id
+    said = [desk.answer(message(each, "m1")).reply.text for each in (shop, open_conversation(database))]
+    assert said == ["away", "in"]
+    desk.close()

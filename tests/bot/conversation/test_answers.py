@@ -155,10 +155,33 @@ def test_while_waiting_the_truth_is_told_again() -> None:
 def test_whoever_waits_out_of_hours_is_told_so() -> None:
     book = playbook()
     away = replace(book.texts[0], reasons=(*book.texts[0].reasons, ("hours", "We are back at nine.")))
-    state = State(waiting="hours")
-    told = Writer(replace(book, texts=(away, book.texts[1]))).answer([part(HandOver("hours"))], state)
+    writer = Writer(replace(book, texts=(away, book.texts[1])))
+    state = State(waiting="hours", away=True)
+    told = writer.answer([part(HandOver("hours"))], state)
     assert (told.chunks, told.status) == (("We are back at nine.",), "waiting")
     assert say(HandOver("hours"), state=state).chunks[0].startswith("A colleague has been asked")
+    open_again = writer.answer([part(HandOver("hours"))], replace(state, away=False))
+    assert open_again.chunks[0].startswith("A colleague has been asked"), "they asked at night, and it is morning"
+
+
+@pytest.mark.parametrize(
+    ("decision", "intent", "text"),
+    [
+        (HandOver("hours"), "talk_to_person", "We are back at nine."),
+        (HandOver("angry"), "order_status", "We are back at nine."),
+        (HandOver("not_known_twice"), None, "We are back at nine."),
+        (HandOver("policy"), "injury", "If anybody needs help now, call 113."),
+    ],
+)
+def test_nobody_is_said_to_come_who_is_not_in(decision: HandOver, intent: str | None, text: str) -> None:
+    """What a company says of the matter itself is said at any hour."""
+    book = playbook()
+    texts = replace(book.texts[0], reasons=(*book.texts[0].reasons, ("hours", "We are back at nine.")))
+    writer = Writer(replace(book, texts=(texts, book.texts[1])))
+    told = writer.answer([part(decision, intent=intent)], State(away=True))
+    assert "".join(told.chunks).startswith(text) and "".join(told.chunks).endswith("We are back at nine.")
+    assert told.status == "handed_over"
+    assert "back at nine" not in "".join(writer.answer([part(replace(decision, reason="asked"))], State()).chunks)
 
 
 def test_an_answer_that_ends_in_a_hand_over_is_not_followed_by_another() -> None:

@@ -98,6 +98,11 @@ def test_a_person_gives_the_conversation_back() -> None:
     assert (waiting.reply.status, answered.reply.status) == ("waiting", "approved")
 
 
+def test_who_asks_for_a_person_at_night_is_recorded_as_such() -> None:
+    *_, turn = ASSISTANT.respond(message("can I talk to a human?"), away=True)
+    assert isinstance(turn, Turn) and turn.parts[0].decision == HandOver("hours")
+
+
 class WrongCountReader:
     version = "wrong"
 

@@ -344,6 +344,9 @@ def test_a_follow_up_is_not_met_with_the_answer_just_given() -> None:
     [
         ("talk to a human", "cancel_order", State(), HandOver("asked")),
         ("hmm", "talk_to_person", State(), HandOver("asked")),
+        ("talk to a human", "cancel_order", State(away=True), HandOver("hours")),
+        ("hmm", "talk_to_person", State(away=True), HandOver("hours")),
+        ("it gave me a shock", "injury", State(away=True), HandOver("policy")),
         ("it gave me a shock", "injury", State(), HandOver("policy")),
         ("yes", None, State(misses=1), HandOver("asked")),
         ("yes", None, State(), SmallTalk(ANYTHING_ELSE)),
