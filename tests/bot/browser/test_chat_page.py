@@ -621,6 +621,20 @@ def test_a_line_that_swallows_a_message_does_not_hold_it_for_minutes(open_page: 
     assert page.locator(".said .text").all_inner_texts() == ["hello", "hello", "once", "once"]
 
 
+def test_where_there_is_no_place_for_a_stream_the_answer_comes_all_the_same(open_page: Open) -> None:
+    page = open_page(calm=False)
+    page.route("**/events", lambda route: route.fulfill(status=429, headers={"Retry-After": "60"}, json={}))
+    ask(page, "hello")
+    page.fill("#text", "and more")
+    page.press("#text", "Enter")
+    page.locator(".said.bot[data-turn]").nth(1).wait_for()
+    assert page.locator(".said .text").all_inner_texts() == ["hello", "hello", "and more", "and more"]
+    assert not page.get_by_text("Connection lost. Trying again…").is_visible()
+    page.unroute("**/events")
+    with page.expect_response(lambda response: response.url.endswith("/events") and response.ok):
+        ask(page, "once more")
+
+
 def test_what_could_not_be_read_when_the_page_came_is_read_when_the_line_is_back(open_page: Open) -> None:
     page = open_page(calm=False)
     ask(page, "hello")

@@ -28,6 +28,8 @@ class Page {
   constructor() {
     this.conversation = new Conversation(new Store(), {
       event: (name, data) => this.#event(name, data),
+      record: (said) => this.#show(said),
+      lively: () => this.#waiting.length > 0 || ["waiting", "person"].includes(document.body.dataset.status),
       connection: (state) => this.#connection(state),
       busy: () => this.#strip(words.busy),
     });
@@ -162,6 +164,12 @@ class Page {
     this.conversation.sleep();
     const said = await this.conversation.resume();
     if (!said && this.conversation.exists) return; // the line is away: what is shown stays
+    this.#show(said);
+  }
+
+  /** The whole conversation anew, as the record has it. */
+  #show(said) {
+    const unsent = this.#waiting.filter((entry) => !said?.messages.some((message) => message.id === entry.id));
     this.#clear();
     if (!said || !said.messages.length) return this.#status(said?.status ?? "open", said?.name);
     for (const message of said.messages) {
@@ -169,6 +177,11 @@ class Page {
       else if (message.turn) this.#turn(message.turn);
       else this.#event("agent_message", message);
     }
+    for (const entry of unsent) {
+      this.#waiting.push(entry);
+      this.#log.append(entry.line, entry.answer.line);
+    }
+    this.#busy();
     at("speech").textContent = "";
     this.#status(said.status, said.name);
     this.#down(true);

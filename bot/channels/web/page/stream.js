@@ -95,7 +95,7 @@ export class Conversation {
   #following = null;
   #before = Promise.resolve(); // what was asked of the service last
 
-  /** `listener` has event(name, data), connection("lost" | "back") and busy(). */
+  /** `listener` has event(name, data), record(said), lively(), connection("lost" | "back"), busy(). */
   constructor(store, listener) {
     this.#store = store;
     this.#listener = listener;
@@ -250,6 +250,7 @@ export class Conversation {
     this.#following = abort;
     let failures = 0;
     while (!abort.signal.aborted) {
+      let refused = false;
       const line = new AbortController();
       const stop = () => line.abort();
       abort.signal.addEventListener("abort", stop);
@@ -279,15 +280,33 @@ export class Conversation {
       } catch (error) {
         if (abort.signal.aborted) return;
         if (error instanceof Refused && [401, 404].includes(error.status)) return;
+        refused = error instanceof Refused && error.passing;
       } finally {
         clearTimeout(silence);
         abort.signal.removeEventListener("abort", stop);
       }
+      // there is no place for one more stream; what the service is asked it still answers
+      const polled = refused && (await this.#poll());
       if (abort.signal.aborted) return;
+      if (polled) {
+        this.#listener.connection("back");
+        await pause(this.#listener.lively() ? 1_200 : 5_000);
+        continue;
+      }
       // the first break is usually a restart or a proxy: say nothing unless it lasts
       if (failures > 0) this.#listener.connection("lost");
       await pause(300 + Math.random() * Math.min(LONGEST_PAUSE, 400 * 2 ** failures));
       failures += 1;
     }
+  }
+
+  /** Whether the service told what was said; anything new is handed on. */
+  async #poll() {
+    const said = await this.#call("GET", this.#path()).catch(() => null);
+    if (said && said.last_event_id > this.#last) {
+      this.#last = said.last_event_id;
+      this.#listener.record(said);
+    }
+    return said !== null;
   }
 }
