@@ -229,7 +229,9 @@ def _takes_back(matter: Matter) -> Decision | None:
     about = (*(asked.intent for asked in (state.pending, state.interrupted) if asked is not None), *state.offered)
     # "Cancel it" takes nothing back where cancelling is what it is about.
     taken_back = about and matter.shows("never_mind") and not matter.playbook.titled(matter.text, about)
-    return SmallTalk(NEVER_MIND) if taken_back or (state.pending and matter.shows("no")) else None
+    # Asked for a number, who has none takes nothing back.
+    refuses = state.pending and matter.shows("no") and not matter.shows("has_none")
+    return SmallTalk(NEVER_MIND) if taken_back or refuses else None
 
 
 def _picks(matter: Matter) -> Decision | None:

@@ -13,7 +13,7 @@ from typing import Literal
 from bot.conversation.messages import Entity
 from bot.conversation.words import folded
 
-SignalKind = Literal["wants_person", "angry", "never_mind", "yes", "no", "none_of_these", "follow_up"]
+SignalKind = Literal["wants_person", "angry", "never_mind", "yes", "no", "has_none", "none_of_these", "follow_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +215,8 @@ _REPLY_SIGNALS = (
     _signal(
         "no", "不要", _said("不|不是|不用|没有|不要|不需要|不了|没有了|没了|就这些", also=_CHINESE_THANKS), whole=True
     ),
+    # The same words refuse a thing and say that one has it not: what was asked decides.
+    _signal("has_none", "没有", _said("没有|没有了|没了", also=_CHINESE_THANKS), whole=True),
     _signal(
         "none_of_these",
         "none of the options",

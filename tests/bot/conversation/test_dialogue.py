@@ -209,6 +209,11 @@ def test_the_order_spoken_of_last_is_meant() -> None:
 
 def test_a_second_refused_value_brings_a_person() -> None:
     assert decide(matter("no idea", state=State(pending=ASKED, refused_values=1))) == HandOver("not_known_twice")
+    for none in ("I don't have it", "没有"):
+        told = decide(matter(none, state=State(pending=ASKED)))
+        assert isinstance(told, AskFor) and told.problem, "where it is found is said"
+        assert decide(matter(none, state=State(pending=ASKED, refused_values=1))) == HandOver("not_known_twice")
+    assert decide(matter("不用了", state=State(pending=ASKED))) == SmallTalk(NEVER_MIND)
 
 
 def test_a_slot_left_open_is_filled_later() -> None:
