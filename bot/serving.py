@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypedDict, TypeVar
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -32,6 +33,7 @@ from bot.storage.faults import RecordUnavailable
 from bot.storage.handover import Agent
 from bot.storage.happenings import BLOCK, TURN, AgentMessage, Happening, StatusChange, told
 from bot.storage.outbox import Kind
+from bot.storage.sites import Site, is_open
 from bot.storage.turns import (
     Entry,
     Past,
@@ -79,8 +81,8 @@ class _Given(TypedDict, total=False):
 class Desk:
     """Answers messages and keeps them. Safe from any thread. `close` finishes what is in hand; it does not close
     the database. `told` gets every turn made here once it is stored, and the seconds that storing and all of it took.
-    `patience` is how long a customer whom an agent has taken may wait for a word (see `look_after`); `staffed` says
-    of a site whether people are in just now.
+    `patience` is how long a customer whom an agent has taken may wait for a word (see `look_after`); `site_of` gives
+    a site with its hours, under the id that conversations have of it.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Desk:
         notify: Sequence[Kind] = (),
         patience: timedelta = timedelta(minutes=10),
         told: Told | None = None,
-        staffed: Callable[[str], bool] = lambda site: True,
+        site_of: Callable[[str], Site | None] = lambda site: None,
     ) -> None:
         self.events = EventLog()
         self.bell = Bell()
@@ -108,7 +110,7 @@ class Desk:
         self._most_in_one_conversation = most_in_one_conversation
         self._most_at_once = workers
         self._told = told
-        self._staffed = staffed
+        self._site_of = site_of
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="desk")
         self._lock = threading.Lock()
         self._orders = [threading.Lock() for _ in range(_ORDERS)]
@@ -439,7 +441,7 @@ class Desk:
                     answer.add(item)
                     self.events.token(message.conversation, answer.sequence, message.id, item, again=answer.again)
                 elif (item.message.conversation, item.message.id) == (message.conversation, message.id):
-                    return item
+                    return replace(item, message=replace(item.message, received_at=message.received_at))
                 else:
                     raise AssertionError("the assistant answered another message")
             raise AssertionError("the assistant gave no turn")
@@ -453,9 +455,12 @@ class Desk:
         """A failure of ours brings a person too, but must not silence the bot once it works again."""
         reason = before.handover.reason if before.handover is not None and before.status == "waiting" else None
         given: _Given = {} if reason is None or reason == "error" else {"waiting": reason}
-        if not self._staffed(before.site):
+        site = self._site_of(before.site)
+        if site is not None and not is_open(site, datetime.now(UTC)):
             given["away"] = True
-        return self._assistant.respond(message, before.turns, **given)
+        # "Tomorrow" is meant where the company is.
+        there = message.received_at.astimezone(ZoneInfo(site.time_zone)) if site is not None else message.received_at
+        return self._assistant.respond(replace(message, received_at=there), before.turns, **given)
 
     def _report(self, answer: Answer, problem: FrontdeskError) -> None:
         self.events.error(answer.message.conversation, answer.sequence, answer.message.id, str(problem))

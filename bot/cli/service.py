@@ -90,7 +90,7 @@ def run_service(settings: Settings, host: str, port: int) -> None:
             notify=tuple(ways),
             patience=timedelta(minutes=settings.agent_minutes),
             told=meters.turn,
-            staffed=KnownSites(database).staffed,
+            site_of=KnownSites(database).find,
         )
         Files(database, home.files).sweep()
         versions = ("model", "index", "playbook")

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -22,7 +23,7 @@ from bot.serving import Desk, Responder
 from bot.storage.conversations import UnknownConversation, find_conversation, start_conversation
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
-from bot.storage.sites import create_site
+from bot.storage.sites import Hours, create_site
 from bot.storage.turns import accept_message, entries, history, owed, store_turn
 from tests.bot.storage.faulty_disk import FULL, IOERR_FSYNC, faulty_disk
 from tests.bot.storage.sample import ANNA, hire, message, open_conversation, open_record, turn_for
@@ -61,11 +62,11 @@ class OnCommand(Echo):
         yield from super().respond(asked, history)
 
 
-class Hours(Echo):
-    """Says whether it was told that nobody is in."""
+class Clock(Echo):
+    """Says which day it was told, and whether nobody is in."""
 
     def respond(self, asked: Message, history: tuple[Turn, ...], *, away: bool = False) -> Iterator[str | Turn]:
-        yield turn_for(asked, text="away" if away else "in")
+        yield turn_for(asked, text=f"{asked.received_at:%d %b}, {'away' if away else 'in'}")
 
 
 class Failing(Echo):
@@ -756,10 +757,17 @@ def test_stored_elsewhere_meanwhile_is_not_answered_again(database: Database, op
     assert list(reader)[-1] == other and history(database, conversation) == (other,)
 
 
-def test_the_assistant_knows_whether_people_are_in_at_the_site(database: Database) -> None:
-    site, _ = create_site(database, "Shop", actor="test")
-    desk = Desk(database, Hours(), staffed=lambda at: at != site.id)
-    shop = start_conversation(database, channel="web", site=site.id).id
-    said = [desk.answer(message(each, "m1")).reply.text for each in (shop, open_conversation(database))]
-    assert said == ["away", "in"]
+def test_the_assistant_knows_the_day_and_the_hours_of_the_site(database: Database) -> None:
+    """What is stored is when it came, as it was told."""
+    made, _ = create_site(database, "Shop", actor="test")
+    never = (Hours(0, "10:00", "10:00"),)
+    shop = dataclasses.replace(made, hours=never, time_zone="Asia/Shanghai")
+    desk = Desk(database, Clock(), site_of={shop.id: shop}.get)
+    came, said = datetime(2026, 11, 30, 20, 0, tzinfo=UTC), []
+    for site in (shop.id, ""):
+        conversation = start_conversation(database, channel="web", site=site).id
+        turn = desk.answer(dataclasses.replace(message(conversation, "m1"), received_at=came))
+        said.append(turn.reply.text)
+        assert turn.message.received_at.isoformat() == came.isoformat() and history(database, conversation) == (turn,)
+    assert said == ["01 Dec, away", "30 Nov, in"]
     desk.close()

@@ -45,7 +45,7 @@ from bot.conversation.messages import Message, Turn
 from bot.storage.conversations import Conversation, StartedConversation, find_conversation, note_seen, rate
 from bot.storage.feedback import give_feedback, record_click
 from bot.storage.happenings import AgentMessage, told
-from bot.storage.sites import DEFAULT, Site, identity_secret
+from bot.storage.sites import DEFAULT, Site, identity_secret, is_open
 from bot.storage.turns import entries, last_sequence
 from bot.storage.visitors import Identity, conversations_of, open_conversation, renewed_token
 
@@ -241,7 +241,9 @@ def note_click(door: TheDoor, turn: OwnTurn, body: Click) -> None:
 def ask_for_person(door: TheDoor, conversation: OwnConversation, request: Request) -> StatusBody:
     """Ask for a person. Asking again changes nothing."""
     door.limits.handover(request.state.address, conversation.site)
-    door.desk.ask_for_person(conversation.id, "asked" if door.sites.staffed(conversation.site) else "hours")
+    site = door.sites.find(conversation.site)
+    is_in = site is None or is_open(site, datetime.now(UTC))
+    door.desk.ask_for_person(conversation.id, "asked" if is_in else "hours")
     return StatusBody(status=find_conversation(door.database, conversation.id).status)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -17,7 +16,7 @@ from starlette.types import Scope
 
 from bot.channels.web.problems import Problem
 from bot.storage.database import Database, RecordUnavailable
-from bot.storage.sites import DEFAULT, Site, all_sites, is_open
+from bot.storage.sites import DEFAULT, Site, all_sites
 
 FRESH_SECONDS = 1.0
 METHODS = "GET, POST, DELETE"
@@ -56,11 +55,6 @@ class KnownSites:
         if not self.fresh or (site or DEFAULT) not in self._sites:
             self.refresh()
         return self._sites.get(site or DEFAULT)
-
-    def staffed(self, site: str) -> bool:
-        """Whether people are in at this hour; always where there is no such site."""
-        found = self.find(site)
-        return found is None or is_open(found, datetime.now(UTC))
 
     def allow_somewhere(self, origin: str) -> bool:
         """Whether any site lists this origin. Does not read: `refresh` first."""
