@@ -31,14 +31,15 @@ from tests.bot.storage.sample import turn_for
 
 KILLS = int(os.environ.get("FRONTDESK_KILLS", "20"))
 CLIENTS = 8
+NOTHING = "nothing"
 Way = Literal["wait", "accept", "stream"]
 
 
-class Counting:
-    """Answers at once, with how many turns it was shown: so a reply tells whether it came in its place."""
+class Following:
+    """Answers at once, with the message whose turn it was shown last: so a reply tells whether it came in its place."""
 
     def respond(self, asked: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
-        text = f"{len(history)} before {asked.id}"
+        text = f"{history[-1].message.id if history else NOTHING} before {asked.id}"
         yield text
         yield turn_for(asked, text=text)
 
@@ -60,7 +61,7 @@ def serve(folder: Path) -> None:
 
     listener = listen("127.0.0.1", 0)
     with Database(folder / "frontdesk.sqlite3") as database:
-        desk = Desk(database, Counting())
+        desk = Desk(database, Following())
         desk.resume()
         service = Service(
             create_application(desk, database, NoArticles(), Storefront("Test", {}), allowance=PLENTY),
@@ -102,8 +103,12 @@ class Client:
         finally:
             connection.close()
 
+    def name(self, number: int) -> str:
+        """The id of a message, counted from 1."""
+        return f"{self.number}-{number:06d}" if number else NOTHING
+
     def _say(self, connection: http.client.HTTPConnection, way: Way) -> None:
-        name = f"{self.number}-{self.next:06d}"
+        name = self.name(self.next)
         path = f"/api/v1/conversations/{self.conversation}/messages{'?wait=true' if way == 'wait' else ''}"
         kind = "text/event-stream" if way == "stream" else "application/json"
         status, body = self._post(connection, path, {"id": name, "text": f"message {name}"}, kind)
@@ -111,7 +116,7 @@ class Client:
             return  # too much at once: the same message again
         if status == 202:
             self.told.setdefault(name, "stored")
-        elif status == 200 and body.get("text") == f"{self.next - 1} before {name}":
+        elif status == 200 and body.get("text") == f"{self.name(self.next - 1)} before {name}":
             self.told[name] = "turn"
         else:
             self.strange.append(f"{name} by {way}: {status} {body}")
@@ -168,9 +173,9 @@ def check(record: Path, clients: list[Client], *, settled: bool) -> None:
             assert len(found) == len(rows), "a message is there twice"
             assert all(turns <= 1 for *_, turns in rows), "a message was answered twice"
             # Nothing is missing in between, nothing out of order, and no reply was made without its predecessors.
-            assert [name for name, *_ in rows] == [f"{client.number}-{n:06d}" for n in range(1, len(rows) + 1)]
+            assert [name for name, *_ in rows] == [client.name(n) for n in range(1, len(rows) + 1)]
             for place, (name, _, reply, _) in enumerate(rows):
-                assert reply in (f"{place} before {name}", None)
+                assert reply in (f"{client.name(place)} before {name}", None)
             lost = [name for name in client.told if name not in found]
             assert lost == [], "acknowledged and lost"
             unanswered = [name for name, how in client.told.items() if how == "turn" and found[name] is None]
@@ -227,8 +232,9 @@ def test_the_judge_notices_what_is_lost_doubled_or_out_of_order(tmp_path: Path) 
     with open_record(tmp_path) as database:
         client = Client(0, open_conversation(database))
         for n in range(1, 4):
-            name = f"0-{n:06d}"
-            store_turn(database, turn_for(message(client.conversation, name), text=f"{n - 1} before {name}"))
+            name = client.name(n)
+            told = f"{client.name(n - 1)} before {name}"
+            store_turn(database, turn_for(message(client.conversation, name), text=told))
             client.told[name] = "turn"
         bystander = open_conversation(database)
     check(record, [client], settled=True)
@@ -245,6 +251,7 @@ def test_the_judge_notices_what_is_lost_doubled_or_out_of_order(tmp_path: Path) 
             "playbook_version, thresholds, milliseconds, format, stored_at FROM turns",
             "a message was answered twice",
         ),
+        ("UPDATE turns SET reply = replace(reply, '0-000001', 'nothing') WHERE message_id = '0-000002'", "assert "),
     ):
         damaged = tmp_path / "damaged.sqlite3"
         damaged.write_bytes(record.read_bytes())

@@ -28,7 +28,7 @@ from finetune.train import Fitted
 from tests.bot.channels.office import PLENTY, STOREFRONT, Heard, Visitor, hear, visitor
 from tests.bot.company import Company, exported, until
 from tests.bot.storage.sample import turn_for
-from tests.bot.test_kill import NoArticles
+from tests.bot.test_kill import NOTHING, NoArticles
 from tests.finetune.saving import live
 
 RESTARTS = 20 if os.environ.get("FRONTDESK_CAMPAIGN") else 2
@@ -45,10 +45,11 @@ LONG = 30.0
 
 
 class Spelling:
-    """Answers word by word, and says how many turns it was shown."""
+    """Answers word by word, and says whose turn it was shown last."""
 
     def respond(self, asked: Message, history: tuple[Turn, ...]) -> Iterator[str | Turn]:
-        words = [f"{word} " for word in f"{len(history)} before {asked.id} and so on to the end of it".split()]
+        last = history[-1].message.id if history else NOTHING
+        words = [f"{word} " for word in f"{last} before {asked.id} and so on to the end of it".split()]
         yield from words
         yield turn_for(asked, text="".join(words))
 
@@ -174,7 +175,8 @@ class Listener:
 
 
 def spelt(asker: Asker, name: str, place: int | None = None) -> str:
-    return f"{asker.answered if place is None else place} before {name} and so on to the end of it "
+    place = asker.answered if place is None else place
+    return f"{f'm-{place - 1:05d}' if place else NOTHING} before {name} and so on to the end of it "
 
 
 @contextmanager
@@ -253,7 +255,7 @@ def test_the_judge_of_streams_notices_what_is_missing_twice_or_changed(tmp_path:
         lambda events: events.pop(5),
         lambda events: events.insert(3, events[2]),
         lambda events: events[1].data.update(text="other words"),
-        lambda events: events[8].data.update(text="0 before m-00002 and so on to the end of it "),
+        lambda events: events[8].data.update(text="nothing before m-00002 and so on to the end of it "),
         lambda events: events.reverse(),
     ):
         events = heard()
