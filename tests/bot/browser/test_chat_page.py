@@ -635,6 +635,24 @@ def test_where_there_is_no_place_for_a_stream_the_answer_comes_all_the_same(open
         ask(page, "once more")
 
 
+def test_what_is_read_of_a_conversation_that_was_left_meanwhile_is_not_shown(open_page: Open) -> None:
+    page = open_page(calm=False)
+    page.route("**/events", lambda route: route.fulfill(status=429, json={}))
+    asked: list[Route] = []
+    page.route(re.compile(r"/api/v1/conversations/[^/]+$"), lambda route: asked.append(route))
+    page.fill("#text", "hello")
+    page.press("#text", "Enter")
+    wait_until(lambda: page.evaluate("1") and asked)
+    page.click("#menu-button")
+    page.click("#fresh")
+    with page.expect_response(re.compile(r"/api/v1/conversations/[^/]+$")) as answer:
+        asked[0].continue_()
+    assert len(answer.value.json()["messages"]) > 0
+    assert (
+        page.evaluate("new Promise((done) => setTimeout(() => done(document.querySelectorAll('.said').length)))") == 0
+    )
+
+
 def test_what_could_not_be_read_when_the_page_came_is_read_when_the_line_is_back(open_page: Open) -> None:
     page = open_page(calm=False)
     ask(page, "hello")

@@ -302,8 +302,9 @@ export class Conversation {
 
   /** Whether the service told what was said; anything new is handed on. */
   async #poll() {
+    const known = this.#known;
     const said = await this.#call("GET", this.#path()).catch(() => null);
-    if (said && said.last_event_id > this.#last) {
+    if (said && known === this.#known && said.last_event_id > this.#last) {
       this.#last = said.last_event_id;
       this.#listener.record(said);
     }
