@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypedDict, TypeVar
-from zoneinfo import ZoneInfo
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -25,6 +24,7 @@ from bot.conversation.messages import HandOverReason, Message, Turn, pseudonym, 
 from bot.events import Bell, Deliver, Event, EventLog, TurnEvent, last_text, stored_events, turn_event
 from bot.fallback import failure, silence
 from bot.lanes import Answer, Lane, Overloaded
+from bot.responder import Responder, respond
 from bot.retry import Retry
 from bot.storage import handover
 from bot.storage.conversations import UnknownConversation, find_conversation, forget
@@ -33,10 +33,9 @@ from bot.storage.faults import RecordUnavailable
 from bot.storage.handover import Agent
 from bot.storage.happenings import BLOCK, TURN, AgentMessage, Happening, StatusChange, told
 from bot.storage.outbox import Kind
-from bot.storage.sites import Site, is_open
+from bot.storage.sites import Site
 from bot.storage.turns import (
     Entry,
-    Past,
     Stored,
     accept_message,
     check_message,
@@ -56,26 +55,6 @@ Told = Callable[[Turn, float, float], None]
 
 _log = logging.getLogger(__name__)
 _ORDERS = 1024
-
-
-class Responder(Protocol):
-    """What the desk needs of an assistant: that of `bot.conversation`, or a slow source in a test."""
-
-    def respond(
-        self,
-        message: Message,
-        history: tuple[Turn, ...],
-        *,
-        waiting: HandOverReason | None = None,
-        away: bool = False,
-    ) -> Iterator[str | Turn]:
-        """Text as it is ready, and last the turn for `message`. `waiting`: why a person was asked for, who is not
-        there yet; `away`: no person is in at this hour. Each is given only then."""
-
-
-class _Given(TypedDict, total=False):
-    waiting: HandOverReason
-    away: bool
 
 
 class Desk:
@@ -436,12 +415,13 @@ class Desk:
             answer.silent = before.status == "person"
             if answer.silent:
                 return silence(message, before)
-            for item in self._said(message, before):
+            site = self._site_of(before.site)
+            for item in respond(self._assistant, message, before, site, datetime.now(UTC)):
                 if not isinstance(item, Turn):
                     answer.add(item)
                     self.events.token(message.conversation, answer.sequence, message.id, item, again=answer.again)
                 elif (item.message.conversation, item.message.id) == (message.conversation, message.id):
-                    return replace(item, message=replace(item.message, received_at=message.received_at))
+                    return item
                 else:
                     raise AssertionError("the assistant answered another message")
             raise AssertionError("the assistant gave no turn")
@@ -450,17 +430,6 @@ class Desk:
         except Exception:
             _log.exception("the assistant failed on a message of conversation %s", pseudonym(message.conversation))
             return failure(message)
-
-    def _said(self, message: Message, before: Past) -> Iterator[str | Turn]:
-        """A failure of ours brings a person too, but must not silence the bot once it works again."""
-        reason = before.handover.reason if before.handover is not None and before.status == "waiting" else None
-        given: _Given = {} if reason is None or reason == "error" else {"waiting": reason}
-        site = self._site_of(before.site)
-        if site is not None and not is_open(site, datetime.now(UTC)):
-            given["away"] = True
-        # "Tomorrow" is meant where the company is.
-        there = message.received_at.astimezone(ZoneInfo(site.time_zone)) if site is not None else message.received_at
-        return self._assistant.respond(replace(message, received_at=there), before.turns, **given)
 
     def _report(self, answer: Answer, problem: FrontdeskError) -> None:
         self.events.error(answer.message.conversation, answer.sequence, answer.message.id, str(problem))

@@ -149,7 +149,7 @@ class _Import:
                 continue
             if self._mistaken and not dialogue.turns:
                 continue
-            self.dialogues += 1
+            self.dialogues += bool(dialogue.turns)
             self.turns += len(dialogue.turns)
             masked = self._masked(dialogue)
             for example in list(examples_from(masked)) or _refusals(masked):

@@ -206,15 +206,11 @@ def _person(matter: Matter) -> Decision | None:
     asked = matter.shows("wants_person") or matter.meaning.intent == TALK_TO_PERSON
     agreed = matter.state.misses > 0 and not matter.state.offered and matter.shows("yes")
     if asked or agreed:
-        return _asked(matter)
+        return matter.state.asked_person
     if matter.angry and matter.state.was_angry:
         return HandOver("angry")
     intent = matter.intent
     return HandOver("policy") if intent is not None and intent.kind == "hand_over" else None
-
-
-def _asked(matter: Matter) -> HandOver:
-    return HandOver("hours" if matter.state.away else "asked")
 
 
 def _says_nothing(matter: Matter) -> Decision | None:
@@ -229,8 +225,7 @@ def _takes_back(matter: Matter) -> Decision | None:
     about = (*(asked.intent for asked in (state.pending, state.interrupted) if asked is not None), *state.offered)
     # "Cancel it" takes nothing back where cancelling is what it is about.
     taken_back = about and matter.shows("never_mind") and not matter.playbook.titled(matter.text, about)
-    # Asked for a number, who has none takes nothing back.
-    refuses = state.pending and matter.shows("no") and not matter.shows("has_none")
+    refuses = state.pending and matter.shows("no") and not matter.shows("has_none")  # that takes nothing back
     return SmallTalk(NEVER_MIND) if taken_back or refuses else None
 
 
@@ -419,8 +414,7 @@ def _misses(matter: Matter) -> Decision:
         return HandOver("error")
     if matter.angry:
         return HandOver("angry")
-    if matter.meaning.urgent:
-        # What cannot wait is not asked to be put another way.
+    if matter.meaning.urgent:  # what cannot wait is not asked to be put another way
         return HandOver("urgent")
     return HandOver("not_known_twice") if matter.state.misses + 1 >= MISSES else NotKnown()
 
@@ -430,7 +424,7 @@ def _act(matter: Matter, intent: Intent, filled: tuple[tuple[str, str], ...] = (
     if intent.kind == "small_talk":
         return SmallTalk(intent.name)
     if intent.kind == "hand_over":
-        return _asked(matter) if intent.name == TALK_TO_PERSON else HandOver("policy")
+        return matter.state.asked_person if intent.name == TALK_TO_PERSON else HandOver("policy")
     known = dict(filled)
     for name in intent.slots:
         slot = matter.playbook.slot(name)

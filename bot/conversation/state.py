@@ -71,6 +71,11 @@ class State:
     told: tuple[tuple[str, str], ...] = ()
     """Values that the customer gave, `(slot or kind of entity, value)`, latest last."""
 
+    @property
+    def asked_person(self) -> HandOver:
+        """What it leads to that the customer asks for a person."""
+        return HandOver("hours" if self.away else "asked")
+
     def remembered(self, slot: Slot, playbook: Playbook, filled: Mapping[str, str]) -> str:
         """What the customer said last for the slot and still holds; `filled` is what other slots have of it."""
         if slot.kind not in REMEMBERED_KINDS:

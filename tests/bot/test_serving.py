@@ -19,7 +19,8 @@ from bot import FrontdeskError
 from bot.conversation.messages import HandOver, Message, Turn
 from bot.events import BLOCK, ErrorEvent, Event, StatusEvent, TokenEvent, TurnEvent
 from bot.lanes import Overloaded
-from bot.serving import Desk, Responder
+from bot.responder import Responder
+from bot.serving import Desk
 from bot.storage.conversations import UnknownConversation, find_conversation, start_conversation
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable

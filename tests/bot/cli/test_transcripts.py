@@ -20,14 +20,14 @@ def test_an_import_reports_what_was_masked_as_a_table_and_as_json(frontdesk: Run
     ran = frontdesk("transcripts", "import", FIXTURES / "zendesk.jsonl", "--format", "zendesk")
     assert ran.status == 0
     lines = ran.out.splitlines()
-    assert "2 conversations with 5 turns became 2 rows (0 labelled, 2 paired, 1 without consent)" in lines[0]
+    assert "2 conversations with 5 turns became 3 rows (0 labelled, 2 paired, 2 without consent)" in lines[0]
     assert lines[1].split() == ["masked", "values", "conversations"]
     assert lines[2].split() == ["name", "2", "1"]
     assert "skipped line 4: has no" in ran.err
     again = frontdesk("transcripts", "import", FIXTURES / "zendesk.jsonl", "--format", "zendesk", "--json")
     report = json.loads(again.out)
     assert report["masked"] == [{"kind": "name", "values": 2, "conversations": 1}]
-    assert (report["rows"], report["withheld"], len(report["problems"])) == (2, 1, 4)
+    assert (report["rows"], report["withheld"], len(report["problems"])) == (3, 2, 4)
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "csv", "slack", "zendesk"])
