@@ -346,15 +346,18 @@ class _Crawl:
     def _stand_in(self, url: str) -> None:
         """A page that names another as canonical is read itself where that one could not be."""
         page, other, seen = self._mirror.page(url), self._leads.get(url, ""), {url}
-        # of a crawl that is cut short, what it has not come to is as it was
-        there = self._met | (self._mirror.pages.keys() - self._left if self._waiting else set())
-        while other in self._leads and other not in there | seen:
+        while other in self._leads and other not in seen and not self._is_there(other):
             seen.add(other)
             other = self._leads[other]
-        if page is not None and not {url, other} & there:
+        if page is not None and not self._is_there(url) and not self._is_there(other):
             self._skipped.pop(url, None)
             self._left.discard(url)
             self._take(page)
+
+    def _is_there(self, url: str) -> bool:
+        # Of a crawl that is cut short, what it has not come to is as it was.
+        as_before = bool(self._waiting) and url in self._mirror.pages and url not in self._left
+        return url in self._met or as_before
 
     def _followed(self, url: str, headers: Mapping[str, str]) -> tuple[Place, Answer]:
         """The answer behind all redirects, and where it was had. What they lead to is judged like a link."""
