@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from finetune.encoder import MAX_TOKENS, Encoder
-from finetune.examples import Example, FinetuneError
+from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
 from finetune.export import GRAPH, LARGE, Exported, export
 from finetune.model import QuestionModel, merged
+from finetune.outcomes import read_outcomes
 from finetune.quantise import (
     QUANTISED,
     SMOOTHING,
@@ -26,9 +27,10 @@ from finetune.quantise import (
     to_bytes,
 )
 from finetune.recipe import TrainConfig
-from finetune.release import reads_alike, what_is_lost
+from finetune.release import reads_alike, right_on_average, what_is_lost
 from finetune.train import fit_versions
 from tests.finetune.conftest import labelled_rows
+from tests.finetune.saving import altered
 
 QUESTIONS = [
     ("refund", ()),
@@ -178,6 +180,22 @@ def test_what_eight_bits_spoil_is_served_in_float32(tiny: Encoder, trained: Ques
         told[kind] = what_is_lost(eight, form, rows)
     assert told["good"] is None
     assert not fast_here() or (told["spoilt"] or "").startswith("in eight bits")
+
+
+def test_what_is_lost_is_told_by_chances_and_not_by_near_ties(trained: QuestionModel) -> None:
+    rows = [e for e in labelled_rows() if e.intent is not None]
+    read = trained.read([(e.text, e.history) for e in rows])
+    said = [read.labels[best] for best in read.probabilities.argmax(axis=1)]
+    right = [replace(e, intent=intent) for e, intent in zip(rows, said, strict=True)]
+    outside = [replace(e, intent=OUT_OF_SCOPE) for e in rows]
+    assert right_on_average(trained, right) == pytest.approx(read.probabilities.max(axis=1).sum())
+    assert right_on_average(trained, outside) == pytest.approx(read.out_of_scope.sum())
+    assert right_on_average(trained, [replace(rows[0], intent="never seen")]) == 0
+
+    unsure = altered(trained, temperature=20 * trained.head.temperature)
+    assert read_outcomes(unsure, right).right.all(), "counted, nothing is lost"
+    assert (what_is_lost(unsure, trained, right) or "").startswith("in eight bits")
+    assert what_is_lost(trained, unsure, right) is None, "a gain is no loss"
 
 
 @pytest.mark.parametrize("content", [b"", b"not factors"])
