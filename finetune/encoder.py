@@ -147,6 +147,12 @@ class Encoder:
             window.append([*self._prefix, *kept, *message, *self._suffix] if kept else last[-1])
         return last, window
 
+    def starts(self, module: torch.nn.Module | Exported, lines: Sequence[str]) -> Floats:
+        """Float32 unit vectors `[n, d]` of the beginnings of lines, cut as in a window but each read by itself."""
+        texts = [_encodable(line[:MAX_CHARACTERS]) for line in lines]
+        pieces = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return self.vectors(module, [[*self._prefix, *piece.ids[:LINE_TOKENS], *self._suffix] for piece in pieces])
+
     def pooled(self, module: torch.nn.Module, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
         """Float32 unit vectors `[n, d]` of one padded batch; gradients flow when they are on."""
         import torch

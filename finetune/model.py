@@ -19,6 +19,8 @@ from finetune.calibrate import Doubles, Floats, OutOfScope, log_sum_exp, softmax
 from finetune.encoder import Encoder
 from finetune.examples import OTHERWISE, OUT_OF_SCOPE, FinetuneError, Question, approvable
 from finetune.export import GRAPH, Exported
+from finetune.flow import FILE as FLOW
+from finetune.flow import Flow, talks
 from finetune.letters import Letters
 from finetune.memory import NOTHING, Memory
 from finetune.precedents import FILE as PRECEDENTS
@@ -41,6 +43,8 @@ SCOPE_PRIOR = (0.5, 0.0, 0.5, 0.0)
 SCOPE_PRIOR_CLASS = (0.0, 0.5, 0.5, 0.5)
 """Weights of the signals before any out-of-scope row was seen; the second when there is an out-of-scope class."""
 
+REMEMBERED_LINES = 4096
+"""Lines said before whose vectors a model keeps (6 MB), those of one batch beyond."""
 
 UNFITTED = OutOfScope((0.0,) * 4, (1.0,) * 4, SCOPE_PRIOR, 0.0)
 
@@ -79,13 +83,13 @@ class Head:
     """Reads features. The baseline's logistic regression and the cosine head of LoRA are both linear.
 
     A row holds the features, behind them those of the frozen encoder if `weight` `[labels, 2d or 4d]` has columns for
-    them, and last what the letters say of each label, if anything.
+    them, and last what each other reader says of each label: the letters, and the reader of conversations.
 
     `labels` may hold classes that are no intents. OUT_OF_SCOPE takes part in the score for out of scope, never in an
     arg max (reference: that finds .36 of it); those of OTHERWISE take their share of the probability, so that a
     question for an article is not taken for the intent next to it. `memory` holds training questions in scope,
-    `strangers` those out of scope. `share` is how much the letters count beside the features, `level` how much of what
-    frequent classes gained has been taken from `bias`.
+    `strangers` those out of scope. `shares` are how much the other readers count beside the features, `level` how
+    much of what frequent classes gained has been taken from `bias`.
     """
 
     labels: tuple[str, ...]
@@ -95,7 +99,7 @@ class Head:
     strangers: Memory = NOTHING
     temperature: float = 1.0
     scope: OutOfScope = UNFITTED
-    share: float = 0.0
+    shares: tuple[float, ...] = ()
     level: float = 0.0
 
     @property
@@ -107,12 +111,16 @@ class Head:
         """The intents, and behind them the classes of questions that are answered otherwise."""
         return (*self.intents, *(label for label in self.labels if label.startswith(OTHERWISE)))
 
+    def readers(self, rows: Floats) -> int:
+        """How many readers have spoken in the rows beside the encoder."""
+        return int(rows.shape[1] - self.weight.shape[1]) // len(self.labels)
+
     def logits(self, rows: Floats) -> tuple[Floats, Floats]:
         """Logits of `inside` `[n, c]`, and of the out-of-scope class `[n]` (-inf without one)."""
         size = self.weight.shape[1]
         scores = rows[:, :size] @ self.weight.T + self.bias
-        if self.share and rows.shape[1] > size:
-            scores = scores + np.float32(self.share) * rows[:, size:]
+        for share, start in zip(self.shares, range(size, rows.shape[1], len(self.labels)), strict=False):
+            scores = scores + np.float32(share) * rows[:, start : start + len(self.labels)]
         places = {label: place for place, label in enumerate(self.labels)}
         inside = scores[:, [places[label] for label in self.inside]]
         if OUT_OF_SCOPE not in places:
@@ -146,7 +154,7 @@ class Head:
                     **self.memory.tensors("memory"),
                     **self.strangers.tensors("strangers"),
                     "temperature": np.array([self.temperature]),
-                    "share": np.array([self.share]),
+                    "share": np.array(self.shares),
                     "level": np.array([self.level]),
                     "scope": scope,
                     "scope_offset": np.array([self.scope.offset]),
@@ -171,7 +179,7 @@ class Head:
                 Memory.from_tensors(tensors, "strangers", dimension),
                 float(tensors["temperature"][0]),
                 OutOfScope(means, scales, weights, float(tensors["scope_offset"][0])),
-                float(tensors["share"][0]),
+                tuple(map(float, tensors["share"])),
                 float(tensors["level"][0]),
             )
         except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
@@ -205,6 +213,10 @@ class QuestionModel:
         self.letters: Letters | None = None
         if "letters.safetensors" in files:
             self.letters = Letters.from_bytes(files["letters.safetensors"], len(labels))
+        self.flow: Flow | None = None
+        if FLOW in files:
+            self.flow = Flow.from_bytes(files[FLOW], len(labels), encoder.dimension)
+        self._said: dict[int, Floats] = {}
         self.tone: ToneHead | None = None
         if "tone.safetensors" in files:
             self.tone = ToneHead.from_bytes(files["tone.safetensors"], encoder.dimension)
@@ -300,10 +312,12 @@ class QuestionModel:
         parts = [features(last, np.where(stands, last, window))]
         if self._reads_both:
             parts.append(features(plain[0], np.where(stands, plain[0], plain[1])))
+        apart = stands[:, 0].tolist()
+        asked = [(text, () if alone else history) for (text, history), alone in zip(batch, apart, strict=True)]
         if self.letters is not None:
-            alone = stands[:, 0].tolist()
-            spelt = [(text, () if apart else history) for (text, history), apart in zip(batch, alone, strict=True)]
-            parts.append(self.letters.chances(spelt))
+            parts.append(self.letters.chances(asked))
+        if self.flow is not None:
+            parts.append(self.flow.chances(talks(asked, last, self._starts)))
         rows = np.hstack(parts)
         tones = self.tone.read([text for text, _ in batch], last) if self.tone is not None else None
         if self.search_vectors == "frozen":
@@ -311,6 +325,19 @@ class QuestionModel:
         window = np.where(stands, last, window)
         intents, scope = self.head.probabilities(rows), self.head.out_of_scope(rows)
         return Readings(self.head.intents, intents, scope, last, window, expected, tones)
+
+    def _starts(self, lines: Sequence[str]) -> Floats:
+        """Vectors of lines that stand before a message; each comes again with every message after it, but is read once.
+
+        The table is replaced and never changed, so that another thread may be reading it; of a text it keeps the hash.
+        """
+        said, keys = self._said, [hash(line) for line in lines]
+        new = {key: line for key, line in zip(keys, lines, strict=True) if key not in said}
+        if new:
+            kept = said if len(said) + len(new) <= REMEMBERED_LINES else {key: said[key] for key in keys if key in said}
+            read = self.encoder.starts(self.adapted, list(new.values()))
+            self._said = said = kept | dict(zip(new, read, strict=True))
+        return np.stack([said[key] for key in keys])
 
 
 def merged(encoder: Encoder, adapter: Mapping[str, Floats], dtype: torch.dtype | None = None) -> Any:

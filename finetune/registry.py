@@ -28,8 +28,9 @@ RISK_COVERAGE = "risk_coverage.png"
 TRAINING = "training.png"
 MODEL_FILES = frozenset(
     {
-        *("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "letters.safetensors"),
-        *("precedents.safetensors", "question.onnx", "question-int8.onnx", "smoothing.safetensors", "tone.safetensors"),
+        *("adapter_config.json", "adapter_model.safetensors", "flow.safetensors", "head.safetensors"),
+        *("letters.safetensors", "precedents.safetensors", "question.onnx", "question-int8.onnx"),
+        *("smoothing.safetensors", "tone.safetensors"),
     }
 )
 """What a model is loaded from."""

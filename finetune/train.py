@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,31 +17,37 @@ import numpy as np
 from finetune.answers import Passages, Targets, blocks, remember, targets_of
 from finetune.baseline import fit_baseline
 from finetune.batches import Batches
-from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, log_loss
+from finetune.calibrate import Floats
 from finetune.checkpoint import Checkpoints, training_key
 from finetune.encoder import Encoder
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError, approvable, classed, prepare
+from finetune.flow import FILE as FLOW
+from finetune.flow import LEAST_ROWS, fit_flow, talks
 from finetune.labels import label_examples, telling
 from finetune.leaks import Split, split
 from finetune.letters import fit_letters
 from finetune.memory import memorable, remembered
-from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head, QuestionModel, changes, features, merged
+from finetune.model import Head, QuestionModel, changes, features, merged
 from finetune.precedents import FILE as PRECEDENTS
 from finetune.precedents import Precedents
 from finetune.recipe import TrainConfig
 from finetune.registry import Space
 from finetune.student import Student, adapter_files
 from finetune.tone import ToneExample, fit_tone
+from finetune.weighing import calibrated, levelled
 
 if TYPE_CHECKING:
     from finetune.optimiser import Curve
+
+
+Stage = Literal["encoding", "baseline", "training", "conversations", "refitting", "calibrating", "exporting"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where training stands; `loss` and `accuracy` (of the running batch average) are 0 outside the loop."""
 
-    stage: Literal["encoding", "baseline", "training", "refitting", "calibrating", "exporting"]
+    stage: Stage
     step: int
     steps: int
     loss: float
@@ -51,14 +56,6 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-
-SHARES = (0.45, 0.0, 0.15, 0.3, 0.6, 0.75, 0.9)
-"""How much the letters may count beside the encoder; the first where no row decides."""
-
-LEVELS = (0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
-"""How much of a frequent intent's advantage is taken back, 0 none: the first where no row decides."""
-LEVEL_PRIOR = 20.0
-"""What a level costs as a log loss of all held-out rows together: this times its squared distance from the first."""
 
 LEAST_PAIRS = 20
 """Held-out questions with an answer that it takes to let adapted vectors search."""
@@ -198,7 +195,7 @@ class _Seen:
 
 def _see(rows: Split, told: _Told) -> _Seen:
     encoder, seed, start = told.encoder, told.config.seed, time.perf_counter()
-    train, frozen = _with_labels(rows.train, told, _encoding(told.report, start))
+    train, frozen = _with_labels(rows.train, told, _counting("encoding", told.report))
     held = encoder.encode(encoder.frozen, questions(rows.held_out))
     told.report(Progress("baseline", 0, 1, 0.0, 0.0, 0.0))
     known = [i for i, e in enumerate(train) if e.intent is not None]
@@ -217,10 +214,11 @@ def _fit_frozen(seen: _Seen, told: _Told, settled: QuestionModel | None) -> tupl
     start = time.perf_counter()
     read = features(*seen.frozen)
     fitted = fit_baseline(read[seen.known], seen.names, told.config.seed)
-    asked = np.hstack([features(*seen.held), seen.spelt])
+    flow, said = _fit_flow(seen, told, told.encoder.frozen, seen.frozen[0], seen.held[0])
+    asked = np.hstack([features(*seen.held), seen.spelt, *said])
     head = _calibrated(seen.remembering(fitted, read), asked, seen, settled)
     precedents = remember(np.vstack([seen.frozen[1], seen.held[1]]), seen.targets, told.config.seed)
-    files = {**_files(head, precedents, told.encoder.frozen, told), **seen.letters}
+    files = {**_files(head, precedents, told.encoder.frozen, told), **seen.letters, **flow}
     model = QuestionModel(told.encoder, head.labels, files, "frozen")
     measured = seen.judged(model, seen.frozen[1], told.config.seed)
     return Trained(model, measured, time.perf_counter() - start + seen.seconds), fitted
@@ -234,7 +232,8 @@ def _fit_lora(seen: _Seen, told: _Told, plain: Head, settled: QuestionModel | No
     adapted = merged(encoder, changes(adapter["adapter_model.safetensors"], adapter["adapter_config.json"]))
     last, window = encoder.encode(adapted, questions(seen.train))
     held = encoder.encode(adapted, questions(seen.held_out))
-    read, asked = features(last, window), [features(*held), seen.spelt]
+    flow, said = _fit_flow(seen, told, adapted, last, held[0])
+    read, asked = features(last, window), [features(*held), seen.spelt, *said]
     if told.few:
         head = _together(head, fit_baseline(read[seen.known], seen.names, config.seed), plain)
         asked.insert(1, features(*seen.held))
@@ -242,10 +241,29 @@ def _fit_lora(seen: _Seen, told: _Told, plain: Head, settled: QuestionModel | No
     precedents = remember(np.vstack([window, held[1]]), seen.targets, config.seed)
     held_targets = seen.targets.after(len(seen.train))
     space = settled.search_vectors if settled is not None else search_space(held_targets, seen.held, held)
-    files = {**adapter, **_files(head, precedents, adapted, told), **seen.letters}
+    files = {**adapter, **_files(head, precedents, adapted, told), **seen.letters, **flow}
     model = QuestionModel(encoder, head.labels, files, space)
     measured = seen.judged(model, window, config.seed)
     return Trained(model, measured, time.perf_counter() - start + seen.seconds, curve)
+
+
+def _fit_flow(
+    seen: _Seen, told: _Told, reads: Any, last: Floats, held: Floats
+) -> tuple[dict[str, bytes], tuple[Floats, ...]]:
+    """The reader of conversations and what it says of the held-out rows; nothing where few rows have a conversation.
+
+    `last` and `held` are the vectors of the messages to learn from and of those held out, as `reads` gives them.
+    """
+    known = questions([seen.train[i] for i in seen.known])
+    if sum(bool(history) for _, history in known) < LEAST_ROWS:
+        return {}, ()
+
+    def vectors(lines: Sequence[str]) -> Floats:
+        return told.encoder.starts(reads, lines)
+
+    progress = _counting("conversations", told.report)
+    flow = fit_flow(talks(known, last[seen.known], vectors), seen.names, told.config.seed, progress)
+    return {FLOW: flow.to_bytes()}, (flow.chances(talks(questions(seen.held_out), held, vectors)),)
 
 
 def _calibrated(head: Head, asked: Floats, seen: _Seen, settled: QuestionModel | None) -> Head:
@@ -253,7 +271,7 @@ def _calibrated(head: Head, asked: Floats, seen: _Seen, settled: QuestionModel |
     if settled is None:
         return calibrated(head, asked, seen.held_out, seen.names)
     like = settled.head
-    settled_head = replace(head, temperature=like.temperature, scope=like.scope, share=like.share)
+    settled_head = replace(head, temperature=like.temperature, scope=like.scope, shares=like.shares)
     return levelled(settled_head, seen.names, like.level)
 
 
@@ -298,64 +316,6 @@ def questions(examples: Sequence[Example]) -> list[tuple[str, Sequence[tuple[str
     return [(e.text, e.history) for e in examples]
 
 
-def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: Sequence[str]) -> Head:
-    """The head with the letters' share, its level, temperature and out-of-scope score fitted on held-out features.
-
-    `trained` names the class of each row it was trained on: what is frequent there is levelled in part.
-    """
-    numbers = {label: number for number, label in enumerate(head.inside)}
-    known = [i for i, e in enumerate(examples) if e.intent == OUT_OF_SCOPE or e.intent in numbers]
-    if not known:
-        return head
-    outside = np.array([examples[i].intent == OUT_OF_SCOPE for i in known])
-    inside = [i for i in known if examples[i].intent != OUT_OF_SCOPE]
-    targets = np.array([numbers[examples[i].intent or ""] for i in inside], np.int64)
-    head = fit_level(fit_share(head, rows[inside], targets), rows[inside], targets, trained)
-    prior = SCOPE_PRIOR_CLASS if OUT_OF_SCOPE in head.labels else SCOPE_PRIOR
-    return replace(head, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
-
-
-def fit_share(head: Head, rows: Floats, targets: Integers) -> Head:
-    """The head with the share of the letters, and the temperature for it, under which held-out rows surprise least."""
-    shares = SHARES if len(targets) else SHARES[:1]
-    tried = [_tempered(replace(head, share=share), rows, targets) for share in shares]
-    return min(tried, key=lambda one: one[0])[1]
-
-
-def fit_level(head: Head, rows: Floats, targets: Integers, trained: Sequence[str]) -> Head:
-    """The head levelled so far, and the temperature for it, that held-out rows surprise least.
-
-    All of it suits customers who ask about every intent as often, none of it those who ask as the rows do. Of few rows
-    half was better than none for both, so that is what the prior holds; of many, which show what chats are about, held
-    out ones say how much less.
-    """
-    tried = []
-    for level in LEVELS if len(targets) else LEVELS[:1]:
-        loss, one = _tempered(levelled(head, trained, level), rows, targets)
-        tried.append((len(targets) * loss + LEVEL_PRIOR * (level - LEVELS[0]) ** 2, one))
-    return min(tried, key=lambda one: one[0])[1]
-
-
-def _tempered(head: Head, rows: Floats, targets: Integers) -> tuple[float, Head]:
-    """The log loss of held-out rows under the head at the temperature that suits them best, and that head."""
-    logits = head.logits(rows)[0]
-    temperature = fit_temperature(logits, targets)
-    return log_loss(logits / temperature, targets), replace(head, temperature=temperature)
-
-
-def levelled(head: Head, trained: Sequence[str], level: float) -> Head:
-    """The head without `level`, a share, of what classes gained from being frequent among the rows `trained`.
-
-    Logit adjustment after training (Menon et al. 2020, arXiv 2007.07314).
-    """
-    counts = Counter(trained)
-    places = [place for place, label in enumerate(head.labels) if label != OUT_OF_SCOPE]
-    gained = np.log([counts[head.labels[place]] or 1 for place in places])
-    bias = head.bias.copy()
-    bias[places] -= level * head.temperature * (gained - gained.mean())
-    return replace(head, bias=bias, level=level)
-
-
 def search_space(targets: Targets, frozen: tuple[Floats, Floats], adapted: tuple[Floats, Floats]) -> Space:
     """Whether search may use adapted question vectors: only if they find held-out answers at least as well.
 
@@ -381,10 +341,12 @@ def _refitting(report: Report) -> Report:
     return lambda progress: report(replace(progress, stage="refitting") if progress.stage == "training" else progress)
 
 
-def _encoding(report: Report, start: float) -> Callable[[int, int], None]:
+def _counting(stage: Stage, report: Report) -> Callable[[int, int], None]:
+    start = time.perf_counter()
+
     def tell(done: int, total: int) -> None:
         left = (time.perf_counter() - start) / done * (total - done)
-        report(Progress("encoding", done, total, 0.0, 0.0, left))
+        report(Progress(stage, done, total, 0.0, 0.0, left))
 
     return tell
 

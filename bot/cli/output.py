@@ -136,7 +136,9 @@ def report_training(step: Step) -> None:
             f"{step.stage}: step {step.step}/{step.steps}, loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, "
             f"{step.seconds_left:.0f} s left"
         )
-    elif step.stage == "encoding" and (step.step == step.steps or step.step % 6400 == 0):
-        note(f"encoding: {step.step}/{step.steps}, {step.seconds_left:.0f} s left")
+    elif (step.stage == "encoding" and (step.step == step.steps or step.step % 6400 == 0)) or (
+        step.stage == "conversations" and step.step % max(1, step.steps // 4) == 0
+    ):
+        note(f"{step.stage}: {step.step}/{step.steps}, {step.seconds_left:.0f} s left")
     elif step.stage in ("baseline", "calibrating", "exporting"):
         note(step.stage)

@@ -136,16 +136,16 @@ def test_questions_answered_otherwise_take_their_share_of_the_probability() -> N
 def test_letters_count_by_their_share_and_never_as_nearness() -> None:
     rows = np.eye(3, dtype=np.float32)
     weight = np.array([[0, 0, 9], [5, 0, 0], [0, 5, 0]], np.float32)
-    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), Memory(rows, alike=False), share=0.5)
+    head = Head((OUT_OF_SCOPE, "a", "b"), weight, np.zeros(3, np.float32), Memory(rows, alike=False), shares=(0.5,))
     said = np.log(np.array([[0.2, 0.2, 0.6]] * 3, np.float32))
     inside, outside = head.logits(np.hstack([rows, said]))
     assert inside == pytest.approx(rows @ weight[1:].T + 0.5 * said[:, 1:])
     assert outside == pytest.approx(rows @ weight[0] + 0.5 * said[:, 0])
-    alone = replace(head, share=0.0)
+    alone = replace(head, shares=())
     assert np.array_equal(alone.logits(np.hstack([rows, said]))[0], alone.logits(rows)[0])
     assert np.array_equal(head.signals(np.hstack([rows, said]))[:, 2], head.signals(rows)[:, 2])
     stored = replace(head, weight=np.tile(weight, 2), memory=remembered(np.tile(rows, 2)), strangers=NOTHING)
-    assert Head.from_bytes(stored.to_bytes(), head.labels, 3).share == 0.5
+    assert Head.from_bytes(stored.to_bytes(), head.labels, 3).shares == (0.5,)
 
 
 def test_a_message_that_stands_alone_is_spelt_alone_too(tiny: Encoder, trained: QuestionModel) -> None:

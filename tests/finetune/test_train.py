@@ -17,20 +17,17 @@ from finetune.model import Head
 from finetune.precedents import precedents_from
 from finetune.train import (
     LEAST_PAIRS,
-    SHARES,
     Progress,
     TrainConfig,
     _learn,
     _Told,
     adapt,
-    fit_level,
-    fit_share,
     fit_versions,
-    levelled,
     questions,
     search_space,
     silent,
 )
+from finetune.weighing import SHARES, fit_level, fit_shares, levelled
 from tests.finetune.conftest import VOCABULARY
 
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, batch_of_few=16, slips=0.0)
@@ -104,9 +101,25 @@ def test_letters_get_the_share_that_held_out_rows_give_them(knows: str, expected
         "both a half": (np.where(first, right, 0.25), np.where(first, 0.25, right)),
     }[knows]
     head = Head(("a", "b", "c", "d"), 4 * np.eye(4, dtype=np.float32), np.zeros(4, np.float32))
-    shared = fit_share(head, np.hstack([seen, 6 * spelt]).astype(np.float32), truth)
-    assert shared.share == expected if expected is not None else shared.share > 0
-    assert fit_share(head, np.zeros((0, 8), np.float32), np.zeros(0, np.int64)).share == SHARES[0]
+    (share,) = fit_shares(head, np.hstack([seen, 6 * spelt]).astype(np.float32), truth).shares
+    assert share == expected if expected is not None else share > 0
+    assert fit_shares(head, np.zeros((0, 8), np.float32), np.zeros(0, np.int64)).shares == SHARES[:1]
+
+
+@pytest.mark.parametrize("knows", [0, 1, 2])
+def test_of_three_readers_each_counts_by_what_it_knows(knows: int) -> None:
+    """One is right in nine rows of ten and as sure as that; the other two guess, and are as sure of it."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 2_000)
+    told = np.where(random.random(2_000) < 0.9, truth, random.integers(0, 4, 2_000))
+    parts = [np.eye(4, dtype=np.float32)[random.integers(0, 4, 2_000)] for _ in range(3)]
+    parts[knows] = np.eye(4, dtype=np.float32)[told]
+    head = Head(("a", "b", "c", "d"), np.eye(4, dtype=np.float32), np.zeros(4, np.float32))
+    fitted = fit_shares(head, np.hstack([parts[0], *(6 * part for part in parts[1:])]), truth)
+    weights = np.array([fitted.weight[0, 0], *(6 * share for share in fitted.shares)]) / fitted.temperature
+    assert weights[knows] == pytest.approx(np.log(3 * 0.925 / 0.075), rel=0.15), "the log odds of being right"
+    assert np.delete(weights, knows) == pytest.approx(0, abs=0.15)
+    assert Head.from_bytes(fitted.to_bytes(), fitted.labels, 2).shares == fitted.shares
 
 
 @pytest.mark.slow
