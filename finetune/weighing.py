@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, log_loss
+from finetune.calibrate import Floats, Integers, fit_out_of_scope, fit_temperature, fit_top_temperature, log_loss
 from finetune.examples import OUT_OF_SCOPE, Example
 from finetune.model import SCOPE_PRIOR, SCOPE_PRIOR_CLASS, Head
 
@@ -22,6 +22,9 @@ LEVELS = (0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 """How much of a frequent intent's advantage is taken back, 0 none: the first where no row decides."""
 LEVEL_PRIOR = 20.0
 """What a level costs as a log loss of all held-out rows together: this times its squared distance from the first."""
+
+MANY = 500
+"""Held-out rows from which the temperature suits the best label alone; of fewer, all labels of a row tell more."""
 
 
 def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: Sequence[str]) -> Head:
@@ -37,6 +40,8 @@ def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: S
     inside = [i for i in known if examples[i].intent != OUT_OF_SCOPE]
     targets = np.array([numbers[examples[i].intent or ""] for i in inside], np.int64)
     head = fit_level(fit_shares(head, rows[inside], targets), rows[inside], targets, trained)
+    if len(inside) >= MANY:
+        head = replace(head, temperature=fit_top_temperature(head.logits(rows[inside])[0], targets))
     prior = SCOPE_PRIOR_CLASS if OUT_OF_SCOPE in head.labels else SCOPE_PRIOR
     return replace(head, scope=fit_out_of_scope(head.signals(rows[known]), outside, prior))
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.calibrate import choose_threshold, fit_out_of_scope, fit_temperature, log_sum_exp, softmax
+from finetune.calibrate import (
+    Floats,
+    Integers,
+    choose_threshold,
+    fit_out_of_scope,
+    fit_temperature,
+    fit_top_temperature,
+    log_sum_exp,
+    softmax,
+)
 
 
 def test_softmax_and_log_sum_exp_survive_large_logits() -> None:
@@ -65,6 +74,36 @@ def test_the_prior_is_lost_among_many_rows(true: float) -> None:
 def test_nothing_to_fit_gives_temperature_one() -> None:
     assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64)) == 1.0
     assert fit_temperature(np.zeros((5, 1), np.float32), np.zeros(5, np.int64)) == 1.0
+
+
+def strays(count: int, true: float) -> tuple[Floats, Integers]:
+    """Rows whose best label is right as often as it is sure at a temperature, and whose other labels are drawn blindly.
+
+    Those are nowhere near the best one, as labels that contradict each other are.
+    """
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 3, (count, 20)).astype(np.float32)
+    best = logits.argmax(axis=1)
+    other = (best + random.integers(1, 20, count)) % 20
+    right = random.random(count) < softmax(logits / true).max(axis=1)
+    return logits, np.where(right, best, other)
+
+
+@pytest.mark.parametrize("true", [0.6, 1.0, 1.4])
+def test_the_best_label_is_as_often_right_as_it_is_sure(true: float) -> None:
+    logits, labels = strays(20_000, true)
+    found = fit_top_temperature(logits, labels)
+    assert found == pytest.approx(true, rel=0.03)
+    right = (logits.argmax(axis=1) == labels).mean()
+    assert softmax(logits / found).max(axis=1).mean() == pytest.approx(right, abs=0.01)
+    others = softmax(logits / fit_temperature(logits, labels)).max(axis=1).mean()
+    assert abs(others - right) > 0.02, "all labels of a row together draw it off"
+
+
+def test_the_best_label_alone_knows_its_bounds() -> None:
+    assert fit_top_temperature(np.zeros((5, 1), np.float32), np.zeros(5, np.int64)) == pytest.approx(1, rel=0.02)
+    close = np.array([[0.3, 0.0], [0.0, 0.35], [0.4, 0.0]], np.float32)
+    assert 0.1 < fit_top_temperature(close, np.array([0, 1, 0])) < 1 < fit_top_temperature(close, np.array([1, 0, 1]))
 
 
 def test_half_rejects_one_in_twenty_in_scope_rows() -> None:

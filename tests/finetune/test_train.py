@@ -9,6 +9,7 @@ import pytest
 
 from finetune.answers import targets_of
 from finetune.batches import SLIPS_A_WORD, Batches, interrupting, slips
+from finetune.calibrate import fit_temperature, fit_top_temperature
 from finetune.encoder import Encoder
 from finetune.evaluate import measure
 from finetune.examples import OUT_OF_SCOPE, Example, FinetuneError
@@ -27,7 +28,7 @@ from finetune.train import (
     search_space,
     silent,
 )
-from finetune.weighing import SHARES, fit_level, fit_shares, levelled
+from finetune.weighing import MANY, SHARES, calibrated, fit_level, fit_shares, levelled
 from tests.finetune.conftest import VOCABULARY
 
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, batch_of_few=16, slips=0.0)
@@ -104,6 +105,21 @@ def test_letters_get_the_share_that_held_out_rows_give_them(knows: str, expected
     (share,) = fit_shares(head, np.hstack([seen, 6 * spelt]).astype(np.float32), truth).shares
     assert share == expected if expected is not None else share > 0
     assert fit_shares(head, np.zeros((0, 8), np.float32), np.zeros(0, np.int64)).shares == SHARES[:1]
+
+
+@pytest.mark.parametrize(("count", "top"), [(MANY - 1, False), (MANY, True)])
+def test_of_many_held_out_rows_the_temperature_suits_the_best_label(count: int, top: bool) -> None:
+    random = np.random.default_rng(4)
+    rows = random.normal(0, 3, (count, 20)).astype(np.float32)
+    best = rows.argmax(axis=1)
+    targets = np.where(random.random(count) < 0.6, best, (best + random.integers(1, 20, count)) % 20)
+    names = [f"{n:02}" for n in range(20)]
+    head = Head(tuple(names), np.eye(20, dtype=np.float32), np.zeros(20, np.float32))
+    examples = [Example(f"{n}", names[target]) for n, target in enumerate(targets)]
+    fitted = calibrated(head, rows, examples, names)
+    fit = fit_top_temperature if top else fit_temperature
+    assert fitted.temperature == pytest.approx(fit(rows, targets), rel=1e-6)
+    assert fit_temperature(rows, targets) != pytest.approx(fit_top_temperature(rows, targets), rel=0.05)
 
 
 @pytest.mark.parametrize("knows", [0, 1, 2])
