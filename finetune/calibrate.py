@@ -19,6 +19,9 @@ Integers = NDArray[np.int64]
 PRIOR = 0.25
 """Strength of the prior on the temperature: that of one row which is a toss-up of two logits that lie 1 apart."""
 
+FLOOR = -9.0
+"""No label's log chance counts as less where readers are added up: what one has never seen together is no proof."""
+
 FALSE_REJECTION = 0.05
 """Share of in-scope validation questions that an out-of-scope score of 0.5 turns away."""
 
@@ -36,6 +39,11 @@ def softmax(logits: NDArray[np.floating]) -> Doubles:
 def log_sum_exp(logits: NDArray[np.floating]) -> Doubles:
     top = logits.max(axis=1).astype(np.float64)
     return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
+
+
+def floored_log_chances(logits: Floats) -> Floats:
+    """The log of each label's chance, `[n, c]`, not below FLOOR."""
+    return np.maximum(logits - log_sum_exp(logits)[:, None], FLOOR).astype(np.float32)
 
 
 def log_loss(logits: NDArray[np.floating], labels: Integers) -> float:

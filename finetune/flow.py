@@ -7,14 +7,14 @@ lines together blurs that. Owns its fit and its bytes. Knows nothing about encod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from finetune.calibrate import Floats, Integers, log_sum_exp
+from finetune.calibrate import Floats, Integers, floored_log_chances
 from finetune.examples import FinetuneError, Question
+from finetune.sampling import shuffled
 
 FILE = "flow.safetensors"
 LEAST_ROWS = 2_500
@@ -23,8 +23,6 @@ LINES = 8
 """Lines before the message; all of a conversation, up to 24, gain nothing."""
 NOBODY, CUSTOMER, US = range(3)
 """Who speaks a line; where a conversation has not so many lines, nobody does."""
-FLOOR = -9.0
-"""No label's log chance counts as less."""
 
 SIZE = 256
 SPREAD = np.float32(8)
@@ -76,15 +74,16 @@ class Flow:
 
     def chances(self, talks: Talks) -> Floats:
         """The log of each label's chance, `[n, c]`; not below FLOOR."""
-        inside, message = (SPREAD * self.tensors[f"{name}.weight"].T for name in ("line", "message"))
-        lines = np.asarray(talks.vectors @ inside + self.tensors["line.bias"], np.float32)
-        logits = talks.vectors[talks.places[:, LINES]] @ message + self.tensors["message.bias"]
+        vectors = SPREAD * talks.vectors
+        lines = np.asarray(vectors @ self.tensors["line.weight"].T + self.tensors["line.bias"], np.float32)
+        asked = vectors[talks.places[:, LINES]]
+        logits = np.asarray(asked @ self.tensors["message.weight"].T + self.tensors["message.bias"], np.float32)
         for start in range(0, len(logits), 1024):
             rows = slice(start, start + 1024)
             logits[rows] += (
                 self._state(lines, talks.places[rows], talks.speakers[rows]) @ self.tensors["state.weight"].T
             )
-        return np.maximum(logits - log_sum_exp(logits)[:, None], FLOOR).astype(np.float32)
+        return floored_log_chances(logits)
 
     def _state(self, lines: Floats, places: Integers, speakers: Integers) -> Floats:
         """What the network holds after the last line, `[n, SIZE]`."""
@@ -159,7 +158,7 @@ def fit_flow(
             }
         )
         optimiser = torch.optim.AdamW(layers.parameters(), lr=RATE, weight_decay=DECAY)
-        for step, batch in enumerate(_batches(len(wanted), steps, seed)):
+        for step, batch in enumerate(shuffled(len(wanted), BATCH, steps, seed)):
             rows, who = float(SPREAD) * vectors[places[batch]], speakers[batch]
             said = layers["line"](rows) * (who != NOBODY).unsqueeze(-1)
             seen = functional.dropout(functional.relu(said + layers["speaker"](who)), DROPOUT)
@@ -175,12 +174,3 @@ def fit_flow(
     learnt = {name: tensor.numpy() for name, tensor in layers.state_dict().items()}
     # As they are stored: what is calibrated on their word must read the same words.
     return Flow({name: tensor.astype(np.float16).astype(np.float32) for name, tensor in learnt.items()})
-
-
-def _batches(rows: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    random, order = np.random.default_rng(seed), np.zeros(0, np.int64)
-    for _ in range(steps):
-        if not len(order):
-            order = random.permutation(rows)
-        batch, order = order[:BATCH], order[BATCH:]
-        yield batch

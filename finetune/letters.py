@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.calibrate import Floats, Integers, log_sum_exp
+from finetune.calibrate import Floats, Integers, floored_log_chances
 from finetune.examples import FinetuneError, Question, normalised
+from finetune.sampling import shuffled
 
 BITS = 13
 BUCKETS = 1 << BITS
@@ -26,8 +27,6 @@ buckets, and of rows without any conversation there is only the first."""
 LINES = 8
 MAX_CHARACTERS = 1_000
 """Of each field the last ones are read."""
-FLOOR = -9.0
-"""No label's log chance counts as less: letters never seen together are no proof."""
 
 EPOCHS = 6
 LEAST_STEPS = 150
@@ -55,7 +54,7 @@ class Letters:
         for row, question in enumerate(questions):
             places, values = _weighted(_counted(question, fields), self.rarity)
             logits[row] = (values @ self.weight[places].astype(np.float32)) * self.scale + self.bias
-        return np.maximum(logits - log_sum_exp(logits)[:, None], FLOOR).astype(np.float32)
+        return floored_log_chances(logits)
 
     def to_bytes(self) -> bytes:
         from safetensors.numpy import save
@@ -162,14 +161,9 @@ def fit_letters(questions: Sequence[Question], labels: Sequence[str], seed: int)
     weight = torch.zeros(len(held), len(names), requires_grad=True)
     bias = torch.zeros(len(names), requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=RATE, betas=(0.9, 0.99), weight_decay=DECAY)
-    per_epoch = -(-len(rows) // BATCH)
-    steps = max(LEAST_STEPS, EPOCHS * per_epoch)
-    random = np.random.default_rng(seed)
-    order = np.zeros(0, np.int64)
-    for step in range(steps):
-        if step % per_epoch == 0:
-            order = random.permutation(len(rows))
-        batch = order[step % per_epoch * BATCH :][:BATCH].tolist()
+    steps = max(LEAST_STEPS, EPOCHS * -(-len(rows) // BATCH))
+    for step, drawn in enumerate(shuffled(len(rows), BATCH, steps, seed)):
+        batch = drawn.tolist()
         starts = torch.tensor([0, *(len(rows[i][0]) for i in batch[:-1])]).cumsum(0)
         buckets = torch.from_numpy(np.concatenate([rows[i][0] for i in batch]))
         values = torch.from_numpy(np.concatenate([rows[i][1] for i in batch]))

@@ -1,14 +1,18 @@
 """As many rows as a training can use, out of however many there are, in memory that does not grow with them.
 
-Owns the draw alone. Knows nothing about files: rows come in one by one.
+Owns the draw, and the order in which readers beside the encoder meet what was drawn. Knows nothing about files: rows
+come in one by one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune.examples import Example
 
@@ -73,3 +77,13 @@ def _smallest(rows: list[tuple[int, int, Example]], most: int) -> list[tuple[int
 def _hash(example: Example) -> int:
     words = "\n".join((example.text, *(text for _, text in example.history)))
     return int.from_bytes(hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+def shuffled(rows: int, size: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """The numbers of the rows of so many steps, up to `size` each: all of them, in another order each time around."""
+    random, order = np.random.default_rng(seed), np.zeros(0, np.int64)
+    for _ in range(steps):
+        if not len(order):
+            order = random.permutation(rows)
+        batch, order = order[:size], order[size:]
+        yield batch

@@ -28,7 +28,7 @@ MANY = 500
 
 
 def calibrated(head: Head, rows: Floats, examples: Sequence[Example], trained: Sequence[str]) -> Head:
-    """The head with the letters' share, its level, temperature and out-of-scope score fitted on held-out features.
+    """The head with the shares of its readers, its level, temperature and out-of-scope score fitted on held-out rows.
 
     `trained` names the class of each row it was trained on: what is frequent there is levelled in part.
     """

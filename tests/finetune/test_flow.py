@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from finetune.calibrate import Floats
+from finetune.calibrate import FLOOR, Floats
 from finetune.encoder import Encoder
 from finetune.evaluate import measure
 from finetune.examples import Example, FinetuneError, Question
-from finetune.flow import FILE, FLOOR, LEAST_ROWS, LINES, SPREAD, Flow, Talks, _shapes, fit_flow, talks
+from finetune.flow import FILE, LEAST_ROWS, LINES, SPREAD, Flow, Talks, _shapes, fit_flow, talks
 from finetune.model import Head, QuestionModel
 from finetune.precedents import Precedents
 from finetune.train import TrainConfig, fit_versions

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from finetune.calibrate import FLOOR
 from finetune.examples import FinetuneError, normalised
-from finetune.letters import BUCKETS, FLOOR, Letters, _grams, fit_letters
+from finetune.letters import BUCKETS, Letters, _grams, fit_letters
 
 TOPICS = ("where is my parcel {}", "cancel order {}", "the lamp {} is broken")
 
