@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.examples import Example, normalised
+from finetune.examples import OUT_OF_SCOPE, Example, normalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ SHINGLE = 4
 BANDS, BAND_ROWS = 8, 3
 NEAR = 0.7
 """Texts whose sets of 4-letter shingles have a Jaccard similarity of at least this are near copies."""
+
+LEAST_UNKNOWN, ENOUGH_UNKNOWN = 19, 39
+"""Held-out rows nobody should answer that keep a promise of 5 % with none of them answered, and with one."""
 
 
 def leak_groups(examples: Sequence[Example]) -> list[int]:
@@ -95,6 +98,8 @@ def split(examples: Sequence[Example], share: float, seed: int) -> Split:
     Only where chance gives an intent less than half of its share, or half as much again, the next group in the order
     of hashes is taken or left. Every intent keeps at least one row for training, so an intent with one leak group is
     in training only. The answer depends on the rows and the seed, not on the order of the rows.
+
+    Of rows out of scope more are held out where half of them are enough to promise anything (`choose_threshold`).
     """
     groups: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(leak_groups(examples)):
@@ -102,6 +107,8 @@ def split(examples: Sequence[Example], share: float, seed: int) -> Split:
     left = Counter(e.intent for e in examples)
     most = {intent: max(1, int(1.5 * share * count)) for intent, count in left.items()}
     least = {intent: max(1, int(0.5 * share * count)) for intent, count in left.items()}
+    if (unknown := min(ENOUGH_UNKNOWN, left[OUT_OF_SCOPE] // 2)) >= LEAST_UNKNOWN:
+        least[OUT_OF_SCOPE] = max(unknown, least[OUT_OF_SCOPE])
     queue = sorted((_place([examples[i] for i in rows], seed), rows) for rows in groups.values())
     held: set[int] = set()
 

@@ -1,7 +1,8 @@
 """From rows to versions: the baseline, then LoRA on the question side, both calibrated on the same held-out rows.
 
-Owns the loop. Knows nothing about registries, gates or where rows come from. The
-held-out rows choose temperature and scope weights only, never weights or epochs, so the gate may use them too.
+Owns the loop. Knows nothing about registries, gates or where rows come from. The held-out rows choose shares, level,
+temperature and the score of scope (`weighing.py`), never what a reader learns or when it stops, so the gate may use
+them too.
 """
 
 from __future__ import annotations

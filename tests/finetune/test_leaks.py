@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.examples import Example, normalised
-from finetune.leaks import NEAR, SHINGLE, leak_groups, split
+from finetune.calibrate import choose_threshold
+from finetune.examples import OUT_OF_SCOPE, Example, normalised
+from finetune.leaks import ENOUGH_UNKNOWN, LEAST_UNKNOWN, NEAR, SHINGLE, leak_groups, split
 
 
 def jaccard(left: str, right: str) -> float:
@@ -19,6 +23,13 @@ def jaccard(left: str, right: str) -> float:
         {t[i : i + SHINGLE] for i in range(max(1, len(t) - SHINGLE + 1))} for t in map(normalised, (left, right))
     )
     return len(first & second) / len(first | second)
+
+
+def distinct(seed: int) -> Iterator[str]:
+    """Random sentences of which no two are alike."""
+    random_numbers = random.Random(seed)
+    while True:
+        yield " ".join("".join(random_numbers.choices("abcdefghijklmnopqrst", k=6)) for _ in range(6))
 
 
 def sentences(count: int, seed: int) -> list[str]:
@@ -102,6 +113,34 @@ def test_ten_rows_of_an_intent_give_one_or_a_group_of_two() -> None:
     rows = [Example(text, f"intent{i % 40}") for i, text in enumerate(sentences(400, seed=8))]
     held = Counter(e.intent for e in split(rows, 0.1, 0).held_out)
     assert len(held) == 40 and set(held.values()) <= {1, 2} and held.total() <= 50
+
+
+@pytest.mark.parametrize(
+    ("unknown", "least", "most"), [(30, 1, 4), (37, 1, 5), (38, 19, 19), (60, 30, 30), (100, 39, 39), (800, 40, 120)]
+)
+def test_of_rows_out_of_scope_enough_are_held_out_to_promise_something(unknown: int, least: int, most: int) -> None:
+    """A tenth of a hundred promises nothing at 5 %, and what may promise nothing answers nothing."""
+    texts = islice(distinct(seed=9), unknown + 1000)
+    rows = [Example(text, OUT_OF_SCOPE if i < unknown else f"intent{i % 20}") for i, text in enumerate(texts)]
+    held = Counter(e.intent for e in split(rows, 0.1, 0).held_out)
+    assert least <= held[OUT_OF_SCOPE] <= most
+    assert all(2 <= held[f"intent{i}"] <= 8 for i in range(20))
+
+
+def test_so_many_out_of_scope_are_what_the_promise_needs() -> None:
+    """The most sure of n rows that nobody should answer: how many of them are answered at 5 %."""
+
+    def answered(n: int) -> int:
+        unanswerable = np.zeros(n, bool)
+        score = np.linspace(0, 1, n)
+        return int((score >= choose_threshold(score, unanswerable, unanswerable, 0.05).threshold).sum())
+
+    def promises(n: int) -> bool:
+        nobody = np.zeros(n, bool)
+        return bool(np.isfinite(choose_threshold(np.zeros(n), nobody, nobody, 0.05).threshold))
+
+    assert (promises(LEAST_UNKNOWN - 1), promises(LEAST_UNKNOWN)) == (False, True)
+    assert (answered(ENOUGH_UNKNOWN - 1), answered(ENOUGH_UNKNOWN)) == (0, 1)
 
 
 @settings(max_examples=50, deadline=None)
