@@ -38,7 +38,7 @@ def test_show_prints_the_whole_report_of_the_live_version(frontdesk: Run, versio
     ran = frontdesk("models", "show")
     assert ran.status == 0 and ran.out.startswith(f"{versions[0]}  LoRA, live\n")
     for section in (
-        "summary, on 105 held-out rows, 83 of them with an intent",
+        "summary, on 107 held-out rows, 83 of them with an intent",
         "coverage at error rates, of 83 rows in scope",
         "weakest intents of 3",
         "most confused",
@@ -57,7 +57,7 @@ def test_show_gives_everything_as_json(frontdesk: Run, versions: tuple[str, str]
     assert shown["manifest"]["version"] == versions[1]
     assert [event["action"] for event in shown["history"]] == ["saved", "refused"]
     report = shown["report"]
-    assert len(report["outcomes"]) == 105 and report["scores"]["intent_rows"] == 83
+    assert len(report["outcomes"]) == 107 and report["scores"]["intent_rows"] == 83
     assert {i["intent"] for i in report["intents"]} == {"cancel", "lost_card", "refund"}
     assert [a["rate"] for a in report["answering"]] == [0.01, 0.02, 0.05]
 
