@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,9 @@ def test_a_kill_at_any_point_of_an_answer_repeats_no_word(
         assert stored == ["".join(ATTEMPTS[(len(each) - 1) % len(ATTEMPTS)]) for each in cases]
 
 
-def test_the_services_own_page_repeats_no_word_either(open_page: Open, tmp_path: Path) -> None:
+def test_the_services_own_page_repeats_no_word_either_and_is_back_with_the_network(
+    open_page: Open, tmp_path: Path
+) -> None:
     with serving(tmp_path) as server:
         page = open_page(url=f"http://127.0.0.1:{server.port}", calm=False)
         page.fill("#text", "hello")
@@ -219,8 +222,11 @@ def test_the_services_own_page_repeats_no_word_either(open_page: Open, tmp_path:
         server.order(*ATTEMPTS[0][:3])
         text = page.locator(".said.bot .text")
         expect(text).to_have_text("Let me see:")
+        page.clock.install()
+        page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))  # from here on no pause ends by itself
         server.kill()
         with serving(tmp_path, server.port, ATTEMPTS[0][:1]) as again:
+            page.evaluate("dispatchEvent(new Event('online'))")
             again.order(ATTEMPTS[0][1])
             expect(text).to_have_text("Let me")
             again.order(*ATTEMPTS[0][2:], None)

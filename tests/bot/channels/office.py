@@ -38,7 +38,7 @@ from bot.storage.database import Database
 from retriever.passages import Document, Passage, Section
 
 API = "/api/v1"
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which something that should have happened has not."""
 
 

@@ -7,8 +7,6 @@ const LONGEST_PAUSE = 20_000;
 const PATIENCE = 30_000; // for an answer of the service: some lines swallow what they are given
 const SILENT_FOR = 40_000; // it sends a sign of life on a stream every 15 seconds
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
 /** Small storage that works where browsers forbid it: then things last as long as the page. */
 export class Store {
   #memory = new Map();
@@ -94,6 +92,7 @@ export class Conversation {
   #last = 0;
   #following = null;
   #before = Promise.resolve(); // what was asked of the service last
+  #pauses = new Set(); // what ends each pause that runs
 
   /** `listener` has event(name, data), record(said), lively(), connection("lost" | "back"), busy(). */
   constructor(store, listener) {
@@ -183,8 +182,22 @@ export class Conversation {
     this.#following = null;
   }
 
+  /** The network is back, or somebody looks: do not wait any longer. */
   wake() {
     if (this.exists && !this.#following) this.#follow();
+    for (const end of this.#pauses) end();
+  }
+
+  #pause(ms) {
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.#pauses.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#pauses.add(end);
+    });
   }
 
   /** One after the other: messages arrive as they were written, and two at once do not open two conversations. */
@@ -239,7 +252,7 @@ export class Conversation {
         if (!passing || attempt === 4) throw error;
         if (error instanceof Refused) this.#listener.busy();
         else this.#listener.connection("lost");
-        await pause(Math.random() * Math.min(LONGEST_PAUSE, 600 * 2 ** attempt));
+        await this.#pause(Math.random() * Math.min(LONGEST_PAUSE, 600 * 2 ** attempt));
       }
     }
   }
@@ -290,12 +303,12 @@ export class Conversation {
       if (abort.signal.aborted) return;
       if (polled) {
         this.#listener.connection("back");
-        await pause(this.#listener.lively() ? 1_200 : 5_000);
+        await this.#pause(this.#listener.lively() ? 1_200 : 5_000);
         continue;
       }
       // the first break is usually a restart or a proxy: say nothing unless it lasts
       if (failures > 0) this.#listener.connection("lost");
-      await pause(300 + Math.random() * Math.min(LONGEST_PAUSE, 400 * 2 ** failures));
+      await this.#pause(300 + Math.random() * Math.min(LONGEST_PAUSE, 400 * 2 ** failures));
       failures += 1;
     }
   }
