@@ -43,8 +43,8 @@ check: install  ## style, types and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fast: install  ## the tests that need no model, no child process and no browser
-	$(BIN)/python -m pytest -m "not slow and not browser and not gpu and not campaign"
+fast: install  ## the tests that need no model, no child process and no browser; under a minute
+	$(BIN)/python -m pytest -m "not slow and not browser and not gpu and not campaign" $(TOGETHER)
 
 browser: install
 	@test -x /usr/bin/chromium || .ci/apt chromium

@@ -192,6 +192,7 @@ def test_no_question_is_a_near_copy_of_another() -> None:
         seen.add(row["text"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_no_question_nor_a_near_copy_stands_in_training_data(name: str, training: Known) -> None:
     assert copies((row["text"] for row in SETS[name]), training) == []
@@ -202,6 +203,7 @@ def swapped(text: str, place: int) -> str:
     return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
 
 
+@pytest.mark.slow
 def test_a_planted_copy_is_found(training: Known) -> None:
     """Copies of real training texts, dressed up as they might slip in, turn the leak test red."""
     longer = [text for text in training.texts if len(normal(text)) >= 24]

@@ -325,6 +325,7 @@ def test_one_way_that_fails_does_not_hold_up_the_other(database: Database, recei
     assert "ValueError" in undelivered(database)[0].problem
 
 
+@pytest.mark.slow
 def test_the_courier_delivers_by_itself_until_it_is_stopped(database: Database, receiver: Receiver) -> None:
     courier = Courier(database, {"webhook": caller(f"http://{receiver.place}/", SECRET, (receiver.place,))})
     thread = threading.Thread(target=courier.run)

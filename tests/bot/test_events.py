@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def beginnings(chunks: list[str]) -> set[str]:
     return {"".join(chunks[:end]) for end in range(1, len(chunks) + 1)}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     attempts=st.lists(st.tuples(CHUNKS, st.integers(0, 6), st.integers(0, 6), st.booleans()), min_size=1, max_size=4)

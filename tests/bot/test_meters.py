@@ -110,6 +110,7 @@ def test_a_hand_over_is_counted_once_however_much_is_said_in_it(measured: Measur
     )
 
 
+@pytest.mark.slow
 def test_it_stays_bounded_and_names_nobody(measured: Measured) -> None:
     """Ids, addresses, queries and methods that strangers make up do not become rows."""
     secrets = []
@@ -140,6 +141,7 @@ def test_the_bounds_would_be_noticed_to_break(measured: Measured) -> None:
     assert f"{API}/conversations/abc" in routes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "header", [None, "Bearer wrong-token-0123456789", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer "]
 )
@@ -207,6 +209,7 @@ def test_a_family_of_rows_has_a_meaning_and_a_unit_in_its_name() -> None:
             assert not sample.name.endswith("_created")
 
 
+@pytest.mark.slow
 def test_the_library_is_not_loaded_before_somebody_counts() -> None:
     code = "import sys, bot.server, bot.serving, bot.meters; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

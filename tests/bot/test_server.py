@@ -49,6 +49,7 @@ HEAVY = (
 )
 
 
+@pytest.mark.slow
 def test_importing_the_server_loads_no_model_library() -> None:
     code = f"import sys, bot.server; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -104,6 +105,7 @@ def test_the_service_says_an_address_that_can_be_opened(office: Office, host: st
         assert Service(office.application, listener).url.startswith(shown)
 
 
+@pytest.mark.slow
 def test_the_health_check_says_that_answers_are_poorer_and_not_which_file_is_to_blame(office: Office) -> None:
     application = create_application(
         office.desk,
@@ -133,6 +135,7 @@ def test_a_draining_service_still_answers_but_closes_each_connection(office: Off
             assert who.ask("hello")["text"] == "hello"
 
 
+@pytest.mark.slow
 def test_streams_end_when_the_service_drains_and_resume_elsewhere(office: Office) -> None:
     with serving(office.application) as service, httpx.Client(base_url=service.url, trust_env=False) as http:
         who = visitor(http)
@@ -151,6 +154,7 @@ def test_streams_end_when_the_service_drains_and_resume_elsewhere(office: Office
     assert first.data["id"] == turn["id"]
 
 
+@pytest.mark.slow
 def test_an_answer_under_way_is_finished_before_the_service_stops(tmp_path: Path) -> None:
     slow = SlowSource()
     with (
@@ -264,6 +268,7 @@ def test_two_sockets_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) 
         inherited()
 
 
+@pytest.mark.slow
 def test_a_socket_that_is_a_file_is_refused_with_the_cure(tmp_path: Path) -> None:
     """It has no port, and on it every customer would have the same address: none."""
     program = (

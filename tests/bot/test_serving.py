@@ -29,7 +29,7 @@ from bot.storage.turns import accept_message, entries, history, owed, store_turn
 from tests.bot.storage.faulty_disk import FULL, IOERR_FSYNC, faulty_disk
 from tests.bot.storage.sample import ANNA, hire, message, open_conversation, open_record, turn_for
 
-SOON = 10.0
+SOON = 30.0
 """Seconds after which a test gives up waiting for what should come at once."""
 
 
@@ -735,6 +735,7 @@ def test_every_turn_is_told_once_with_the_time_it_took(database: Database) -> No
 # -- the module ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_importing_the_desk_loads_no_model_library() -> None:
     heavy = "{'torch', 'transformers', 'faiss', 'sklearn', 'tantivy', 'peft', 'alembic', 'fastapi'}"
     found = subprocess.run(

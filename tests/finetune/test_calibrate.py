@@ -26,6 +26,7 @@ def test_softmax_and_log_sum_exp_survive_large_logits() -> None:
     assert np.allclose(log_sum_exp(logits), [1e4 + np.log1p(np.exp(-1)), -1e4 + np.log(3)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [0.3, 1.0, 2.5])
 def test_the_temperature_that_made_the_labels_is_found(true: float) -> None:
     random = np.random.default_rng(0)
@@ -89,6 +90,7 @@ def strays(count: int, true: float) -> tuple[Floats, Integers]:
     return logits, np.where(right, best, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [0.6, 1.0, 1.4])
 def test_the_best_label_is_as_often_right_as_it_is_sure(true: float) -> None:
     logits, labels = strays(20_000, true)
@@ -157,6 +159,7 @@ def allowed(rows: list[Row], threshold: float, rate: float) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ROWS, st.sampled_from([0.02, 0.05, 0.1, 0.3]))
 def test_the_threshold_is_the_lowest_that_keeps_both_promises(rows: list[Row], rate: float) -> None:

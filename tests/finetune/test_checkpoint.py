@@ -39,6 +39,7 @@ def train(tiny: Encoder, rows: list[Example], checkpoints: Checkpoints | None, d
     return (files, head.to_bytes(), curve.loss.tolist()), steps
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_twice_ends_like_one_that_was_not(
     tiny: Encoder, examples: list[Example], tmp_path: Path
 ) -> None:

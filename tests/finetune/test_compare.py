@@ -39,6 +39,7 @@ BEFORE = "k1:cancel+.9 k2:cancel+.9 k3:refund-.6 k4:refund+.8 k5:-.5 k6:-.5 k7:*
 AFTER = "k1:cancel-.9 k2:cancel-.9 k3:refund+.8 k4:refund+.8 k5:+.5 k6:-.5 k7:*sizes.md-.2 new:refund+.9"
 
 
+@pytest.mark.slow
 def test_a_comparison_by_hand(base: VersionReport) -> None:
     found = compare(with_rows(base, BEFORE), with_rows(base, AFTER))
     assert found.accuracy == Paired(rows=4, before=0.75, after=0.5, won=1, lost=2, p=1.0)

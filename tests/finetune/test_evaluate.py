@@ -17,6 +17,8 @@ from finetune.model import QuestionModel
 from finetune.recipe import TrainConfig
 from finetune.train import fit_versions
 
+pytestmark = pytest.mark.slow
+
 QUICK = TrainConfig(least_steps=12, epochs=2, threads=1, batch=16, few=0)
 
 

@@ -190,6 +190,7 @@ def test_both_versions_of_many_chats_know_where_a_conversation_stands(tiny: Enco
         assert measure(alone, fitted.rows.held_out).accuracy < 0.75
 
 
+@pytest.mark.slow
 def test_of_few_chats_there_is_none(tiny: Encoder) -> None:
     fitted = fit_versions(chats(60), tiny, QUICK)
     assert FILE not in fitted.lora.model.files and fitted.lora.model.flow is None

@@ -47,6 +47,7 @@ def sentences(count: int, seed: int) -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 def test_near_copies_share_a_group_as_brute_force_says() -> None:
     texts = sentences(200, seed=1)
     groups = leak_groups([Example(text, "x") for text in texts])
@@ -90,6 +91,7 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order() -> None:
     assert set(split(rows, 0.2, 1).held_out) != set(split(rows, 0.2, 2).held_out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_tenth_more_rows_leaves_the_held_out_rows_held_out(seed: int) -> None:
     """Else the next version would be compared with the live one on rows that the live one learnt by heart."""
@@ -115,6 +117,7 @@ def test_ten_rows_of_an_intent_give_one_or_a_group_of_two() -> None:
     assert len(held) == 40 and set(held.values()) <= {1, 2} and held.total() <= 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unknown", "least", "most"), [(30, 1, 4), (37, 1, 5), (38, 19, 19), (60, 30, 30), (100, 39, 39), (800, 40, 120)]
 )

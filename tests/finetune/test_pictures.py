@@ -26,6 +26,7 @@ def size(png: bytes) -> tuple[int, int]:
     return width, height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [0, 1, 2, 800])
 def test_a_risk_coverage_picture_of_any_number_of_rows(rows: int) -> None:
     png = risk_coverage_png(curve(rows), "LoRA on 800 held-out rows")
@@ -34,6 +35,7 @@ def test_a_risk_coverage_picture_of_any_number_of_rows(rows: int) -> None:
     assert png != risk_coverage_png(curve(801), "LoRA on 800 held-out rows"), "it shows the numbers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 60])
 def test_a_training_picture(steps: int) -> None:
     series = [1 / (n + 1) for n in range(steps)]

@@ -76,6 +76,7 @@ def test_more_rows_draw_nearly_the_same_ones() -> None:
     assert len(before & after) > 860, "the share that is drawn falls by a tenth, and no more of the old rows leave"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows() -> None:
     def peak(count: int) -> int:
         tracemalloc.start()

@@ -158,6 +158,7 @@ def test_training_leaves_the_frozen_encoder_and_global_random_numbers_alone(
     assert torch.equal(state, torch.random.get_rng_state()) and torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [0, 2_000])
 def test_held_out_rows_judge_a_model_that_does_not_know_them(tiny: Encoder, few: int) -> None:
     words = VOCABULARY.split()
@@ -172,6 +173,7 @@ def test_held_out_rows_judge_a_model_that_does_not_know_them(tiny: Encoder, few:
     assert (fitted.baseline.measured.head is fitted.baseline.model.head) is (few == 0)
 
 
+@pytest.mark.slow
 def test_two_examples_an_intent_are_enough_to_train(tiny: Encoder) -> None:
     rows = [
         Example(text, intent) for intent, text in [("a", "refund"), ("a", "money back"), ("b", "card"), ("b", "lost")]
@@ -238,6 +240,7 @@ def test_adapted_vectors_search_only_when_they_find_held_out_answers_at_least_as
     assert search_space(targets_of([], frozen[1], tiny, None), frozen, answers) == "frozen"
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_with_the_cure(tiny: Encoder, examples: list[Example]) -> None:
     with pytest.raises(FinetuneError, match=r"diverged at step \d+ of \d+ .*lower learning_rate"):
         fit_versions(examples, tiny, replace(QUICK, learning_rate=1e30, epochs=10))

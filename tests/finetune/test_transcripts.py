@@ -281,6 +281,7 @@ NASTY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", NASTY.values(), ids=NASTY.keys())
 def test_nasty_files_are_refused_or_read(tmp_path: Path, content: bytes) -> None:
     for path in files(content, tmp_path / "in"):
@@ -298,6 +299,7 @@ LINES = st.lists(JSON, max_size=4).map(lambda rows: "\n".join(map(json.dumps, ro
 LISTS = st.lists(JSON, max_size=4).map(json.dumps).map(str.encode)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | VALUES | LINES | LISTS)
 def test_whatever_a_file_holds_no_reader_falls_over(tmp_path: Path, content: bytes) -> None:

@@ -43,6 +43,7 @@ def test_one_child_reads_many_files(child: Child, page: Path) -> None:
     assert child._process is process
 
 
+@pytest.mark.slow
 def test_a_file_that_needs_too_much_memory_is_a_reason_and_the_next_is_read(page: Path) -> None:
     """The control: without the limit the same file is read."""
     greedy = page.parent / "greedy.html"
@@ -55,6 +56,7 @@ def test_a_file_that_needs_too_much_memory_is_a_reason_and_the_next_is_read(page
         assert read(free, greedy).text.startswith("x x")
 
 
+@pytest.mark.slow
 def test_a_file_that_needs_too_long_is_a_reason_and_the_next_is_read(page: Path) -> None:
     pipe = page.parent / "endless.html"
     os.mkfifo(pipe)
@@ -71,6 +73,7 @@ def test_a_file_that_needs_too_long_is_a_reason_and_the_next_is_read(page: Path)
         assert read(child, page).title == "Refunds", "killed by somebody else, not by this file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_rows_have_the_same_limits(kind: Kind, tmp_path: Path) -> None:
     pipe = tmp_path / f"endless.{kind}"
@@ -128,6 +131,7 @@ def test_a_fault_of_ours_in_the_child_is_not_a_bad_page(child: Child) -> None:
     assert child.said_by(b"", "https://x.example/", {}).kept, "and the next is read"
 
 
+@pytest.mark.slow
 def test_processor_time_is_counted_for_each_file_anew(page: Path) -> None:
     heavy = page.parent / "heavy.html"
     heavy.write_text("<p>" + "<b>word</b> " * 60_000)

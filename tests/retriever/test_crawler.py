@@ -76,6 +76,7 @@ def test_a_folder_of_a_site_is_read_whole_and_each_page_once(tmp_path: Path) -> 
         assert b"All about Returns" in dict(found.pages)[site.url("/help/returns")].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_next_crawl_asks_what_changed_and_forgets_what_is_gone(tmp_path: Path) -> None:
     with website({**HELP}) as site:
         read(site, tmp_path, "/help/")
@@ -119,6 +120,7 @@ def test_robots_txt_is_obeyed(tmp_path: Path) -> None:
         assert sum(clock.slept) == pytest.approx(3 * (len(site.asked) - 1)), "its delay, from the first page on"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hops", [1, 5, 6])
 def test_robots_txt_that_has_moved_is_obeyed_wherever_it_is(hops: int, tmp_path: Path) -> None:
     pages = {"/": page("Home", "/private"), "/private": page("Private")}
@@ -142,6 +144,7 @@ def test_a_mark_before_robots_txt_hides_no_rule(tmp_path: Path) -> None:
         assert paths(read(site, tmp_path), site) == ["/"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "may"), [(404, True), (403, True), (500, False), (503, False)])
 def test_without_robots_txt_all_may_be_read_and_with_a_broken_one_nothing(
     answer: int, may: bool, tmp_path: Path
@@ -169,6 +172,7 @@ def test_pages_that_ask_not_to_be_kept_are_only_a_way_to_others(tmp_path: Path) 
         assert paths(read(site, tmp_path, clock=Clock(2e6)), site) == ["/b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["noindex", "none", "NOARCHIVE, None", "frontdesk: none"])
 @pytest.mark.parametrize("content", ["text/plain", "text/html"])
 def test_a_header_that_asks_not_to_keep_is_obeyed_for_every_kind(tag: str, content: str, tmp_path: Path) -> None:
@@ -207,6 +211,7 @@ def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(tmp_path: Pat
         assert 17.0 in clock.slept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [status(500), status(503), lambda asked: asked.connection.close()])
 def test_a_500_in_the_middle_leaves_that_page_as_it_was(fault: Callable[[Asked], None], tmp_path: Path) -> None:
     with website({**HELP}) as site:
@@ -231,6 +236,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing on the way may catch it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
 def test_a_killed_crawl_goes_on_where_it_stood(after: int, tmp_path: Path) -> None:
     with website({**HELP}) as site:
@@ -278,6 +284,7 @@ def test_a_damaged_mirror_is_fetched_again(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- traps and redirects
 
 
+@pytest.mark.slow
 def test_traps_end(tmp_path: Path) -> None:
     """A calendar without end, a link that goes deeper for ever, and a thousand session ids."""
 
@@ -314,6 +321,7 @@ def test_a_crawl_that_was_cut_short_forgets_nothing(tmp_path: Path) -> None:
         assert len(read(site, tmp_path, "/help/", Clock(3e6), delay=10, seconds=25).pages) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [404, 410])
 def test_a_crawl_that_was_cut_short_forgets_what_is_gone(answer: int, tmp_path: Path) -> None:
     with website({**HELP}) as site:
@@ -327,6 +335,7 @@ def test_a_crawl_that_was_cut_short_forgets_what_is_gone(answer: int, tmp_path: 
         assert len(Mirror(tmp_path).pages) == 3, "a site of which nothing can be had stays as it was"
 
 
+@pytest.mark.slow
 def test_a_crawl_that_was_cut_short_forgets_what_is_another_page(tmp_path: Path) -> None:
     paged = {f"/{n}": page(f"Page {n}") for n in range(9)}
     with website({"/": page("Home", "/a", "/b", "/c", *paged), **paged}) as site:
@@ -340,6 +349,7 @@ def test_a_crawl_that_was_cut_short_forgets_what_is_another_page(tmp_path: Path)
             assert paths(found, site) == ["/", *paged, "/b"], "of the same words, and where others lead"
 
 
+@pytest.mark.slow
 def test_a_crawl_ends_at_its_size_whatever_it_is_made_of(tmp_path: Path) -> None:
     """Pages that are new, that are as they were, that are none, and site maps: all of it counts."""
     big = "x" * 10_000
@@ -389,6 +399,7 @@ def test_a_page_of_200_megabytes_is_a_reason_asked_for_once_and_counted(tmp_path
         assert paths(few, site) == ["/"] and "raise crawl.megabytes" in reasons(few, site)["/"]
 
 
+@pytest.mark.slow
 def test_the_same_page_under_two_urls_is_one(tmp_path: Path) -> None:
     with website(
         {
@@ -417,6 +428,7 @@ def test_what_is_not_kept_hides_no_page_with_the_same_words(tmp_path: Path) -> N
             assert paths(read(site, tmp_path, clock=Clock(day * 1e6)), site) == ["/", "/b", "/c"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", [("/a",), ("/a/",), ("/a", "/a/"), ("/a/", "/a")])
 def test_a_page_that_names_a_way_to_itself_is_kept(links: tuple[str, ...], tmp_path: Path) -> None:
     with website({"/": page("Home", *links), "/a/": status(301, {"Location": "/a"})}) as site:
@@ -429,6 +441,7 @@ def test_a_page_that_names_a_way_to_itself_is_kept(links: tuple[str, ...], tmp_p
             assert list(reasons(found, site)) == ["/b"]
 
 
+@pytest.mark.slow
 def test_a_page_whose_other_name_leads_nowhere_is_read_itself(tmp_path: Path) -> None:
     named = {path: f'<link rel="canonical" href="{path}">' for path in ("/gone", "/forbidden", "/moved", "/d", "/a")}
     site_pages = {
@@ -466,6 +479,7 @@ def test_what_a_page_is_asked_for_is_not_asked_of_the_page_it_has_moved_to(tmp_p
         assert paths(found, site) == ["/", "/b"] and found.fetched == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [
@@ -612,6 +626,7 @@ def sitemap(*urls: str, kind: str = "urlset") -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_a_site_map_says_what_to_read(tmp_path: Path) -> None:
     with website({**HELP, "/alone": page("Alone")}) as site:
         listed = sitemap(site.url("/help/returns"), site.url("/alone"), "http://8.8.8.8/")
@@ -695,6 +710,7 @@ BITS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.text(LETTERS, max_size=40) | st.lists(st.sampled_from(BITS), max_size=9).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_url_or_a_reason(text: str) -> None:

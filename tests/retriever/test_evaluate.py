@@ -91,6 +91,7 @@ def test_what_was_said_before_a_query_counts_too(tmp_path: Path) -> None:
     assert len(skipped) == 1 and "must be a list" in skipped[0][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relevant", ['"apple"', "null", "[1]", '[["apple"]]', "{}", "false"])
 def test_only_a_list_of_ids_says_what_answers(knowledge: Path, tmp_path: Path, relevant: str) -> None:
     """The planted fault: what is empty, but no list, must not pass for a question that nothing answers."""
@@ -114,6 +115,7 @@ def test_a_document_named_in_two_ways_is_one(knowledge: Path, tmp_path: Path) ->
     assert evaluate_retrieval(knowledge, queries, HashingEncoder()).overall.ndcg_at_5 == 1
 
 
+@pytest.mark.slow
 def test_several_right_documents(knowledge: Path, tmp_path: Path) -> None:
     """One of them first is a hit at 1; the gain asks where the other came."""
     rows: list[object] = [{"query": "fig fig hazel", "relevant": ["hazel", "fig"]}]

@@ -111,6 +111,7 @@ USERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", [*(shape.format(host) for shape, host in product(AROUND, SPELLINGS)), *USERS])
 def test_no_spelling_of_a_url_reaches_what_is_not_public(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A watch at the socket: whatever was made of the URL, nothing is connected."""
@@ -227,6 +228,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_answer_is_a_reason_in_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MOST_BYTES", 200_000)

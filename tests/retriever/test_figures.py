@@ -76,6 +76,7 @@ def test_means_by_hand() -> None:
     assert figures.ndcg_at_5 == pytest.approx((1 + second + 0 + 1) / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hits", "rows"), [(134, 176), (3, 20), (500, 1000)])
 def test_interval_is_that_of_rows_drawn_with_replacement(hits: int, rows: int) -> None:
     right = np.arange(rows) < hits

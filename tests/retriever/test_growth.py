@@ -75,6 +75,7 @@ def holds_the_same(grown: Knowledge, plain: Knowledge) -> None:
         assert one.passage.text == other.passage.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_grown_versions_hold_what_those_from_nothing_hold(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
@@ -95,6 +96,7 @@ def test_grown_versions_hold_what_those_from_nothing_hold(seed: int, tmp_path: P
     assert {problem for _, problem in base.check()} == {""}, "the versions before are as they were"
 
 
+@pytest.mark.slow
 def test_a_version_reads_on_when_those_it_grew_from_are_gone(tmp_path: Path) -> None:
     folder = tmp_path / "articles"
     folder.mkdir()
@@ -111,6 +113,7 @@ def test_a_version_reads_on_when_those_it_grew_from_are_gone(tmp_path: Path) -> 
     assert len(list(first.passages)) == 10 and "boots" in first.search(Query("boots"), None, 1)[0].passage.text
 
 
+@pytest.mark.slow
 def test_a_large_catalogue_smoothes_what_is_new_and_all_of_it_when_much_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +164,7 @@ def test_a_large_catalogue_smoothes_what_is_new_and_all_of_it_when_much_is(
     assert moved(ingested(), anew()) == [] and base.versions()[0].catalogue, "what was none becomes one"
 
 
+@pytest.mark.slow
 def test_a_large_catalogue_of_which_little_is_left_is_none_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

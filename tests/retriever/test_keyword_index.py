@@ -31,6 +31,7 @@ def textbook_bm25(rows: list[list[str]], wanted: list[str]) -> list[float]:
     return scores
 
 
+@pytest.mark.slow
 def test_scores_are_the_textbooks(tmp_path: Path) -> None:
     rng = random.Random(3)
     words = [f"w{n}" for n in range(60)]

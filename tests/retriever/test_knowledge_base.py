@@ -84,6 +84,7 @@ def test_each_step_of_an_ingest_is_told(base: KnowledgeBase, folder: Path, monke
     assert {step for step, _, _ in told} == {"reading files"}, "an index of few is built in no time"
 
 
+@pytest.mark.slow
 def test_a_site_stands_beside_a_folder_and_is_cited_by_its_urls(tmp_path: Path, folder: Path) -> None:
     encoder = HashingEncoder()
     base = KnowledgeBase(tmp_path / "knowledge", encoder)
@@ -125,6 +126,7 @@ def test_what_differs_between_two_versions_is_told_by_source(base: KnowledgeBase
         base.differences(first, "000009-deadbeef")
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_embedded(tmp_path: Path, folder: Path) -> None:
     encoder = HashingEncoder()
     base = KnowledgeBase(tmp_path / "knowledge", encoder)
@@ -139,6 +141,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path, folder: Path) -> None:
     assert (moved.added, moved.removed, moved.embedded) == (1, 1, 0), "a renamed file keeps its vectors"
 
 
+@pytest.mark.slow
 def test_an_incremental_ingest_equals_one_from_nothing(tmp_path: Path, folder: Path) -> None:
     base = KnowledgeBase(tmp_path / "knowledge", HashingEncoder())
     base.ingest([folder])
@@ -163,6 +166,7 @@ def test_a_source_that_is_gone_from_its_folder_is_gone_from_knowledge(base: Know
     assert all(hit.passage.source != "shipping.md" for hit in knowledge.search(Query("parcels warehouse"), None, 10))
 
 
+@pytest.mark.slow
 def test_folders_are_kept_apart_and_equal_names_do_not_collide(base: KnowledgeBase, folder: Path) -> None:
     other = folder.parent / "branch"
     other.mkdir()
@@ -214,6 +218,7 @@ def test_a_folder_that_moved_replaces_itself(base: KnowledgeBase, folder: Path) 
     assert (report.added, report.removed, report.unchanged, report.embedded) == (0, 0, 5, 0)
 
 
+@pytest.mark.slow
 def test_bad_rows_are_told_each_time_until_they_are_mended(base: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
     rows = folder / "faq.jsonl"
     rows.write_text('{"id": "a", "question": "Hours?", "answer": "From nine."}\nbroken\n', "utf-8")
@@ -307,6 +312,7 @@ def test_a_new_way_of_cutting_is_taken_up_without_a_change_of_the_articles(
     assert base.ingest([folder]).version != first
 
 
+@pytest.mark.slow
 def test_old_versions_are_pruned_but_never_the_live_one_or_the_one_before(base: KnowledgeBase, folder: Path) -> None:
     for number in range(9):
         (folder / "shipping.md").write_text(f"# Shipping\n\nEdition {number}.\n", "utf-8")
@@ -316,6 +322,7 @@ def test_old_versions_are_pruned_but_never_the_live_one_or_the_one_before(base: 
     assert base.load().warning == ""
 
 
+@pytest.mark.slow
 def test_as_many_versions_are_kept_as_are_wanted(tmp_path: Path, folder: Path) -> None:
     base = KnowledgeBase(tmp_path / "few", HashingEncoder(), kept=2)
     for number in range(4):
@@ -324,6 +331,7 @@ def test_as_many_versions_are_kept_as_are_wanted(tmp_path: Path, folder: Path) -
     assert [version.version[:6] for version in base.versions()] == ["000004", "000003"]
 
 
+@pytest.mark.slow
 def test_a_loaded_version_serves_on_while_newer_ones_replace_it(base: KnowledgeBase, folder: Path) -> None:
     base.ingest([folder])
     old = base.load()

@@ -240,6 +240,7 @@ def test_any_text_reads_as_markdown_and_its_sections_lie_in_it(text: str) -> Non
 PIECES = "<div>|</div>|<li>|<ul>|<td>|<table>|</tr>|<h2>|</h2>|<pre>|text |<!--|-->|<|&amp;|<br>|<p hidden>|</p>|\n"
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(PIECES.split("|")), max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_broken_html_never_raises(pieces: list[str]) -> None:
@@ -306,6 +307,7 @@ def test_csv_without_the_column_says_which(tmp_path: Path) -> None:
     assert "not CSV" in reasons["c.csv:2"]
 
 
+@pytest.mark.slow
 def test_a_bad_quote_takes_one_row_with_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         'id,question,answer\n1,Open?,"Yes, "always" so"\n2,Pets?,"No.\nNever"\n3,Where?,"Here\n4,When?,Now\n'
@@ -485,6 +487,7 @@ class Writing(Child):
             path.write_text(f"# A\n\nEdition {self.left}.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("times", "expected"), [(0, "Edition 9."), (1, "Edition 0."), (2, "Edition 0."), (9, "")])
 def test_a_file_that_is_written_while_it_is_read_is_read_again(times: int, expected: str, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# A\n\nEdition 9.\n")
@@ -827,6 +830,7 @@ def test_the_language_of_a_text(text: str, language: str) -> None:
     assert language_of(text) == language
 
 
+@pytest.mark.slow
 def test_the_sample_articles_are_read_without_a_problem() -> None:
     folder = ROOT / "data" / "knowledge"
     found = read_all(folder, folder)

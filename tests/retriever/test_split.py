@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def _article(body: str) -> Document:
     return Document("a.md", "Title", body, (Section((), 0, len(body)),))
 
 
+@pytest.mark.slow
 @given(documents())
 @settings(max_examples=150, deadline=None)
 def test_passages_cover_every_visible_character_of_every_section(document: Document) -> None:
@@ -54,6 +56,7 @@ def test_passages_cover_every_visible_character_of_every_section(document: Docum
         assert "".join(covered.split()) == "".join(document.text[section.start : section.end].split())
 
 
+@pytest.mark.slow
 @given(documents())
 @settings(max_examples=150, deadline=None)
 def test_passages_quote_the_document_exactly_in_order_and_do_not_overlap(document: Document) -> None:

@@ -82,6 +82,7 @@ def test_copies_do_not_make_an_index_look_worse_than_it_is() -> None:
     assert index.facts["recall"] >= ivf_index.RECALL and index.facts["probes"] <= 128  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_what_lies_in_tight_crowds_is_found_as_well() -> None:
     """As the articles of one product do. A graph (HNSW, breadth 128) finds .82 here: few of its ways leave a crowd."""
     random = np.random.default_rng(0)

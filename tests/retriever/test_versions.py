@@ -109,6 +109,7 @@ def test_the_sound_version_is_accepted(copy: Path) -> None:
     assert [problem for _, problem in base.check()] == ["", ""]
 
 
+@pytest.mark.slow
 def test_every_damage_is_detected_and_the_version_before_serves(copy: Path) -> None:
     base, tried = KnowledgeBase(copy, HashingEncoder()), 0
     files = live_files(copy)

@@ -272,6 +272,7 @@ def check_cells(world: World, http: TestClient, method: str, path: str, rule: Ru
         assert not any(thing.canary.encode() in body for thing in world.things.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), PRIVATE)
 def test_foreign_forgotten_unknown_and_malformed_things_get_the_same_answer(
     world: World, method: str, path: str
@@ -279,6 +280,7 @@ def test_foreign_forgotten_unknown_and_malformed_things_get_the_same_answer(
     check_cells(world, world.http, method, path, RULES[method, path])
 
 
+@pytest.mark.slow
 def test_a_route_that_asks_for_any_token_or_tells_ids_apart_is_found(office: Office, world: World) -> None:
     """The planted faults: one that forgets whose it is, one that says "forbidden" where it should know nothing."""
     application = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY)
@@ -321,6 +323,7 @@ def test_what_is_public_tells_nobody_anything_of_anybody(world: World) -> None:
                 assert not any(text in answer.text for text in private), place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), PRIVATE)
 def test_nobody_is_let_in_without_a_bearer_token(world: World, method: str, path: str) -> None:
     victim = world.things["visitor A"]

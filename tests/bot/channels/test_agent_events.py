@@ -126,6 +126,7 @@ class Eventful(Database):
             yield connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", range(1, 7))
 def test_what_an_agent_writes_while_the_record_is_read_is_in_it_or_comes_as_an_event(tmp_path: Path, read: int) -> None:
     with Eventful(tmp_path / "record.sqlite3") as database:
@@ -223,6 +224,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, cuts=st.lists(st.integers(0, 14), max_size=4))
 def test_any_steps_survive_any_cuts(
@@ -329,6 +331,7 @@ def all_answered(who: Visitor) -> bool:
     return sum(m["from"] == "customer" for m in lines) == sum(m["from"] == "bot" for m in lines)
 
 
+@pytest.mark.slow
 def test_steps_behind_a_message_that_was_owed_are_told_after_a_restart(tmp_path: Path) -> None:
     """The process ends while the bot is speaking and an agent has already written."""
     slow = SlowSource()

@@ -79,12 +79,14 @@ def test_a_token_replayed_after_it_was_forgotten_opens_nothing(office: Office, h
     assert len(listed["conversations"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["Bearer", "Bearer x", "Bearer " + "ä" * 20, "Bearer a b c d e f g h i j k", "\xff"])
 def test_a_header_that_holds_no_token_is_told(http: TestClient, header: str) -> None:
     answer = http.get(f"{API}/conversations", headers={"Authorization": header.encode("latin-1")})  # type: ignore[dict-item]
     assert (answer.status_code, answer.json()["title"]) == (401, "No token")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -138,6 +140,7 @@ def closed(drip: socket.socket) -> bytes:
     return heard
 
 
+@pytest.mark.slow
 def test_a_client_that_drips_its_head_is_let_go_and_the_others_are_served(impatient: Service) -> None:
     drips = [dripping(impatient, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") for _ in range(20)]
     with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:
@@ -147,6 +150,7 @@ def test_a_client_that_drips_its_head_is_let_go_and_the_others_are_served(impati
             assert closed(drip) == b""
 
 
+@pytest.mark.slow
 def test_a_client_that_drips_its_body_is_told_and_let_go(impatient: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.channels.web.guards.SECONDS_FOR_ANY_BODY", 0.2)
     monkeypatch.setattr("bot.channels.web.guards.SLOWEST_BYTES_PER_SECOND", 10**9)
@@ -160,6 +164,7 @@ def test_a_client_that_drips_its_body_is_told_and_let_go(impatient: Service, mon
     assert json.loads(heard.rpartition(b"\r\n\r\n")[2])["detail"].startswith("The body did not arrive in time")
 
 
+@pytest.mark.slow
 def test_a_client_that_asks_again_and_again_is_not_taken_for_silent(impatient: Service) -> None:
     with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:
         who = visitor(http)
@@ -168,6 +173,7 @@ def test_a_client_that_asks_again_and_again_is_not_taken_for_silent(impatient: S
             assert http.get(who.at(), headers=who.headers).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_connection_that_waits_for_its_next_request_is_left_to_its_own_timer(impatient: Service) -> None:
     with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:
 
@@ -180,6 +186,7 @@ def test_a_connection_that_waits_for_its_next_request_is_left_to_its_own_timer(i
         assert port() == first
 
 
+@pytest.mark.slow
 def test_a_stream_may_be_silent_for_as_long_as_it_likes(office: Office, impatient: Service) -> None:
     door = office.application.state.door
     with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:

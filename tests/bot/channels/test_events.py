@@ -119,6 +119,7 @@ def test_a_streamed_response_is_the_same_events(http: httpx.Client, slow: SlowSo
 CHUNKS = ("Wir ", "prüfen", " das\n", "在五个", "工作日", "内。", " data: x\n", "\n", "id: 7\r\n", "😀", "!", " .")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", range(len(CHUNKS) + 1))
 def test_a_stream_cut_anywhere_resumes_with_nothing_lost_or_doubled(
     http: httpx.Client, slow: SlowSource, cut: int
@@ -131,6 +132,7 @@ def test_a_stream_cut_anywhere_resumes_with_nothing_lost_or_doubled(
     assert numbers == sorted(set(numbers))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chunks=st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=1, max_size=10),
@@ -333,6 +335,7 @@ def test_a_reader_that_falls_behind_is_cut_so_that_it_resumes(monkeypatch: pytes
     assert end is None
 
 
+@pytest.mark.slow
 def test_a_burst_of_streams_opens_and_closes(http: httpx.Client, service: Service, office: Office) -> None:
     """Fifty at once on the two cores of a test machine; the campaign in tests/bench goes further."""
 
@@ -384,6 +387,7 @@ def test_a_stream_that_the_client_closes_frees_its_place(office: Office, http: h
     assert streams.open_of(find_conversation(office.database, who.conversation).visitor) == 0
 
 
+@pytest.mark.slow
 def test_of_many_streams_that_are_opened_at_once_no_more_than_allowed_open(tmp_path: Path) -> None:
     with open_office(tmp_path, SlowSource()) as office:
         allowance = replace(PLENTY, streams_per_visitor=3)
@@ -402,6 +406,7 @@ def test_of_many_streams_that_are_opened_at_once_no_more_than_allowed_open(tmp_p
                 assert asyncio.run(crowd(visitor(http))) == [200] * 3 + [429] * 27
 
 
+@pytest.mark.slow
 def test_open_streams_are_bounded_per_visitor_and_in_all(tmp_path: Path) -> None:
     with open_office(tmp_path, SlowSource()) as office:
         allowance = replace(PLENTY, streams_per_visitor=2, streams=3)
@@ -449,6 +454,7 @@ def test_what_a_stream_delivered_is_no_longer_unread(office: Office, http: httpx
     wait_until(lambda: unread() == 0)
 
 
+@pytest.mark.slow
 def test_what_an_agent_wrote_meanwhile_is_unread_until_it_is_looked_at(tmp_path: Path) -> None:
     with open_office(tmp_path, Scripted()) as office, office.client() as http:
         who = visitor(http)

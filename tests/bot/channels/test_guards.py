@@ -57,6 +57,7 @@ BODIES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_pages_of_other_origins_can_write_nothing(named: TestClient, origin: str) -> None:
     who = visitor(named)

@@ -106,6 +106,7 @@ NEARLY = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", NEARLY)
 def test_what_is_nearly_the_origin_is_not_it(http: TestClient, shop: Site, blog: Site, origin: str) -> None:
     who = opened(http, shop)
@@ -161,6 +162,7 @@ def test_what_no_page_sends_works_with_a_token_and_our_own_pages_with_every_site
         assert "Origin" in answer.headers["vary"]
 
 
+@pytest.mark.slow
 def test_nothing_but_the_api_is_opened_to_other_origins(http: TestClient, shop: Site) -> None:
     for path in ("/", "/articles/returns/refunds.md", "/health/ready", "/openapi.json", "/console/login"):
         answer = http.get(path, headers={"Origin": SHOP})

@@ -25,6 +25,7 @@ def office(tmp_path: Path, slow: SlowSource) -> Iterator[Office]:
         yield office
 
 
+@pytest.mark.slow
 def test_what_is_inside_is_answered_and_the_rest_refused_with_a_time_to_come_back(
     office: Office, slow: SlowSource
 ) -> None:
@@ -49,6 +50,7 @@ def test_what_is_inside_is_answered_and_the_rest_refused_with_a_time_to_come_bac
         assert people[11].ask("hello", "m-1")["status"] == "approved"  # the same message, sent again
 
 
+@pytest.mark.slow
 def test_a_refused_message_was_not_begun_and_a_stream_stays_open(office: Office, slow: SlowSource) -> None:
     with (
         serving(office.application) as service,

@@ -151,6 +151,7 @@ def test_a_fault_of_ours_says_its_incident_number_and_nothing_else(office: Offic
     assert "secret of a customer" not in str(lines) + answer.text
 
 
+@pytest.mark.slow
 def test_naughty_strings_are_said_back_or_refused_and_never_break_anything(
     client: TestClient, shared_datasets: Path
 ) -> None:

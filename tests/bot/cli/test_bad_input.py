@@ -61,6 +61,7 @@ def test_a_question_under_settings_that_cannot_be_read_is_told_as_any_command_te
     refused(frontdesk("ask", "hello"), "none.toml: no such settings file")
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_told_in_words(frontdesk: Run, home: Path) -> None:
     frontdesk("people", "add", "Lea", "--role", "lead")
     with Database(home / "frontdesk.sqlite3") as database:
@@ -115,6 +116,7 @@ def test_training_files_that_are_no_rows(frontdesk: Run, home: Path, tmp_path: P
     assert left_behind(home) == []
 
 
+@pytest.mark.slow
 def test_training_needs_rows_and_two_intents(frontdesk: Run, home: Path, tmp_path: Path) -> None:
     refused(frontdesk("train"), "nothing to train on")
     path = tmp_path / "rows.jsonl"

@@ -71,6 +71,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(validation=tmp_path / "validation.jsonl", playbook=ROOT / "data/playbook.toml", max_error_rate=0.2)
 
 
+@pytest.mark.slow
 def test_a_version_serves_by_the_score_that_was_fitted_for_it(settings: Settings, knowledge: Knowledge) -> None:
     stored = validated_thresholds(settings, MODEL, knowledge)  # type: ignore[arg-type]
     score = AnswerScore.from_numbers(stored)

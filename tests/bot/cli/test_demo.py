@@ -29,6 +29,7 @@ def shops(settings: Settings) -> list[Site]:
         return [site for site in all_sites(database) if site.name == SHOP]
 
 
+@pytest.mark.slow
 def test_the_page_names_a_site_that_allows_its_origin(settings: Settings) -> None:
     for _ in range(2):  # a second demo takes the same site to its new origin
         with open_shop(settings, SERVICE, ROOT / "data/shop") as origin:

@@ -41,6 +41,7 @@ def searched(assistant: Assistant) -> str:
     return turn.versions.index
 
 
+@pytest.mark.slow
 def test_an_edited_playbook_is_taken_up_and_a_broken_one_is_not(company: Path) -> None:
     live = Live(load_settings(None))
     assert live.refreshed() is None, "nothing has changed"
@@ -60,6 +61,7 @@ def test_an_edited_playbook_is_taken_up_and_a_broken_one_is_not(company: Path) -
     assert not any("playbook.toml" in said for said in live.shortcomings())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"no version"])
 def test_a_damaged_pointer_to_the_model_stops_neither_a_start_nor_what_else_is_new(
     company: Path, home: Path, content: bytes
@@ -134,6 +136,7 @@ def test_a_desk_that_follows_answers_from_what_is_newest(company: Path, frontdes
     assert "ten years" in live.passages_of("warranty.md")[0].text
 
 
+@pytest.mark.slow
 def test_a_service_that_looks_around_finds_whom_a_removed_agent_left(company: Path) -> None:
     """Also when the account was taken away by the command line, which is another process."""
     live = Live(load_settings(None))

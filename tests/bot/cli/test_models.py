@@ -17,6 +17,8 @@ from tests.bot.cli.conftest import Run
 from tests.finetune.conftest import base_folder, halved, tiny  # noqa: F401
 from tests.finetune.saving import live, save
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def registry(home: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:  # noqa: F811
@@ -140,7 +142,6 @@ def test_a_refused_version_is_promoted_by_force_only(
     assert frontdesk("models", "rollback").status == 0 and registry.current() == good
 
 
-@pytest.mark.slow
 def test_train_prints_both_versions_and_why_one_is_live(
     frontdesk: Run, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

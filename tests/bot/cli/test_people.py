@@ -26,6 +26,7 @@ from tests.bot.storage.sample import ANNA, hire
 from tests.bot.storage.test_handover import Bot
 
 
+@pytest.mark.slow
 def test_the_first_account_is_made_listed_and_taken_away(frontdesk: Run, home: Path) -> None:
     assert "nobody yet" in frontdesk("people", "list").out
     made = frontdesk("people", "add", "Lea", "--role", "lead", "--json")
@@ -44,6 +45,7 @@ def test_the_first_account_is_made_listed_and_taken_away(frontdesk: Run, home: P
     assert "Lea" not in frontdesk("people", "list").out
 
 
+@pytest.mark.slow
 def test_whoever_forgot_a_password_is_given_another(frontdesk: Run, home: Path) -> None:
     first = json.loads(frontdesk("people", "add", "Lea", "--role", "lead", "--json").out)["password"]
     second = json.loads(frontdesk("people", "password", "lea", "--json").out)

@@ -41,6 +41,7 @@ def test_what_a_customer_deletes_meanwhile_does_not_cost_the_copy(frontdesk: Run
     assert [path.name for path in (tmp_path / "copy" / "files").iterdir()] == ["kept"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [1, 100])
 def test_a_version_that_comes_while_it_is_copied_is_copied_whole(
     frontdesk: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: int
@@ -92,6 +93,7 @@ def test_a_copy_that_cannot_be_brought_back_whole_changes_nothing(frontdesk: Run
     assert names_in(home / "frontdesk.sqlite3") == ["Lea", "Max"]
 
 
+@pytest.mark.slow
 def test_whoever_brings_back_one_copy_after_another_still_has_what_was_there_first(
     frontdesk: Run, home: Path, tmp_path: Path
 ) -> None:

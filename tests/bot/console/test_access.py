@@ -114,6 +114,7 @@ def test_anonymous_callers_reach_the_door_and_nothing_else(
             assert status == 303 and address.startswith("/console/login"), route
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["agent", "reviewer", "lead"])
 def test_roles_reach_what_is_theirs_and_no_more(
     office: Office, staff: dict[str, Member], places: dict[str, str], role: str
@@ -213,6 +214,7 @@ def test_a_page_that_renews_itself_keeps_no_session_alive(office: Office, places
     assert seen() > before
 
 
+@pytest.mark.slow
 def test_while_the_disk_is_full_staff_read_on_and_are_told_what_was_not_stored(tmp_path: Path) -> None:
     with faulty_disk() as disk, open_office(tmp_path, Scripted()) as office:
         lead, customer = at_work(office, "lead"), visitor(office.client())

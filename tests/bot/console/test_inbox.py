@@ -124,6 +124,7 @@ def test_an_agent_takes_answers_notes_returns_and_resolves(office: Office, anna:
     assert customer.http.get(customer.at(), headers=customer.headers).json()["status"] == "resolved"
 
 
+@pytest.mark.slow
 def test_of_two_agents_who_take_at_once_one_wins_and_the_other_is_told(office: Office) -> None:
     members = [at_work(office, "agent", name=f"Agent {letter}") for letter in "ABCDEF"]
     for _ in range(4):

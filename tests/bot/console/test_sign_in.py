@@ -30,6 +30,7 @@ def enter(http: TestClient, name: str, password: str, **more: str) -> Response:
     return http.post("/console/login", data=data, follow_redirects=False)
 
 
+@pytest.mark.slow
 def test_the_first_sign_in_leads_to_a_password_of_ones_own(office: Office, anybody: TestClient) -> None:
     _, password = add_person(office.database, "First Lead", "lead", actor="test")
     first = enter(anybody, "first lead", password)
@@ -58,6 +59,7 @@ def test_the_command_that_the_page_names_makes_an_account_that_can_bring_others(
     assert "<code>frontdesk people add NAME --role lead</code>" in anybody.get("/console/login").text
 
 
+@pytest.mark.slow
 def test_wrong_is_wrong_whoever_it_is_and_too_often_must_wait(office: Office, anybody: TestClient) -> None:
     person = employ(office, "agent")
     wrong = enter(anybody, person.name, "not it at all")
@@ -71,6 +73,7 @@ def test_wrong_is_wrong_whoever_it_is_and_too_often_must_wait(office: Office, an
     assert right.status_code == 429, "nor is the right one tried meanwhile"
 
 
+@pytest.mark.slow
 def test_behind_a_proxy_an_attacker_locks_out_nobody_but_themselves(office: Office) -> None:
     """All come from the proxy's address; who they are stands in the header of the proxy that the company named."""
     application = create_application(
@@ -109,6 +112,7 @@ def test_a_sign_in_form_of_another_site_is_refused(office: Office, anybody: Test
         assert anybody.post("/console/login", data=data, follow_redirects=False).status_code == 403
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "led"),
     [

@@ -63,6 +63,7 @@ def differences(turn: Turn, exchange: Exchange) -> list[str]:
     return [f"{name}: {got!r} is not {wanted!r}" for name, (got, wanted) in seen.items() if got != wanted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "exchanges"), scenarios(), ids=lambda value: value if isinstance(value, str) else "")
 def test_scenario(name: str, exchanges: tuple[Exchange, ...]) -> None:
     history: tuple[Turn, ...] = ()

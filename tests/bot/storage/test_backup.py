@@ -113,6 +113,7 @@ def test_restoring_refuses_while_a_program_uses_the_record(tmp_path: Path) -> No
     restore_database(copy, database.path)
 
 
+@pytest.mark.slow
 def test_restoring_after_a_crash_does_not_play_the_old_log_into_the_new_file(tmp_path: Path) -> None:
     """The WAL of a service that died lies beside its file; it must neither get lost nor into the restored one."""
     copy, path = tmp_path / "copy.sqlite3", tmp_path / "frontdesk.sqlite3"
@@ -185,6 +186,7 @@ def run(path: Path, statement: str) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "told"),
     [

@@ -46,6 +46,7 @@ def everything(database: Database) -> str:
         return "\n".join(str(connection.execute(text(f"SELECT * FROM {name}")).all()) for name in tables)
 
 
+@pytest.mark.slow
 def test_a_one_time_password_opens_once_chosen_ones_after(database: Database) -> None:
     person, password = add_person(database, " Anna  B. ", "lead", actor="test")
     assert (person.name, person.role, person.temporary) == ("Anna B.", "lead", True)
@@ -106,6 +107,7 @@ def test_a_full_disk_locks_nobody_out(tmp_path: Path) -> None:
         assert find_session(database, signed.token, datetime.now(UTC) + timedelta(minutes=5)) == signed.session
 
 
+@pytest.mark.slow
 def test_who_is_removed_or_changed_is_out_at_once(database: Database) -> None:
     hire(database, Agent("lea", "Lea"))
     for change in (
@@ -150,6 +152,7 @@ def test_a_name_is_given_once(database: Database) -> None:
         add_person(database, "ANNA", "agent", actor="test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Émile", "Анна Б.", "ØYSTEIN", "李雷"])
 def test_a_name_in_any_script_opens_in_any_case_and_is_given_once(database: Database, name: str) -> None:
     person, password = add_person(database, name, "agent", actor="test")
@@ -160,6 +163,7 @@ def test_a_name_in_any_script_opens_in_any_case_and_is_given_once(database: Data
             add_person(database, written, "agent", actor="test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", ["", "short", "anna the best"[:9], "x" * 201, "Anna Bergström"])
 def test_a_bad_password_is_refused(database: Database, password: str) -> None:
     person, _ = add_person(database, "Anna Bergström", "agent", actor="test")
