@@ -27,7 +27,7 @@ from bot.serving import Desk
 from bot.storage.database import Database
 from bot.storage.faults import RecordUnavailable
 from bot.storage.outbox import Kind, due, undelivered
-from tests.bot.channels.office import wait_until
+from tests.bot.channels.office import PATIENCE, wait_until
 from tests.bot.storage.faulty_disk import FULL, faulty_disk
 from tests.bot.storage.sample import message, open_conversation, open_record
 from tests.bot.storage.test_handover import Bot
@@ -331,11 +331,9 @@ def test_the_courier_delivers_by_itself_until_it_is_stopped(database: Database, 
     thread = threading.Thread(target=courier.run)
     thread.start()
     ask(database, "webhook")
-    deadline = time.monotonic() + 10
-    while not receiver.calls and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: receiver.calls)
     courier.stop()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert len(receiver.calls) == 1 and not thread.is_alive()
 
 
@@ -357,7 +355,7 @@ def test_a_mail_server_that_hangs_does_not_hold_up_the_webhook(database: Databas
         finally:
             courier.stop()
             hanging.close()
-            thread.join(10)
+            thread.join(PATIENCE)
     assert not thread.is_alive()
 
 

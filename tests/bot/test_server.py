@@ -116,7 +116,7 @@ def test_the_health_check_says_that_answers_are_poorer_and_not_which_file_is_to_
         shortcomings=lambda: ["/srv/models: no model yet"],
     )
     with serving(application) as service:
-        answer = httpx.get(f"{service.url}/health/ready", trust_env=False)
+        answer = httpx.get(f"{service.url}/health/ready", trust_env=False, timeout=PATIENCE)
     assert (answer.status_code, answer.json()) == (200, {"status": "ready", "degraded": True})
 
 
@@ -137,7 +137,10 @@ def test_a_draining_service_still_answers_but_closes_each_connection(office: Off
 
 @pytest.mark.slow
 def test_streams_end_when_the_service_drains_and_resume_elsewhere(office: Office) -> None:
-    with serving(office.application) as service, httpx.Client(base_url=service.url, trust_env=False) as http:
+    with (
+        serving(office.application) as service,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE) as http,
+    ):
         who = visitor(http)
         turn = who.ask("hello")
         with listening(who) as heard:
@@ -147,7 +150,7 @@ def test_streams_end_when_the_service_drains_and_resume_elsewhere(office: Office
     again = create_application(office.desk, office.database, office.shelf, STOREFRONT, allowance=PLENTY)
     with (
         serving(again) as service,
-        httpx.Client(base_url=service.url, trust_env=False) as http,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE) as http,
         listening(Visitor(http, who.conversation, who.token)) as heard,
     ):
         assert next(heard) == first
@@ -180,19 +183,21 @@ def test_an_answer_under_way_is_finished_before_the_service_stops(tmp_path: Path
 SERVER = """
 import sys
 from pathlib import Path
-from bot.server import serve
+from bot.server import Service, listen
 from tests.bot.channels.office import Scripted, open_office
 
 with open_office(Path(sys.argv[1]), Scripted()) as office:
-    serve(office.application, "127.0.0.1", 0, on_listening=lambda url: print(url, flush=True))
+    service = Service(office.application, listen("127.0.0.1", 0), float(sys.argv[2]))
+    print(service.url, flush=True)
+    service.run()
 print("stopped", flush=True)
 """
 
 
 @contextmanager
-def own_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def own_process(folder: Path, drain_seconds: float = DRAIN_SECONDS) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The service in a process of its own, and its address."""
-    command = [sys.executable, "-c", SERVER, str(folder)]
+    command = [sys.executable, "-c", SERVER, str(folder), str(drain_seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
@@ -242,16 +247,16 @@ def test_a_signal_stops_the_process_in_order_and_no_request_is_lost(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    with own_process(tmp_path) as (process, address):
+    with own_process(tmp_path, drain_seconds=4 * PATIENCE) as (process, address):
         url = httpx.URL(address)
         with socket.create_connection((url.host, url.port or 0)):
-            assert httpx.get(url.join("/health/live"), trust_env=False).status_code == 200
+            assert httpx.get(url.join("/health/live"), trust_env=False, timeout=PATIENCE).status_code == 200
             process.send_signal(signal.SIGTERM)
-            wait_until(lambda: httpx.get(url.join("/health/ready"), trust_env=False).status_code == 503)
-            began = time.monotonic()
+            wait_until(
+                lambda: httpx.get(url.join("/health/ready"), trust_env=False, timeout=PATIENCE).status_code == 503
+            )
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
-    assert time.monotonic() - began < 2.0
 
 
 def test_a_socket_that_systemd_holds_for_somebody_else_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

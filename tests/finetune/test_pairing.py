@@ -241,7 +241,7 @@ def test_answers_are_words_of_agents_and_questions_words_of_customers(turns: lis
     "unit", ["!", "? ", ". ", "thanks ", "welcome to ", "let me check ", "let me pass ", "\n", "好的", "sorry "]
 )
 def test_no_reply_takes_long(unit: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     answer_in((unit * 8000)[:8000] + "x")
     is_chatter((unit * 8000)[:8000] + "x")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -126,6 +126,6 @@ HOSTILE = (
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_no_text_takes_long(unit: str) -> None:
     """8,000 characters made to send a pattern astray; the slowest took 0.8 seconds when this was written."""
-    start = time.perf_counter()
+    start = time.process_time()
     find_personal((unit * 8000)[:8000] + "x")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

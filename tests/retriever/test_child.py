@@ -64,7 +64,7 @@ def test_a_file_that_needs_too_long_is_a_reason_and_the_next_is_read(page: Path)
         began = time.monotonic()
         with pytest.raises(RetrieverError, match="took more than"):
             read(child, pipe)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     with Child() as child:
         read(child, page)
         assert child._process is not None

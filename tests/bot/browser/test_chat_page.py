@@ -21,6 +21,7 @@ from tests.bot.browser.conftest import Open
 from tests.bot.browser.stands import passes
 from tests.bot.browser.test_widget_access import axe
 from tests.bot.channels.office import (
+    PATIENCE,
     PLENTY,
     STOREFRONT,
     Office,
@@ -568,7 +569,7 @@ def test_a_tab_that_hears_of_two_answers_at_once_says_each_word_once(open_page: 
             first.fill("#text", f"question {count}")
             first.press("#text", "Enter")
             first.locator(".said.bot[data-turn]").nth(count).wait_for()
-        record = httpx.get(service.url + who.at(), headers=who.headers).json()["messages"]
+        record = httpx.get(service.url + who.at(), headers=who.headers, timeout=PATIENCE).json()["messages"]
         turns = [f"event: turn\ndata: {json.dumps(line['turn'])}\n\n" for line in record if line["from"] == "bot"]
         second.unroute("**/events")
         second.route("**/events", lambda route: route.fulfill(body="".join(turns[1:])), times=1)

@@ -120,7 +120,7 @@ def test_the_conversation_list_takes_no_lone_surrogates_or_null_bytes(http: Test
 def impatient(office: Office) -> Iterator[Service]:
     """The service, with a fraction of its patience for heads."""
     with serving(office.application) as service:
-        service.head_seconds = 0.2
+        service.head_seconds = 1.0
         yield service
 
 
@@ -168,7 +168,7 @@ def test_a_client_that_drips_its_body_is_told_and_let_go(impatient: Service, mon
 def test_a_client_that_asks_again_and_again_is_not_taken_for_silent(impatient: Service) -> None:
     with httpx.Client(base_url=impatient.url, trust_env=False, timeout=PATIENCE) as http:
         who = visitor(http)
-        until = time.monotonic() + 4 * impatient.head_seconds
+        until = time.monotonic() + 2 * impatient.head_seconds
         while time.monotonic() < until:
             assert http.get(who.at(), headers=who.headers).status_code == 200
 

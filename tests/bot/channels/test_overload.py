@@ -29,7 +29,10 @@ def office(tmp_path: Path, slow: SlowSource) -> Iterator[Office]:
 def test_what_is_inside_is_answered_and_the_rest_refused_with_a_time_to_come_back(
     office: Office, slow: SlowSource
 ) -> None:
-    with serving(office.application) as service, httpx.Client(base_url=service.url, trust_env=False) as http:
+    with (
+        serving(office.application) as service,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE) as http,
+    ):
         people = [visitor(http) for _ in range(12)]
         answers = [
             http.post(who.at("/messages"), json={"id": "m-1", "text": "hello"}, headers=who.headers) for who in people

@@ -134,9 +134,9 @@ def test_the_span_is_what_was_heard() -> None:
 )  # fmt: skip
 def test_no_text_takes_long(text: str) -> None:
     """Patterns that backtrack without end would hang the service: a planted (a+)+ takes minutes on these."""
-    start = time.perf_counter()
+    start = time.process_time()
     find_signals(text)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

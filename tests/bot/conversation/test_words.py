@@ -115,9 +115,9 @@ def test_names(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize("before", ['"' * 2000, "(" * 2000, ". " * 1000, "X-to " * 400])
 def test_looking_for_names_takes_no_long(before: str) -> None:
     """What stands before each name is not read from the beginning again: that took ten seconds for one message."""
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(names_in(f"{before} x " + "Abcd " * 390)) == 390
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_folding_keeps_every_place() -> None:
