@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A test that passed passes again; new examples are drawn in the campaign, where whoever runs it reads what they found.
+settings.register_profile("frontdesk", derandomize="FRONTDESK_CAMPAIGN" not in os.environ)
+settings.load_profile("frontdesk")
 
 if TYPE_CHECKING:
     from retriever.encoders import FrozenEncoder

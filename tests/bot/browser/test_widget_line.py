@@ -137,7 +137,7 @@ def test_a_conversation_forgotten_by_the_service_begins_anew(open_widget: Open, 
     write(page, "again")
     page.locator(".customer", has_text="again").wait_for()
     wait_until(lambda: stand.conversation != first)
-    page.locator(".bot", has_text="again").wait_for()
+    page.locator(".bot[data-turn]", has_text="again").wait_for()
     assert stand.asked() == ["again"]
 
 

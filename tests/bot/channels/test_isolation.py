@@ -107,7 +107,8 @@ class Company(RuleBasedStateMachine):
     @rule(person=people)
     def send_a_file(self, person: Person) -> None:
         for conversation, token in list(person.tokens.items())[-1:]:
-            self.office.desk.ask_for_person(conversation, "asked")
+            # By the door: whoever is signed in twice may have forgotten it in the other browser.
+            self.ask(person, "POST", f"/conversations/{conversation}/handover", token)
             form = {"file": (f"{person.canary}.png", PNG)}
             self.ask(person, "POST", f"/conversations/{conversation}/files", token, files=form)
 
