@@ -10,6 +10,7 @@ text of a finished turn is forgotten here. Knows nothing about how answers are m
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -213,6 +214,13 @@ class Bell:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: list[Callable[[str], None]] = []
+        self._process = secrets.token_hex(4)  # what rang before a restart is not known after it
+        self._rung = 0
+
+    @property
+    def mark(self) -> str:
+        """Equal marks: nothing happened between them."""
+        return f"{self._process}.{self._rung}"
 
     def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Calls `listener` with the conversation's id each time; it must return at once. Returns the call that ends
@@ -227,7 +235,10 @@ class Bell:
         return leave
 
     def ring(self, conversation: str) -> None:
-        for listener in self._listeners:
+        with self._lock:
+            self._rung += 1
+            listeners = self._listeners
+        for listener in listeners:
             listener(conversation)
 
 

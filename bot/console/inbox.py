@@ -52,7 +52,7 @@ router = APIRouter(prefix="/console", include_in_schema=False)
 
 @router.get("/inbox")
 def inbox(door: TheDoor, who: Who, view: str = "queue") -> Response:
-    return _page(door, who, _view(view), None)
+    return _page(door, who, _view(view))
 
 
 @router.get("/inbox/list")
@@ -62,7 +62,7 @@ def inbox_list(door: TheDoor, who: Who, view: str = "queue", selected: str = "")
 
 @router.get("/inbox/{conversation_id}")
 def inbox_conversation(door: TheDoor, who: Who, conversation_id: str, view: str = "queue") -> Response:
-    return _page(door, who, _view(view), _found(door, conversation_id))
+    return _page(door, who, _view(view), conversation_id)
 
 
 @router.get("/inbox/{conversation_id}/story")
@@ -148,9 +148,12 @@ def note(
 
 
 @router.get("/events")
-def events(request: Request, door: TheDoor) -> Response:
-    """Says which conversation changed; the page then asks for the parts that show it."""
-    return respond(_changes(door, request.cookies.get(COOKIE, "")))
+def events(request: Request, door: TheDoor, mark: str = "") -> Response:
+    """Says which conversation changed; the page then asks for the parts that show it.
+
+    First whether anything did since the page was made, which had `mark`.
+    """
+    return respond(_changes(door, request.cookies.get(COOKIE, ""), mark))
 
 
 @router.get("/files/{file_id}", response_class=Response)
@@ -161,10 +164,10 @@ def file(door: TheDoor, file_id: str) -> FileResponse:
     return as_attachment(door.files, found)
 
 
-def _page(door: Door, who: Session, view: View, conversation: Conversation | None) -> Response:
-    values = _pane(door, who, conversation) if conversation is not None else {"conversation": None}
-    selected = conversation.id if conversation is not None else ""
-    shown = {**_lists(door, who, view), **values, "selected": selected, "dead": _dead(door, who)}
+def _page(door: Door, who: Session, view: View, selected: str = "") -> Response:
+    mark = door.desk.bell.mark  # before anything is read
+    values = _pane(door, who, _found(door, selected)) if selected else {"conversation": None}
+    shown = {**_lists(door, who, view), **values, "selected": selected, "dead": _dead(door, who), "mark": mark}
     return page("inbox.html", who, shown)
 
 
@@ -244,7 +247,9 @@ def _message_id(name: str) -> str:
     return name if ID.fullmatch(name) else secrets.token_urlsafe(12)
 
 
-async def _changes(door: Door, token: str, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[bytes]:
+async def _changes(
+    door: Door, token: str, mark: str, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     changed: set[str] = set()
     rung = asyncio.Event()
@@ -259,7 +264,8 @@ async def _changes(door: Door, token: str, clock: Callable[[], float] = time.mon
 
     leave = door.desk.bell.listen(ring)
     try:
-        yield b"retry: 2000\r\n\r\n"
+        since = "nothing" if door.desk.bell.mark == mark else "news"
+        yield f"retry: 2000\r\nevent: listening\r\ndata: {since}\r\n\r\n".encode()
         checked = clock()
         while not door.draining:
             with suppress(TimeoutError):

@@ -50,7 +50,6 @@ const freshDraft = once(() => {
   if (draft) htmx.ajax("GET", draft.getAttribute("hx-get"), { source: "#draft", target: "#draft", swap: "innerHTML" });
 }, 300);
 
-let lost = false; // whether something may have been missed: survives the line that lost it
 let telling = 0;
 
 /** Says that the page stands still; by default not for the moment that a line needs to come up again. */
@@ -66,19 +65,17 @@ function lineIsUp() {
 
 function follow() {
   if (!at("list")) return;
-  const source = new EventSource("/console/events");
+  const source = new EventSource(`/console/events?mark=${at("list").dataset.mark}`);
   source.addEventListener("change", (event) => {
     freshList();
     if (pane()?.dataset.conversation === event.data) freshStory();
   });
-  source.addEventListener("open", () => {
+  source.addEventListener("listening", (event) => {
     lineIsUp();
-    // what happened while the line was down
-    if (lost) { freshList(); freshStory(); }
-    lost = false;
+    // from here on nothing is missed, but since the page was made something was
+    if (event.data === "news") { freshList(); freshStory(); }
   });
   source.addEventListener("error", () => {
-    lost = true;
     tellLine("Not connected: what you see may be out of date. Trying again…");
     if (source.readyState === EventSource.CLOSED) setTimeout(followAgain, 3000);
   });
@@ -341,8 +338,12 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 let stay = false;
+let lines = 0; // that stood there before: what is not new is not read out again
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "story") stay = !atEnd(event.detail.target);
+  const story = event.detail.target;
+  if (story.id !== "story") return;
+  stay = !atEnd(story);
+  lines = story.childElementCount;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   settle();
@@ -350,7 +351,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "story" && !stay) {
     story.scrollTop = story.scrollHeight;
     const said = story.querySelector(".said:last-child .text");
-    if (said && story.lastElementChild.matches(".customer")) at("speech").textContent = said.textContent;
+    if (said && story.childElementCount > lines && story.lastElementChild.matches(".customer")) at("speech").textContent = said.textContent;
   }
 });
 document.addEventListener("htmx:responseError", (event) => {

@@ -24,7 +24,7 @@ from bot.storage.visitors import open_conversation
 from tests.bot.browser.conftest import Open
 from tests.bot.browser.console import at_console
 from tests.bot.browser.test_widget_access import axe
-from tests.bot.channels.office import Office
+from tests.bot.channels.office import Office, wait_until
 from tests.bot.console.staff import employ
 from tests.bot.storage.sample import message
 from tests.conftest import ROOT
@@ -272,10 +272,25 @@ def test_a_conversation_that_its_customer_had_deleted_leaves_the_screen(open_pag
     assert "my secret question" not in page.content()
 
 
+def test_what_happens_between_the_page_and_its_line_is_shown(open_page: Open, office: Office) -> None:
+    conversation = waiting(office, "refund please")
+    page = at_console(open_page, office, "agent", path="/replies")
+    lines: list[Route] = []
+    page.route("**/console/events?*", lambda route: lines.append(route))
+    page.goto(page.url.replace("/replies", f"/inbox/{conversation}"))
+    expect(page.locator("#story")).to_contain_text("refund please")
+    wait_until(lambda: page.evaluate("1") and lines)
+    office.desk.receive(message(conversation, "m-2", "my parcel is wet too"))
+    another = waiting(office, "and I?")
+    lines[0].continue_()
+    expect(page.locator("#story")).to_contain_text("my parcel is wet too")
+    expect(page.locator(f'.item[href*="{another}"]')).to_be_visible()
+
+
 def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, office: Office) -> None:
     """A proxy that answers in the place of the service ends an event source for good."""
     page = at_console(open_page, office, "agent", path="/replies", calm=False)
-    page.route("**/console/events", lambda route: route.fulfill(status=502))
+    page.route("**/console/events?*", lambda route: route.fulfill(status=502))
     page.click("text=Inbox")
     page.wait_for_selector("body.inbox[data-ready]")
     expect(page.locator("#line")).to_contain_text("Not connected")
@@ -283,7 +298,7 @@ def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, offic
     page.screenshot(path=SHOTS / "not-connected.png")
     missed = waiting(office)
     expect(page.locator(f'.item[href*="{missed}"]')).to_have_count(0)
-    page.unroute("**/console/events")
+    page.unroute("**/console/events?*")
     expect(page.locator(f'.item[href*="{missed}"]')).to_be_visible()
     expect(page.locator("#line")).to_be_hidden()
     # the line is up, and only the list cannot be had

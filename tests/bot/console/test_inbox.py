@@ -165,6 +165,25 @@ def test_whom_a_removed_agent_had_waits_in_the_queue_again(office: Office) -> No
     assert 'data-mine="yes"' in lead.part(f"/inbox/{customer.conversation}/take").text
 
 
+def test_a_line_says_first_whether_anything_happened_since_the_page_was_made(office: Office, anna: Member) -> None:
+    def since(page: str) -> str:
+        (mark,) = re.findall('data-mark="([^"]+)"', page)
+
+        async def listen() -> bytes:
+            return await anext(changes_of(office.application.state.door, anna.token, mark))
+
+        (said,) = re.findall("event: listening\r\ndata: (.+)\r\n\r\n", asyncio.run(listen()).decode())
+        return said
+
+    page = anna.get("/inbox").text
+    assert since(page) == "nothing"
+    waiting(office, "refund please")
+    assert since(page) == "news"
+    page = anna.get("/inbox").text
+    assert since(page) == "nothing"
+    assert since(page.replace('data-mark="', 'data-mark="before-a-restart.')) == "news"
+
+
 def test_who_was_removed_hears_nothing_more_however_busy_the_desk_is(office: Office) -> None:
     member = at_work(office, "agent")
     door = office.application.state.door
@@ -172,7 +191,7 @@ def test_who_was_removed_hears_nothing_more_however_busy_the_desk_is(office: Off
 
     async def listen() -> list[bytes]:
         nonlocal seconds
-        stream = changes_of(door, member.token, lambda: seconds)
+        stream = changes_of(door, member.token, "", lambda: seconds)
         heard = [await anext(stream)]
         for number in range(100):
             if number == 10:
