@@ -342,8 +342,8 @@ def test_a_link_in_a_mail_opens_the_conversation_for_who_is_signed_in(open_page:
     expect(page.locator("#story")).to_contain_text("refund please")
     assert page.url == link
     # who is not signed in is asked to, and comes to the same page then
-    page.context.clear_cookies()
     page.goto(f"data:text/html,<a href='{link}'>A customer waits</a>")
+    page.context.clear_cookies()
     page.click("a")
     page.locator("[name=password]").wait_for()
     assert page.url == f"{origin}/console/login?next=/console/inbox/{conversation}"
