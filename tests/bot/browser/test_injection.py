@@ -16,7 +16,7 @@ from playwright.sync_api import Error
 from bot.conversation.messages import Citation, Message, Turn, readable
 from bot.server import Service
 from tests.bot.browser.conftest import Open, Watch
-from tests.bot.channels.office import API, Office, laid_out, open_office, serving, turn_to
+from tests.bot.channels.office import API, Office, laid_out, open_office, serving, turn_to, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -151,7 +151,7 @@ def test_the_same_attacks_do_run_where_nothing_stops_them(browser: Browser, payl
         page = context.new_page()
         assert not run_raw(page, "harmless")
         run_raw(page, "<img src=https://evil.example/pixel>")
-        assert "https://evil.example/pixel" in watch.foreign
+        wait_until(lambda page=page, watch=watch: page.evaluate("1") and "https://evil.example/pixel" in watch.foreign)
         ran += sum(run_raw(page, text) for text in batch)
         context.close()
     assert ran > max(len(payloads) // 3, 2_500 * (len(payloads) > SAMPLE))
