@@ -338,12 +338,12 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 let stay = false;
-let lines = 0; // that stood there before: what is not new is not read out again
+let stood = 0; // lines that were there before: what is not new is not read out again
 document.addEventListener("htmx:beforeSwap", (event) => {
   const story = event.detail.target;
   if (story.id !== "story") return;
   stay = !atEnd(story);
-  lines = story.childElementCount;
+  stood = story.childElementCount;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   settle();
@@ -351,7 +351,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "story" && !stay) {
     story.scrollTop = story.scrollHeight;
     const said = story.querySelector(".said:last-child .text");
-    if (said && story.childElementCount > lines && story.lastElementChild.matches(".customer")) at("speech").textContent = said.textContent;
+    if (said && story.childElementCount > stood && story.lastElementChild.matches(".customer")) at("speech").textContent = said.textContent;
   }
 });
 document.addEventListener("htmx:responseError", (event) => {

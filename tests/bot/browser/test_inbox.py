@@ -287,6 +287,27 @@ def test_what_happens_between_the_page_and_its_line_is_shown(open_page: Open, of
     expect(page.locator(f'.item[href*="{another}"]')).to_be_visible()
 
 
+def test_what_was_there_before_is_not_read_out_again(open_page: Open, office: Office) -> None:
+    conversation = waiting(office, "refund please")
+    office.desk.take(conversation, at_desk(office))  # or the bot speaks last
+    office.desk.receive(message(conversation, "m-2", "are you there?"))
+    page = at_console(open_page, office, "agent", path="/replies")
+    lines: list[Route] = []
+    page.route("**/console/events?*", lambda route: lines.append(route))
+    page.goto(page.url.replace("/replies", f"/inbox/{conversation}"))
+    wait_until(lambda: page.evaluate("1") and lines)
+    page.evaluate(
+        "spoken = []; new MutationObserver(() => spoken.push(document.getElementById('speech').textContent))"
+        ".observe(document.getElementById('speech'), {childList: true})"
+    )
+    waiting(office, "and I?")
+    with page.expect_response("**/story*"):
+        lines[0].continue_()
+    office.desk.receive(message(conversation, "m-3", "my parcel is wet too"))
+    wait_until(lambda: page.evaluate("spoken.length"))
+    assert page.evaluate("spoken") == ["my parcel is wet too"]
+
+
 def test_a_page_that_lost_its_line_says_so_and_catches_up(open_page: Open, office: Office) -> None:
     """A proxy that answers in the place of the service ends an event source for good."""
     page = at_console(open_page, office, "agent", path="/replies", calm=False)

@@ -134,7 +134,6 @@ def shows(page: Page, text: str) -> None:
         "text => (document.querySelector('frontdesk-chat').shadowRoot.querySelector('.writing .text')"
         "?.textContent ?? '').trim() === text",
         arg=text.strip(),
-        timeout=30_000,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from bot.storage.people import IDLE, SEEN_EVERY, sign_in
 from bot.storage.tables import SessionRow
 from tests.bot.channels.office import Office, Scripted, open_office, visitor
 from tests.bot.channels.test_access import live_routes
+from tests.bot.channels.test_articles import tags
 from tests.bot.console.staff import PASSWORD, Member, at_work
 from tests.bot.console.test_sign_in import enter
 from tests.bot.storage.faulty_disk import FULL, faulty_disk
@@ -272,25 +272,27 @@ def pages(places: dict[str, str]) -> list[str]:
 
 
 def foreign_code(page: str) -> list[str]:
-    """Tags that carry code or a look of their own; what customers wrote may say anything."""
-    found: list[str] = []
+    """Tags that carry code or a look of their own; what customers wrote, as text and in `data-`, may say anything."""
 
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            names = {name for name, _ in attrs}
-            script = tag == "script" and "src" not in names
-            calls = any((value or "").lower().lstrip().startswith("javascript:") for _, value in attrs)
-            if script or calls or tag == "style" or "style" in names or any(name.startswith("on") for name in names):
-                found.append(self.get_starttag_text() or tag)
+    def is_code(tag: str, attributes: dict[str, str | None]) -> bool:
+        values = [value or "" for name, value in attributes.items() if not name.startswith("data-")]
+        return (
+            tag == "style"
+            or (tag == "script" and "src" not in attributes)
+            or any(name == "style" or name.startswith("on") for name in attributes)
+            or any("javascript:" in value.lower() for value in values)
+        )
 
-    Reader().feed(page)
-    return found
+    return [tag for tag, attributes in tags(page) if is_code(tag, attributes)]
 
 
 def test_code_on_a_page_is_found() -> None:
-    for tag in ("<script>", "<a href=' JavaScript:x'>", "<p style='x'>", "<img src=x onerror=x>", "<style>"):
-        assert foreign_code(f"<p>hello {tag}") == [tag]
-    assert foreign_code("<script src='/console.js'></script><p title='a onerror=x'>&lt;img onerror=x&gt;</p>") == []
+    code = "<script>", "<a href=' JavaScript:x'>", "<p style='x'>", "<img src=x onerror=x>", "<style>"
+    assert [foreign_code(f"<b>hello {tag}") for tag in code] == [["script"], ["a"], ["p"], ["img"], ["style"]]
+    assert foreign_code("<meta http-equiv=refresh content='0; url=javascript:x'>") == ["meta"]
+    assert (
+        foreign_code("<script src='/x.js'></script><p data-insert=' onerror=x javascript:'>&lt;img onerror=x&gt;") == []
+    )
 
 
 def test_pages_forbid_foreign_code_and_are_not_kept(staff: dict[str, Member], pages: list[str]) -> None:
